@@ -84,12 +84,12 @@ def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, 
 
 
 def _work(*arguments: str) -> None:
-    """Run a long command in a guarded process, and exit with its status."""
+    """Run a long command in a guarded process; exit with its status."""
     _guarded("sticker_pipeline.cli.work", *arguments)
 
 
 def _guarded(module: str, *arguments: str) -> None:
-    """Run a module of this package under a guard, and exit with its status."""
+    """Run a module under a guard; exit with its status."""
     warned = [f"-W{option}" for option in sys.warnoptions]
     sys.exit(guard.run([sys.executable, "-P", *warned, "-m", module, *arguments]))
 
@@ -224,10 +224,7 @@ def merge_loras_command(out: Path, files: tuple[str, ...], rank: int | None) -> 
 
 
 def _weighted(text: str) -> tuple[Path, float]:
-    """Parse FILE:WEIGHT.
-
-    Raises ClickException for another format or a weight that is not finite.
-    """
+    """Parse FILE:WEIGHT; raises ClickException if malformed or not finite."""
     file, _, weight = text.rpartition(":")
     try:
         number = float(weight)
@@ -380,7 +377,7 @@ def roll_back_command(name: str, number: int, reason: str) -> None:
 
 
 def _releases(name: str) -> Path:
-    """Return the folder of the character's releases, which may outlive the character."""
+    """Return the character's folder of releases, which may outlive it."""
     from sticker_pipeline.benchmark.releases import releases_folder
     from sticker_pipeline.core.character import CharacterError, check_name
     from sticker_pipeline.core.storage import StorageError
@@ -486,7 +483,7 @@ def fetch_models(
 
 
 def _still_wanted(models: Path, names: list[str]) -> list[str]:
-    """Return `names` without base models that a user's file replaces."""
+    """Return `names` without base models replaced by a user's file."""
     there = {name: models / f"{name}.safetensors" for name in names}
     for name, path in there.items():
         if path.is_file():
@@ -495,7 +492,7 @@ def _still_wanted(models: Path, names: list[str]) -> list[str]:
 
 
 def _bad_base(path: Path, place: str) -> str | None:
-    """Return why the file at `path` cannot be the base model at `place`, or None.
+    """Return why the file cannot be the base model at `place`, or None.
 
     `place`: sd15/base or sdxl/base.
     """
@@ -574,7 +571,7 @@ def doctor(mend: bool, gone: str | None) -> None:
 
 
 def _rivals_left_out(character: "Character", profile: "Profile") -> list[str]:
-    """Return a sentence for each unusable rival, or the reason why none can be checked."""
+    """Return a sentence per unusable rival, or why none can be checked."""
     from sticker_pipeline.generation.rivals import usable_rivals
 
     try:
@@ -584,7 +581,7 @@ def _rivals_left_out(character: "Character", profile: "Profile") -> list[str]:
 
 
 def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list[str]:
-    """Print the work under way; return the remains of killed runs."""
+    """Print work under way; return the remains of killed runs."""
     from sticker_pipeline.dagster_kit.dead_runs import dead_runs, described, elsewhere, other_machine, unheld_claims
     from sticker_pipeline.dagster_kit.patience import pools_in_use
 
@@ -600,7 +597,7 @@ def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list
 
 
 def _mended(instance: "dg.DagsterInstance", workspace: "Workspace", gone: str | None) -> list[str]:
-    """Remove the remains of killed runs, print them; return what is left, as `_left_behind`."""
+    """Remove and print killed runs' remains; return what is left, as `_left_behind`."""
     from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs
 
     for line in [
@@ -625,7 +622,7 @@ def _print_created(created: "Created") -> None:
 
 
 def _workspace_characters() -> Path:
-    """Return the folder of characters, once it is writable."""
+    """Return the folder of characters, checked to be writable."""
     from sticker_pipeline.core.files.places import check_writable
     from sticker_pipeline.defs.resources import workspace_from_environment
 

@@ -1,8 +1,8 @@
-"""Access control of a web application against other pages and other host names.
+"""Access control of a web application: other pages and host names are refused.
 
 Dagster's webserver has no login, executes GraphQL by GET and takes requests from any page in the browser. Browsers
-report a request's origin: `guarded` admits requests of the application's own pages, of a person who types its address
-or follows a link to a page, and of programs other than browsers. Standard library only.
+report a request's origin: `guarded` admits the application's own pages, a person who types its address or follows a
+link, and programs other than browsers. Standard library only.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
@@ -20,7 +20,7 @@ READING = ("GET", "HEAD")
 POLICY_VIOLATION = 1008  # of a WebSocket
 SHOWN = 80  # characters of a header shown in a refusal
 
-# These replace the application's headers of the same name. Its own
+# They replace the application's of the same name. Its
 # content security policy stays beside ours; a browser obeys both.
 HEADERS = {
     "cross-origin-opener-policy": "same-origin",
@@ -34,14 +34,14 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """The refusal of a request: HTTP status and a sentence."""
+    """A refusal: HTTP status and sentence."""
 
     status: int
     sentence: str
 
 
 def own_hosts(host: str, port: int) -> list[str]:
-    """Return the names of an application at `host` and `port` on its own machine."""
+    """Return the names of an application on its own machine."""
     wildcard = host in ("", "0.0.0.0", "::", "[::]")
     named = [] if wildcard else [f"[{host}]" if ":" in host and not host.startswith("[") else host]
     end = "" if port == 80 else f":{port}"  # browsers omit the scheme's default port
@@ -49,10 +49,7 @@ def own_hosts(host: str, port: int) -> list[str]:
 
 
 def guarded(app: App, hosts: Iterable[str]) -> App:
-    """Return `app` with access control.
-
-    It serves requests for `hosts` (name, or name:port) from their own pages.
-    """
+    """Return `app`, serving only `hosts` (name, or name:port) to their own pages."""
     allowed = [host.lower() for host in hosts]
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +72,7 @@ def guarded(app: App, hosts: Iterable[str]) -> App:
 def refused(
     method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]
 ) -> Refusal | None:
-    """Return the refusal of a request, or None."""
+    """Return a request's refusal, or None."""
     if refusal := _bad_host(headers, hosts):
         return refusal
     if method not in (*READING, "POST"):
@@ -92,7 +89,7 @@ def refused(
 
 
 def refused_socket(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> Refusal | None:
-    """Return the refusal of a WebSocket, or None."""
+    """Return a WebSocket's refusal, or None."""
     if refusal := _bad_host(headers, hosts) or _bad_origin(headers):
         return refusal
     if not _values(headers, b"origin") or _from_elsewhere(headers):
@@ -105,7 +102,7 @@ def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:
 
 
 def _bad_host(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> Refusal | None:
-    """Return a refusal unless Host is one of `hosts`, which detects DNS rebinding."""
+    """Refuse a Host outside `hosts`: a page's name may point here (DNS rebinding)."""
     found = _values(headers, b"host")
     if len(found) != 1:
         return Refusal(400, f"A request names its Host once, not {len(found)} times.")
@@ -119,7 +116,7 @@ def _bad_host(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> R
 
 
 def _bad_origin(headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
-    """Return a refusal if the browser names an origin other than the host."""
+    """Refuse an Origin other than the host, if the browser names one."""
     found, (host,) = _values(headers, b"origin"), _values(headers, b"host")
     if not found or (len(found) == 1 and found[0].lower() in (f"http://{host.lower()}", f"https://{host.lower()}")):
         return None
@@ -127,14 +124,14 @@ def _bad_origin(headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
 
 
 def _from_elsewhere(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Return True if the browser reports a page of another site or port."""
+    """Return True if the browser reports another site's or port's page."""
     return any(value not in ("same-origin", "none") for value in _values(headers, b"sec-fetch-site"))
 
 
 def _is_visit(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     """Return True if a person opens the page, by a link or after a login.
 
-    Then no other page can read it.
+    No other page can read it.
     """
     return _values(headers, b"sec-fetch-mode") == ["navigate"] and _values(headers, b"sec-fetch-dest") == ["document"]
 
@@ -145,9 +142,9 @@ def _media_type(headers: Sequence[tuple[bytes, bytes]]) -> str:
 
 
 def _policy(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> str:
-    """Return the content security policy: resources from the own address, no frames.
+    """Return the content security policy: own resources only, no frames.
 
-    So an image in a text causes no request to another host.
+    An image in a text thus requests no other host.
     """
     host = (_values(headers, b"host") or [""])[0].lower()
     sockets = f" ws://{host} wss://{host}" if host in hosts else ""  # not 'self' in some browsers
@@ -169,7 +166,7 @@ def _policy(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> str
 
 
 def _with_headers(send: Send, policy: str) -> Send:
-    """Return `send` with HEADERS and `policy` in every response."""
+    """Return `send` with HEADERS and `policy` in each response."""
     ours = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
     async def answer(message: Message) -> None:

@@ -1,7 +1,7 @@
 """Serves the Dagster UI behind access control (`cli/door.py`), with daemon and code server.
 
-Run as `python -m sticker_pipeline.cli.ui` under a guard. Like `dagster dev`, with access control before the webserver.
-Everything ends together: on a request to stop, when the guard is gone, and when webserver or daemon has ended.
+Run as `python -m sticker_pipeline.cli.ui` under a guard: `dagster dev` with access control. All of it ends together: on
+request, when the guard is gone, or when webserver or daemon has ended.
 """
 
 import os
@@ -40,11 +40,11 @@ CLOSING_SECONDS = 3  # for connections of open pages
 
 
 class PortTaken(Exception):
-    """Another program uses the port; the message gives the remedy."""
+    """The port is in use; the message gives the remedy."""
 
 
 class PartEnded(Exception):
-    """The webserver or daemon has ended; the message names it."""
+    """Webserver or daemon has ended; the message names it."""
 
 
 @click.command()
@@ -79,7 +79,7 @@ def serve(
 ) -> None:
     """Serve the UI to `hosts` until KeyboardInterrupt, with a daemon unless `read_only`.
 
-    Raises PortTaken before any work, and PartEnded once webserver or daemon has ended.
+    Raises PortTaken before any work, PartEnded once webserver or daemon has ended.
     """
     listening = listen(host, port)
     os.environ |= {"DAGSTER_IS_DEV_CLI": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
@@ -119,7 +119,7 @@ def _follow(
     hosts: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
-    """Wait until the webserver or the daemon ends, then raise PartEnded."""
+    """Wait; raise PartEnded once webserver or daemon has ended."""
     say(f"The Dagster UI is at http://{hosts[0]}. Ctrl-C ends it.")
     while True:
         time.sleep(POLL_SECONDS)
@@ -133,7 +133,7 @@ def _follow(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the port; raises PortTaken if impossible."""
+    """Open the port, or raise PortTaken."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -157,7 +157,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def _workspace_of(code_servers: list[dict[str, Any]]) -> Iterator[Path]:
-    """Write a workspace file for the code servers that webserver and daemon share."""
+    """Write a workspace file of the code servers, shared by webserver and daemon."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "workspace.yaml"
         path.write_text(yaml.safe_dump({"load_from": code_servers}), encoding="utf-8")
@@ -168,7 +168,7 @@ def _workspace_of(code_servers: list[dict[str, Any]]) -> Iterator[Path]:
 def _webserver(
     instance: dg.DagsterInstance, workspace: Path, listening: socket.socket, hosts: Sequence[str], read_only: bool
 ) -> Iterator[threading.Thread]:
-    """Run Dagster's webserver behind access control, in a thread."""
+    """Run the webserver behind access control, in a thread."""
     instance.optimize_for_webserver(**DATABASE)
     remember_members(instance)
     with compat.webserver_app(instance, workspace, read_only=read_only, poll_milliseconds=POLL_RATE) as app:
@@ -194,7 +194,6 @@ def _webserver(
 
 @contextmanager
 def _daemon(workspace: Path) -> "Iterator[subprocess.Popen[bytes]]":
-    """Run Dagster's daemon as a process."""
     command = [sys.executable, "-m", compat.DAEMON, "run", "--log-level", "info", "--workspace", str(workspace)]
     daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
@@ -207,7 +206,7 @@ def _daemon(workspace: Path) -> "Iterator[subprocess.Popen[bytes]]":
 
 
 def _cancel_runs(instance: dg.DagsterInstance) -> None:
-    """Mark the runs started by this process as being cancelled, not failed."""
+    """Mark the runs started here as being cancelled, not failed."""
     mark = os.environ.get(guard.MARK)
     ours = {process.pid for process in _others(mark)} if mark else set()
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
@@ -217,16 +216,13 @@ def _cancel_runs(instance: dg.DagsterInstance) -> None:
 
 
 def _interrupt_group() -> None:
-    """Interrupt all that this process has started, like Ctrl-C in a terminal.
-
-    This process already ignores the signal.
-    """
+    """Interrupt all started processes, like Ctrl-C; this one ignores it."""
     if os.environ.get(guard.MARK) and hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGINT)
 
 
 def end_the_rest(say: Callable[[str], None]) -> None:
-    """Wait for all started processes, including runs and trainings; kill the rest."""
+    """Wait for all started processes, also runs and trainings; kill the rest."""
     mark = os.environ.get(guard.MARK)
     if mark is None:
         return

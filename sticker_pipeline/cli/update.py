@@ -1,6 +1,6 @@
-"""Updates characters from a terminal: materializes stale assets through Dagster, with progress.
+"""Updates characters from a terminal, through Dagster, with progress.
 
-The Dagster UI does the same; this is for `make demo`, scripts and terminals without a browser.
+For `make demo`, scripts and people without a browser; the Dagster UI does the same.
 """
 
 import signal
@@ -41,8 +41,6 @@ BAD_INPUT = (CharacterError, ProfileError, StorageError)  # of one character; th
 
 @dataclass(frozen=True)
 class Work:
-    """The context of all runs of an update."""
-
     definitions: dg.Definitions
     instance: dg.DagsterInstance
     store: ArtifactStore
@@ -50,17 +48,15 @@ class Work:
     stopping: Stopping
 
     def history(self) -> History:
-        """Return the current run history."""
         return History(self.instance, self.definitions.resolve_asset_graph())
 
     def look(self) -> "Look":
-        """Return the current store and run history."""
         return Look(self.store, self.history())
 
 
 @dataclass(frozen=True)
 class Look:
-    """The sources of staleness: the store, or a snapshot of it, and the run history."""
+    """The sources of staleness: store or snapshot, and run history."""
 
     store: ArtifactStore
     history: History
@@ -68,7 +64,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Updated:
-    """The failed characters and styles, and the characters that the gate refused, by name."""
+    """Names of failed characters and styles, and of characters refused by the gate."""
 
     failed: list[str]
     refused: list[str]
@@ -85,8 +81,8 @@ def update(
 ) -> Updated:
     """Materialize the stale assets of each character, their styles and the leaderboard.
 
-    Job by job. A failed character does not stop the others. Another update waits for its turn at each. Raises Stopped
-    when `stopping` asks for it: the run under way is cancelled, and none begins after it.
+    Job by job. A failed character does not stop the others; another update waits for its turn at each. Raises Stopped
+    when `stopping` asks for it: the current run is cancelled, and none begins.
     """
     work = Work(definitions, instance, workspace.store, console, stopping or Stopping())
     instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
@@ -122,10 +118,9 @@ def follow_roll_back(
     console: Console,
     stopping: Stopping | None = None,
 ) -> bool:
-    """Materialize the assets that show the current release; return True on success.
+    """Materialize what shows the current release; return True on success.
 
-    Nothing that would check the newest LoRA again: a roll-back holds whatever the gate's result. Raises Stopped as
-    `update` does.
+    The newest LoRA is not checked again: a roll-back holds whatever the gate's result. Raises Stopped as `update` does.
     """
     work = Work(definitions, instance, store, console, stopping or Stopping())
     assets = [dg.AssetKey("released_lora"), dg.AssetKey("comfyui_workflow")]
@@ -133,9 +128,9 @@ def follow_roll_back(
 
 
 def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[Character, Profile]]) -> list[str]:
-    """Materialize the stale assets of the styles of `characters`; return the failed styles.
+    """Materialize stale assets of the styles of `characters`; return failed styles.
 
-    A style includes its members outside `characters`.
+    Styles include members outside `characters`.
     """
     wanted = named_styles(characters)
     valid = workspace.valid_characters()[0] if wanted else []
@@ -153,7 +148,7 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
 def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -> Outcome:
     """Materialize the job's stale assets in the scope.
 
-    If `glance` shows none, it does not wait for other updates.
+    If `glance` shows none, waits for no other update.
     """
     try:
         if _stale_now(work, job, scope, glance):
@@ -169,7 +164,7 @@ def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -
 def _make_stale(
     work: Work, job: str, place: str, partition: str | None, look: Callable[[], Sequence[dg.AssetKey]]
 ) -> Outcome:
-    """Wait for other updates of the place, then materialize the assets that `look` returns."""
+    """Materialize what `look` returns, after other updates of the place."""
     work.stopping.check()
     title = f"{partition} {job}" if partition else job
     with claimed(
@@ -182,10 +177,9 @@ def _make_stale(
 
 
 def _stale_now(work: Work, job: str, scope: Scope[Any], look: Look) -> list[dg.AssetKey]:
-    """Return the scope's stale assets, in the order of the job.
+    """Return the scope's stale assets, in the job's order.
 
-    Stale by the current settings, or with a check that a killed run left undone. Raises the errors of loading the
-    scope.
+    Stale by the current settings, or with a check left undone by a killed run. Raises errors of loading the scope.
     """
     graph = work.definitions.resolve_job_def(job).asset_layer.asset_graph
     assets = [key for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
@@ -233,7 +227,7 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
 def _cancellable(work: Work, run_id: str) -> Iterator[None]:
     """Cancel the block's run when the work is stopped, here or in the UI.
 
-    Then raises Stopped at the block's end. In any case the run has ended afterwards and holds no place in a pool.
+    Then raises Stopped after the block. In any case the run has ended and holds no place in a pool.
     """
 
     def cancel() -> None:

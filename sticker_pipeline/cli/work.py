@@ -1,4 +1,4 @@
-"""The process of `update`, `demo` and `roll-back`, started by `cli/commands.py` under a guard."""
+"""The process of `update`, `demo` and `roll-back`, guarded by `cli/commands.py`."""
 
 import logging
 import signal
@@ -24,19 +24,18 @@ if TYPE_CHECKING:
 
 
 class BadInput(click.ClickException):
-    """An input is unusable: exit status 2, as for a usage error."""
+    """An unusable input: exit status 2, as for a usage error."""
 
     exit_code = 2
 
 
 class Commands(click.Group):
-    """Commands that frameworks do not interrupt, with clear messages about disks."""
+    """Commands that frameworks do not interrupt, with messages about disks."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the named command.
 
-        Raises ClickException in place of SpaceError, SettingsError, and errors of a full or read-only disk or of
-        SQLite.
+        Raises ClickException for SpaceError, SettingsError, and errors of a full or read-only disk or of SQLite.
         """
         quiet()
         try:
@@ -126,7 +125,7 @@ def release_command(stopping: Stopping | None, name: str, number: int) -> None:
 
 
 def check_artifacts(artifacts: str) -> None:
-    """Raise ClickException if STICKER_ARTIFACTS is not usable as a folder of artifacts."""
+    """Raise ClickException if STICKER_ARTIFACTS is unusable."""
     from sticker_pipeline.core.storage import ArtifactStore, StorageError
 
     try:
@@ -136,7 +135,7 @@ def check_artifacts(artifacts: str) -> None:
 
 
 def check_folders(workspace: "Workspace") -> None:
-    """Raise ClickException, in one sentence, if this deployment's folders are unusable."""
+    """Raise ClickException, in one sentence, for unusable folders."""
     from sticker_pipeline.core.files.places import check_places
 
     check_artifacts(workspace.artifacts)
@@ -147,13 +146,13 @@ def check_folders(workspace: "Workspace") -> None:
 
 
 def no_character(folder: str) -> str:
-    """Return the message that there is no character yet, with the remedy."""
+    """Return the message for no character yet."""
     return f"No character in {Path(folder).absolute()} yet: sticker-pipeline new-character NAME FOLDER"
 
 
 @contextmanager
 def _opened() -> "Iterator[dg.DagsterInstance]":
-    """Open the Dagster instance, without runs that have lost their process."""
+    """Open the Dagster instance, with dead runs ended."""
     from sticker_pipeline.dagster_kit.compat import captured_interrupts
     from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, steps_under_way
     from sticker_pipeline.dagster_kit.instance import open_instance
@@ -188,7 +187,7 @@ def _print_outcome(store: "ArtifactStore") -> None:
 def _show_waiting() -> None:
     """Print the holders for which a step waits.
 
-    Dagster passes this package's other log lines on to the terminal (python_logs).
+    Dagster passes on this package's other log lines (python_logs).
     """
 
     class Handler(logging.Handler):
@@ -202,7 +201,7 @@ def _show_waiting() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Do the work; return the exit status, 128 + n if stopped by signal n."""
+    """Do the work; return the exit status (128 + n for signal n)."""
     stopping = Stopping()
     try:
         watch_over()

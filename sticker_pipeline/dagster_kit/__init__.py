@@ -1,1 +1,1 @@
-"""Machinery of the Dagster shell, used by the definitions in `defs/`."""
+"""Machinery of the Dagster shell for `defs/`."""

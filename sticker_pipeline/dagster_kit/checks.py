@@ -1,4 +1,4 @@
-"""Checks of artifacts: specs, results in the UI, and unfinished evaluations."""
+"""Checks of artifacts: specs, results, and unfinished evaluations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ def check_specs(
 ) -> list[dg.AssetCheckSpec]:
     """Return the specs of an asset's checks.
 
-    `told`: name -> the condition that holds where the check passes.
+    `told`: name -> condition for passing.
     """
     return [
         dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking, partitions_def=partitions)
@@ -29,7 +29,7 @@ def check_result(
 ) -> dg.AssetCheckResult:
     """Return the result of a check.
 
-    With `error`, a failure stops the steps that follow; else it is a warning.
+    With `error`, a failure stops later steps; else it is a warning.
     """
     return dg.AssetCheckResult(
         passed=verdict.passed,
@@ -44,7 +44,7 @@ def check_result(
 def cut_off(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], partition: str) -> set[dg.AssetKey]:
     """Return the assets with a planned check that an ended run never evaluated.
 
-    No other rule makes them again: the assets themselves are not out of date.
+    No other rule repeats them: the assets are not out of date.
     """
     latest = latest_checks(instance, checks, partition)
     planned = {key: record.run_id for key, record in latest.items() if is_planned(record)}

@@ -1,6 +1,6 @@
-"""Dagster's private API: no other module of the package imports it.
+"""Dagster's private API, imported by no other module.
 
-`test_compat.py` tests each use, so that a change of Dagster fails there.
+`test_compat.py` tests each use and fails when Dagster changes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,9 +64,9 @@ AT_A_TIME = 500  # executions of a check in one query
 
 
 def provenance(tags: Mapping[str, str]) -> data_version.DataProvenance | None:
-    """Return the versions that a step noted at its start.
+    """Return the versions in `tags` that a step noted at its start.
 
-    They are read from `tags`; None for a materialization that a person reported.
+    None for a materialization that a person reported.
     """
     return data_version.DataProvenance.from_tags(tags)
 
@@ -76,7 +76,7 @@ def provenance_tags(
 ) -> dict[str, str]:
     """Return the tags of a materialization, as a step writes them.
 
-    `inputs`: data version and storage id of the event that each was made from.
+    `inputs`: data version and storage id of each input's event.
     """
     tags = {
         DATA_VERSION_TAG: version,
@@ -103,7 +103,7 @@ def latest_versions(
 ) -> Mapping[str, Mapping[str, str]]:
     """Return the tag DATA_VERSION_TAG of each partition's last event.
 
-    With `before`, only events with a smaller storage id count.
+    `before`: only events with a smaller storage id.
     """
     some = sorted(partitions) if partitions else None
     return instance.event_log_storage.get_latest_tags_by_partition(
@@ -127,12 +127,12 @@ def pools(instance: dg.DagsterInstance) -> set[str]:
 
 
 def places(instance: dg.DagsterInstance, pool: str) -> concurrency.ConcurrencyKeyInfo:
-    """Return the holders of the pool's places and the waiting steps."""
+    """Return the pool's holders and waiting steps."""
     return instance.event_log_storage.get_concurrency_info(pool)
 
 
 def history_id(instance: dg.DagsterInstance) -> str:
-    """Return the identity of the instance's history, made with its database."""
+    """Return the identity of the history, made with its database."""
     storage: Any = instance.run_storage
     if not hasattr(storage, "get_run_storage_id"):  # a LegacyRunStorage: one database for everything
         storage = storage._storage.run_storage
@@ -151,31 +151,30 @@ def candidates(context: dg.AutomationContext) -> Iterable[AssetPartition]:
 
 
 def true_of(context: dg.AutomationContext, chosen: set[AssetPartition]) -> dg.AutomationResult:
-    """Return the result of a condition that is true for `chosen`."""
+    """Return a condition's result that is true for `chosen`."""
     subset = context.asset_graph_view.get_asset_subset_from_asset_partitions(context.key, chosen)
     return dg.AutomationResult(context, subset)
 
 
 def candidate_names(context: dg.AutomationContext) -> Iterable[str]:
-    """Return the names of the partitions that a condition evaluates."""
+    """Return the partition names that a condition evaluates."""
     return context.candidate_subset.expensively_compute_partition_keys()
 
 
 def true_of_names(
     context: dg.AutomationContext, partitions: dg.PartitionsDefinition, chosen: set[str]
 ) -> dg.AutomationResult:
-    """Return the result of a condition that is true for the partitions `chosen`."""
+    """Return a condition's result that is true for the partitions `chosen`."""
     subset = context.asset_graph_view.get_subset_from_partition_keys(context.key, partitions, chosen)
     return dg.AutomationResult(context, subset)
 
 
 def is_cron(text: str) -> bool:
-    """Return True for a cron schedule."""
     return schedules.is_valid_cron_schedule(text)
 
 
 def cron_ticks(cron: str, start: datetime) -> Iterator[datetime]:
-    """Yield the ticks of the schedule (UTC) from `start` on, endlessly."""
+    """Yield the schedule's ticks (UTC) from `start` on, endlessly."""
     return schedules.cron_string_iterator(start.timestamp(), cron, "UTC")
 
 
@@ -184,7 +183,7 @@ def latest_checks(
 ) -> Mapping[dg.AssetCheckKey, CheckRecord]:
     """Return each check's last execution for the partition, in one query.
 
-    Dagster has no public way to read check results by partition; its own UI uses this one.
+    Dagster's UI uses this too; there is no public way by partition.
     """
     return instance.event_log_storage.get_latest_asset_check_execution_by_key(
         checks, partition_filter=PartitionKeyFilter(key=partition)
@@ -194,7 +193,7 @@ def latest_checks(
 def is_planned(check: CheckRecord) -> bool:
     """Return True for an execution without an evaluation yet.
 
-    Its run is under way, or ended before the check.
+    Its run is under way or ended too early.
     """
     return check.status == _Status.PLANNED
 
@@ -204,8 +203,7 @@ def last_evaluations(
 ) -> dict[str, dg.AssetCheckEvaluation]:
     """Return the check's last evaluation of each of `partitions` that has one.
 
-    Executions are read newest first, AT_A_TIME per query. After a bounded number of queries, the remaining partitions
-    are read one at a time.
+    Reads AT_A_TIME executions per query, newest first. After a bounded number of queries, partitions are read singly.
     """
     storage = instance.event_log_storage
     known = {info.partition_key for info in storage.get_asset_check_partition_info([check])}
@@ -236,7 +234,7 @@ def _last_evaluation(
 def verdicts_on(
     instance: dg.DagsterInstance, graph: AssetGraph, asset: dg.AssetKey, partition: str | None, number: int
 ) -> list[CheckRecord]:
-    """Return the evaluations of the asset's checks on the materialization with this storage id."""
+    """Return the check evaluations of the materialization with this storage id."""
     if partition is None:
         return []
     checks = [key for key in graph.asset_check_keys if key.asset_key == asset]
@@ -250,11 +248,10 @@ def _judged(check: CheckRecord) -> int | None:
 
 
 def report_verdict(instance: dg.DagsterInstance, check: CheckRecord, number: int) -> None:
-    """Report the check's result again, for the materialization with this storage id.
+    """Report a check's result again, for the materialization with this storage id.
 
-    Dagster counts a result for a partition only where it names the latest materialization. The event belongs to the run
-    of the first result: Dagster stores one for each check, partition and run, and a second one without a run is an
-    error.
+    Dagster counts only results that name a partition's latest materialization. The event belongs to the first result's
+    run: Dagster stores one per check, partition and run, and a second one without a run is an error.
     """
     evaluation = check.evaluation
     assert evaluation and evaluation.target_materialization_data
@@ -268,26 +265,25 @@ def report_verdict(instance: dg.DagsterInstance, check: CheckRecord, number: int
 
 
 def failed_by_checks(failure: objects.StepFailureData) -> bool:
-    """Return True for a step that its own blocking checks failed."""
+    """Return True for a step failed by its blocking checks."""
     return failure.error is not None and failure.error.cls_name == DagsterAssetCheckFailedError.__name__
 
 
 def failed_by_interrupt(failure: objects.StepFailureData) -> bool:
-    """Return True for a step that was stopped."""
     return failure.error_source == objects.ErrorSource.INTERRUPT
 
 
 def replace_claims(*, in_own_process: type[ConcurrencyContext], in_processes: type[ConcurrencyContext]) -> None:
-    """Make the executors of this process claim places in pools by these classes.
+    """Make this process's executors claim places in pools by these classes.
 
-    `in_own_process`: for steps in the run's process; `in_processes`: for steps with a process each.
+    For steps in the run's process, and for steps with their own.
     """
     in_process.InstanceConcurrencyContext = in_own_process  # type: ignore[attr-defined]
     multiprocess.InstanceConcurrencyContext = in_processes  # type: ignore[attr-defined]
 
 
 def captured_interrupts() -> AbstractContextManager[None]:
-    """Note an interrupting signal in the block instead of raising KeyboardInterrupt."""
+    """Note interrupting signals in the block instead of raising KeyboardInterrupt."""
     return interrupts.capture_interrupts()
 
 
@@ -297,21 +293,17 @@ def was_interrupted() -> bool:
 
 
 def new_run_id() -> str:
-    """Return an identity for a future run."""
     return make_new_run_id()
 
 
 def colour_logs() -> None:
-    """Make Dagster's own processes log like `dagster dev`."""
+    """Make Dagster's processes log like `dagster dev`."""
     log.configure_loggers(formatter="colored", log_level="INFO")
 
 
 @contextmanager
 def code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[list[dict[str, Any]]]:
-    """Start a code server for each location of the workspace file.
-
-    Yields the entries for another such file.
-    """
+    """Start code servers for the workspace file; yield entries for another such file."""
     from dagster._cli.proxy_server_manager import ProxyServerManager
     from dagster._core.workspace.load_target import WorkspaceFileTarget
 
@@ -324,7 +316,7 @@ def code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[list
 def webserver_app(
     instance: dg.DagsterInstance, workspace: Path, *, read_only: bool, poll_milliseconds: int
 ) -> Iterator[Any]:
-    """Open the webserver's ASGI application for the workspace file."""
+    """Open the webserver's ASGI application."""
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context

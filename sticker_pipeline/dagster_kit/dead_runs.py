@@ -1,7 +1,7 @@
-"""Runs of this machine without a process: find them, fail them, free their places.
+"""Runs of this machine without a process: find, fail, and free their places.
 
-After a power cut or SIGKILL, such a run would stay "started": it would hold the GPU, and its character would wait.
-Commands that start work look for them first; so does a step that waits for a pool.
+After a power cut or SIGKILL, such a run would stay "started", hold the GPU and block its character. Commands look for
+them before they start work, steps while they wait for a pool.
 """
 
 import os
@@ -18,7 +18,7 @@ from sticker_pipeline.dagster_kit.compat import free_places, runs_with_places
 
 UPDATE_TAG = "sticker/update"  # marks the runs of the command `update`
 HOST_TAG = "sticker/host"  # the machine of a run
-PROCESS_TAG = "sticker/process"  # process number and start time, once the run has set them
+PROCESS_TAG = "sticker/process"  # process number and start time, set by the run
 NAMING = {DagsterEventType.ENGINE_EVENT, DagsterEventType.STEP_WORKER_STARTED}  # may contain a process number
 UNDER_WAY = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -26,7 +26,7 @@ UNDER_WAY = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-CLOCK_SECONDS = 60.0  # tolerated change of the clock between a process's start and its event
+CLOCK_SECONDS = 60.0  # tolerated clock change between a process's start and its event
 
 
 def host_tags() -> dict[str, str]:
@@ -42,13 +42,13 @@ def process_tags() -> dict[str, str]:
 def unnamed_process_tags() -> dict[str, str]:
     """Return the tags of a run before it sets its process.
 
-    They clear the tags that a retry copies from the earlier run.
+    They clear those that a retry copies.
     """
     return {**host_tags(), PROCESS_TAG: "", "progress": ""}
 
 
 def own_process(run: DagsterRun) -> psutil.Process | None:
-    """Return the run's process on this machine, if it still runs."""
+    """Return the run's process on this machine, or None."""
     named = run.tags.get(PROCESS_TAG)
     if not named or other_machine(run):
         return None
@@ -57,9 +57,9 @@ def own_process(run: DagsterRun) -> psutil.Process | None:
 
 
 def lost_processes(instance: dg.DagsterInstance, run: DagsterRun) -> list[int]:
-    """Return the numbers of the run's processes if all have ended.
+    """Return the numbers of the run's processes if all have ended, else [].
 
-    Else, on another machine, or before it has a process: an empty list.
+    Also [] on another machine, or before it has a process.
     """
     if other_machine(run):
         return []
@@ -72,7 +72,7 @@ def lost_processes(instance: dg.DagsterInstance, run: DagsterRun) -> list[int]:
 def dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> Iterator[tuple[DagsterRun, str]]:
     """Yield each unfinished run without processes, and the reason.
 
-    `gone` names another machine that no longer exists, such as a replaced container.
+    `gone`: another machine that no longer exists, such as a replaced container.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
         if lost := lost_processes(instance, run):
@@ -82,14 +82,14 @@ def dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> Iterator
 
 
 def elsewhere(instance: dg.DagsterInstance) -> list[DagsterRun]:
-    """Return the unfinished runs on other machines, which cannot be checked here."""
+    """Return the unfinished runs on other machines, which are not checked."""
     return [run for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) if other_machine(run)]
 
 
 def end_dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> list[str]:
     """End the runs without processes and free unheld places in pools.
 
-    Returns a sentence for each run. `gone`: see `dead_runs`.
+    Returns a sentence per run. `gone`: see `dead_runs`.
     """
     sentences = []
     for run, why in dead_runs(instance, gone):
@@ -108,14 +108,14 @@ def end_dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> list
 
 
 def unheld_claims(instance: dg.DagsterInstance) -> list[str]:
-    """Return ended or deleted runs that still hold, or wait for, a place."""
+    """Return ended or deleted runs that still claim a place."""
     claiming = runs_with_places(instance)
     runs = {run_id: instance.get_run_by_id(run_id) for run_id in sorted(claiming)}
     return [run_id for run_id, run in runs.items() if run is None or run.is_finished]
 
 
 def described(run: DagsterRun) -> str:
-    """Return the run's name for people: number, job or assets, partition."""
+    """Return the run's number, job or assets, and partition."""
     assets = sorted(key.path[-1] for key in run.asset_selection or [])
     what = run.job_name
     if len(assets) == 1 or what.startswith("__"):  # Dagster's implicit job for an asset selection
@@ -125,9 +125,9 @@ def described(run: DagsterRun) -> str:
 
 
 def started(pid: int) -> str:
-    """Return the process's start as text that setting the clock does not change.
+    """Return the process's start as text independent of the clock.
 
-    On Linux: boot id and ticks since boot; elsewhere: the creation time. Raises psutil.NoSuchProcess.
+    Linux: boot id and ticks since boot; elsewhere: the creation time. Raises psutil.NoSuchProcess.
     """
     boot = Path("/proc/sys/kernel/random/boot_id")
     if not boot.is_file():
@@ -140,10 +140,7 @@ def started(pid: int) -> str:
 
 
 def is_the_same(named: str) -> bool:
-    """Return True while the process `named` by number and start runs.
-
-    `named` is written by `process_tags`.
-    """
+    """Return True while the process `named` by `process_tags` runs."""
     pid, start = named.split()
     try:
         return started(int(pid)) == start and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
@@ -156,7 +153,7 @@ def is_the_same(named: str) -> bool:
 def is_alive(pid: int, since: float) -> bool:
     """Return True while the process runs, unless it began after `since` (seconds).
 
-    A later process merely reuses the number `pid`.
+    A later process only reuses the number.
     """
     try:
         process = psutil.Process(pid)
@@ -174,7 +171,7 @@ def other_machine(run: DagsterRun) -> str | None:
 
 
 def _told(instance: dg.DagsterInstance, run: DagsterRun) -> Mapping[int, float]:
-    """Return process number -> event time, from events of the run and its steps."""
+    """Return process number -> event time, from the run's events."""
     named: dict[int, float] = {}
     for log in instance.all_logs(run.run_id, of_type=NAMING):
         told = log.get_dagster_event().engine_event_data.metadata.get("pid")
@@ -184,7 +181,7 @@ def _told(instance: dg.DagsterInstance, run: DagsterRun) -> Mapping[int, float]:
 
 
 def steps_under_way(instance: dg.DagsterInstance) -> str | None:
-    """Return a line that names this process's running steps, with seconds, or None."""
+    """Return this process's running steps with seconds, or None."""
     told = []
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY, tags=process_tags())):
         for step in instance.get_run_step_stats(run.run_id):

@@ -1,7 +1,7 @@
 """Resources, executor and loggers that a launch cannot configure.
 
-Otherwise anyone who may launch a run could set the workspace's folder, the folder from which values are unpickled
-(`base_dir` of Dagster's io_manager) and the modules that a step imports first (`preload_modules`).
+Otherwise a launch in the UI could set the workspace, the folder of unpickled values (`base_dir` of Dagster's
+io_manager) and the modules that a step imports first (`preload_modules`).
 """
 
 from typing import Any, NoReturn
@@ -12,17 +12,17 @@ NO_CONFIG: dict[str, Any] = {}  # a schema that refuses any configuration
 
 
 def fixed(value: Any, description: str) -> dg.ResourceDefinition:
-    """Return `value` as a resource that a launch cannot configure."""
+    """Return `value` as a fixed resource."""
     return dg.ResourceDefinition(lambda _: value, config_schema=NO_CONFIG, description=description)
 
 
 def fixed_executor(settings: dict[str, Any]) -> dg.ExecutorDefinition:
-    """Return the executor with a process per step and fixed `settings`."""
+    """Return an executor with a process per step and fixed `settings`."""
     return dg.multiprocess_executor.configured(lambda _: settings, config_schema=NO_CONFIG, name="multiprocess")
 
 
 class NoValues(dg.IOManager):
-    """An IO manager that refuses values: assets are files kept by `core/storage.py`."""
+    """Refuses values: assets are files, kept by `core/storage.py`."""
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Raise TypeError: a step returns no value."""

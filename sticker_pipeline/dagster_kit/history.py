@@ -1,4 +1,4 @@
-"""Dagster's history, read for all partitions of an asset in one query."""
+"""Dagster's history, read for all partitions of an asset at once."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -22,7 +22,7 @@ MEMBERS_SECONDS = 1.0  # a page of the UI asks every two
 
 @dataclass(frozen=True)
 class Event:
-    """The last materialization or observation of one asset or root partition."""
+    """The last materialization or observation of an asset or root partition."""
 
     storage_id: int
     version: str | None
@@ -31,8 +31,8 @@ class Event:
 class History:
     """The last event of each asset and partition, and earlier versions, cached.
 
-    Storage ids and versions are read for all partitions of an asset in one query. The record that holds a step's notes
-    also holds the asset's images: it is read only for the requested partitions, and once per process.
+    Storage ids and versions are read for all partitions at once. The records with steps' notes also hold images: they
+    are read only for requested partitions, once per process.
     """
 
     def __init__(self, instance: dg.DagsterInstance, graph: compat.AssetGraph) -> None:
@@ -49,7 +49,7 @@ class History:
         return self._known(asset).get(partition)
 
     def latest_of_all(self, asset: dg.AssetKey) -> Mapping[str | None, Event]:
-        """Return the last event of each of the asset's partitions."""
+        """Return the last event of each partition."""
         self._read_forgotten(asset, self._forgotten.get(asset, set()))
         return self._known(asset)
 
@@ -62,7 +62,7 @@ class History:
         return self._tags.get(event.storage_id, {})
 
     def read_noted(self, asset: dg.AssetKey, partitions: Iterable[str | None]) -> None:
-        """Read `noted` for many partitions in one query."""
+        """Read `noted` for many partitions at once."""
         known = self.latest_of_all(asset)
         self._read_tags(asset, [known[partition].storage_id for partition in partitions if partition in known])
 
@@ -87,18 +87,15 @@ class History:
         self._forgotten[asset] = self._forgotten[asset] - partitions
 
     def version_at(self, asset: dg.AssetKey, partition: str | None, storage_id: int) -> str | None:
-        """Return the partition's data version at the event with this storage id."""
+        """Return the partition's data version at this storage id."""
         return self._versions_at(asset, partition, storage_id).get(partition)
 
     def versions_at(self, asset: dg.AssetKey, storage_id: int) -> Mapping[str | None, str | None]:
-        """Return all partitions' data versions at the event with this storage id."""
+        """Return all partitions' data versions at this storage id."""
         return self._versions_at(asset, None, storage_id)
 
     def record_of(self, asset: dg.AssetKey, partition: str | None, version: str) -> dg.EventLogRecord | None:
-        """Return the partition's last materialization with this data version.
-
-        Searches the last SEARCHED materializations.
-        """
+        """Return the last materialization with this data version, of the last SEARCHED."""
         if self.latest(asset, partition) is None:
             return None
         records = dg.AssetRecordsFilter(asset, asset_partitions=[partition] if partition else None)
@@ -109,7 +106,7 @@ class History:
         return None
 
     def forget(self, asset: dg.AssetKey, partition: str | None) -> None:
-        """Read the partition's last event again when next used; None: all partitions."""
+        """Read the last event again when next used; None: of all partitions."""
         if partition is None or not self.graph.get(asset).is_partitioned:
             self._latest.pop(asset, None)
             self._forgotten.pop(asset, None)
@@ -122,7 +119,7 @@ class History:
         return event.version if event else None
 
     def report(self, event: dg.AssetMaterialization | dg.AssetObservation) -> None:
-        """Store an event that belongs to no run."""
+        """Store an event without a run."""
         self.instance.report_runless_asset_event(event)
         self.forget(event.asset_key, event.partition)
 
@@ -160,7 +157,7 @@ def _kind(node: compat.AssetNode) -> Kind:
 
 @lru_cache(maxsize=4)
 def _tags_by_number(history: str) -> dict[int, Tags]:
-    """Return the process's cache of one history's tags: storage id -> tags, immutable."""
+    """Return the process's cache of a history's tags by storage id; they never change."""
     return {}
 
 
@@ -177,9 +174,9 @@ def latest_observed(instance: dg.DagsterInstance, root: dg.AssetKey, partition: 
 
 @contextmanager
 def remembered_partitions(instance: dg.DagsterInstance) -> Iterator[None]:
-    """Read each set of dynamic partitions once in the block.
+    """Read each dynamic partition set once in the block.
 
-    Dagster asks for them thousands of times per evaluation.
+    Dagster asks thousands of times per evaluation.
     """
     read = cache(instance.get_dynamic_partitions)
     instance.get_dynamic_partitions = lambda partitions_def_name: read(partitions_def_name)  # type: ignore[method-assign]
@@ -192,8 +189,8 @@ def remembered_partitions(instance: dg.DagsterInstance) -> Iterator[None]:
 def remember_members(instance: dg.DagsterInstance) -> None:
     """Look dynamic partitions up in the whole set, read at most every MEMBERS_SECONDS.
 
-    The UI queries each partition of each check. A partition outside the set is queried, so a new one is found at once;
-    a removed one may remain for MEMBERS_SECONDS.
+    The UI queries each partition of each check. New partitions are still queried, so found at once; removed ones may
+    remain for MEMBERS_SECONDS.
     """
     ask, read = instance.has_dynamic_partition, instance.get_dynamic_partitions
     known: dict[str, tuple[float, frozenset[str]]] = {}

@@ -1,4 +1,4 @@
-"""The deployment's Dagster instance: folder of its history, and settings."""
+"""The deployment's Dagster instance: its history's folder and settings."""
 
 import os
 import shutil
@@ -26,14 +26,14 @@ class SettingsError(UserError):
 
 
 def home() -> Path:
-    """Return DAGSTER_HOME, by default `.dagster` of the working folder."""
+    """Return DAGSTER_HOME, by default `.dagster`."""
     return Path(os.environ.get("DAGSTER_HOME", ".dagster")).absolute()
 
 
 def make_home() -> Path:
-    """Create DAGSTER_HOME with settings and history where missing; return it.
+    """Return DAGSTER_HOME, with settings and history created where missing.
 
-    Sets the environment variable too. Existing settings stay. Raises SpaceError for a full disk, SettingsError for an
+    Sets the environment variable. Existing settings stay. Raises SpaceError for a full disk, SettingsError for an
     unreadable dagster.yaml.
     """
     found = home()
@@ -50,10 +50,7 @@ def make_home() -> Path:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """Return the settings as a mapping.
-
-    Raises SettingsError for a file that is not a YAML mapping.
-    """
+    """Return the settings; raises SettingsError unless a YAML mapping."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -68,7 +65,7 @@ def _settings(path: Path) -> dict[str, Any]:
 def _make_history(home: Path) -> None:
     """Make an empty history, atomically and by one process at a time.
 
-    Two processes that create its tables at once, or one killed meanwhile, would leave it broken for good.
+    Two processes creating its tables, or one killed meanwhile, would leave it broken.
     """
     if all((home / name).exists() for name in HISTORY):
         return
@@ -87,7 +84,6 @@ def _make_history(home: Path) -> None:
 
 @contextmanager
 def open_instance() -> Iterator[dg.DagsterInstance]:
-    """Open the instance of DAGSTER_HOME."""
     make_home()
     with dg.DagsterInstance.get() as instance:
         yield instance

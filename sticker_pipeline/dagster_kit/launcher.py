@@ -1,7 +1,7 @@
-"""Start the trainer as a process through Dagster Pipes, and end it reliably.
+"""Runs the trainer as a process through Dagster Pipes, and ends it reliably.
 
-The stock subprocess client signals only its direct child and never kills it. Here a supervisor owns the trainer's
-process group and ends it when the step is cancelled, fails or dies. To train on another machine, swap this resource.
+The stock client signals only its direct child and never kills it. Here a supervisor owns the trainer's process group
+and ends it when the step is cancelled, fails or dies. Swap this resource to train on another machine.
 """
 
 import os
@@ -28,14 +28,14 @@ from sticker_pipeline.core.process.signals import STOP_SIGNALS
 from sticker_pipeline.core.texts import visible
 from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
-KEPT_LINES = 20  # of a failed trainer's stderr, shown in the message
+KEPT_LINES = 20  # of stderr, in the message of a failure
 SAMPLE_SIDE = 192  # pixels, of a sample image in the UI
 NOT_PLOTTED = {"total_steps", "epoch", "epoch_done", "eta_s"}  # useless as curves
 MIN_SECONDS_BETWEEN_OBSERVATIONS = 5.0  # the UI loads every event of an asset
 
 
 class TrainerFailed(Exception):
-    """The trainer ended with an error; the message ends with its last stderr lines."""
+    """The trainer failed; the message ends with its last stderr lines."""
 
 
 class TrainerLauncher(dg.ConfigurableResource):
@@ -54,9 +54,8 @@ class TrainerLauncher(dg.ConfigurableResource):
     ) -> None:
         """Run `python -m <module> <arguments>` to its end.
 
-        Calls `on_progress` with each progress message. Raises TrainerFailed for an exit with an error. When the step is
-        cancelled, the trainer is asked to save a checkpoint, and all its processes have ended before the cancellation
-        goes on.
+        Calls `on_progress` with each progress message. Raises TrainerFailed for a failure. On cancellation, the trainer
+        is asked for a checkpoint, and all its processes end first.
         """
         python = [sys.executable, "-P", "-m"]  # -P: import nothing from the working folder
         command = [*python, "sticker_pipeline.training.supervisor", *python, module, *arguments]
@@ -71,7 +70,7 @@ class TrainerLauncher(dg.ConfigurableResource):
                 GRACE_VARIABLE: str(self.stop_grace_seconds),
                 "PYTHONUNBUFFERED": "1",
             }
-            # A session of its own: Ctrl-C in the terminal reaches the trainer only once, through the launcher.
+            # A session of its own: Ctrl-C in the terminal reaches the trainer once, through the launcher.
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -99,7 +98,7 @@ class TrainerLauncher(dg.ConfigurableResource):
 def _follow(
     process: subprocess.Popen[str], session: PipesSession, on_progress: Callable[[Mapping[str, Any]], None]
 ) -> None:
-    """Pass progress messages on until the process ends."""
+    """Pass on progress messages until the process ends."""
     seen = 0
     while True:
         ended = process.poll() is not None
@@ -116,7 +115,7 @@ def _follow(
 def _forwarded(source: IO[str] | None, target: IO[str], last_lines: deque[str]) -> Iterator[None]:
     """Copy a process's output to `target` during the block, line by line.
 
-    Hidden letters become escapes. The last lines are kept in `last_lines`.
+    Escapes hidden letters and keeps the last lines in `last_lines`.
     """
     assert source is not None
 
@@ -138,8 +137,8 @@ def _forwarded(source: IO[str] | None, target: IO[str], last_lines: deque[str]) 
 def _end(process: subprocess.Popen[str], grace_seconds: float) -> None:
     """Close the supervisor's lifeline, which ends the trainer, and wait.
 
-    Further signals do not cut this short. If the supervisor itself was killed, the trainer ends by its own lifeline,
-    and is killed after two graces.
+    Further signals do not cut this short. After a killed supervisor, the trainer ends by its own lifeline, or is killed
+    after two graces.
     """
     assert process.stdin is not None
     process.stdin.close()
@@ -158,7 +157,7 @@ def _end(process: subprocess.Popen[str], grace_seconds: float) -> None:
 
 
 def _session(leader: int) -> list[psutil.Process]:
-    """Return the session's processes: the trainer and all that it starts."""
+    """Return the session's processes: the trainer and its descendants."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -195,7 +194,7 @@ def progress_observer(context: dg.AssetExecutionContext) -> Callable[[Mapping[st
     """Return a callback that shows progress in the UI.
 
     It logs observations of the asset and sets the run tag `progress`. Steps (step, loss, gradient norm, speed: live
-    curves) are throttled; the end of an epoch, with its losses on fixed images and its samples, is always shown.
+    curves) are throttled; epochs, with losses on fixed images and samples, are not.
     """
     last = {"time": 0.0, "step": -1}
 

@@ -1,4 +1,4 @@
-"""Loggers for the terminal output of a run."""
+"""Loggers for a run's terminal output."""
 
 import logging
 import re
@@ -24,7 +24,7 @@ def terminal(_: dg.InitLoggerContext) -> logging.Logger:
 
 
 class TerminalHandler(logging.Handler):
-    """Print steps, progress and summaries; everything else stays in the event log."""
+    """Prints steps, progress and summaries; the rest stays in the event log."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class TerminalHandler(logging.Handler):
 
 
 def _was_said(event: dg.DagsterEvent) -> bool:
-    """Return True for a failure explained already: stopped, or failed checks."""
+    """Return True for a failure explained already: interrupt or failed checks."""
     failure = event.step_failure_data
     return failed_by_checks(failure) or failed_by_interrupt(failure)
 
@@ -68,7 +68,7 @@ def _was_said(event: dg.DagsterEvent) -> bool:
 def innermost_message(event: dg.DagsterEvent) -> str:
     """Return a failed step's own error, without Dagster's wrapping and class name.
 
-    An error of this package takes precedence over the system's or library's error that it explains.
+    An error of this package takes precedence over its cause.
     """
     error = event.step_failure_data.error
     while error is not None and error.cause is not None and not OWN_ERROR.match(error.message):

@@ -1,6 +1,6 @@
-"""Metadata of assets in the UI: images, tables and their columns.
+"""Metadata of assets in the UI: images, tables and columns.
 
-Keys that begin with `dagster/` are Dagster's own; the UI has a place for them.
+Keys beginning with `dagster/` are Dagster's, with a place in its UI.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def inline_image(image: Image.Image, alt: str) -> dg.MetadataValue:
 def table(rows: pd.DataFrame, most: int = PREVIEW_ROWS) -> dg.TableMetadataValue:
     """Return metadata that shows a table's first rows.
 
-    Numbers keep four significant digits.
+    Numbers have four significant digits.
     """
     shown = rows.head(most)
     columns = [dg.TableColumn(str(name), _column_type(shown[name])) for name in shown.columns]
@@ -41,10 +41,7 @@ def table(rows: pd.DataFrame, most: int = PREVIEW_ROWS) -> dg.TableMetadataValue
 
 
 def columns(first: TableSchema, *others: TableSchema) -> dict[str, Any]:
-    """Return the metadata of an asset definition that writes these tables.
-
-    `first` is the asset's main table.
-    """
+    """Return the metadata of an asset that writes these tables, `first` as its own."""
     return {
         **{f"{ROWS_OF}{schema.file}": f"one for {schema.rows}" for schema in (first, *others)},
         COLUMN_SCHEMA: _shown(first.columns, first),
@@ -53,7 +50,7 @@ def columns(first: TableSchema, *others: TableSchema) -> dict[str, Any]:
 
 
 def described(rows: pd.DataFrame, schema: TableSchema, count: str = PARTITION_ROW_COUNT) -> dict[str, Any]:
-    """Return a table's metadata: its columns, and its row count under `count`."""
+    """Return a table's metadata: columns, and row count under `count`."""
     return {count: len(rows), COLUMN_SCHEMA: _shown(columns_of(list(map(str, rows.columns)), schema), schema)}
 
 

@@ -1,4 +1,4 @@
-"""Values for one run, given in the launch pad in place of character.yaml's."""
+"""Values for one run from the launch pad, in place of character.yaml's."""
 
 from typing import Any, ClassVar
 
@@ -10,11 +10,11 @@ ONE_OFF = "one_off"  # their entry in an artifact's settings
 
 
 class OneOffError(UserError):
-    """A value of a launch is refused; the message gives the remedy."""
+    """A launch's value is refused; the message gives the remedy."""
 
 
 class OneOff(dg.Config):
-    """Values of a `section` of the settings for one run.
+    """Values of a settings `section` for one run.
 
     None: as in character.yaml and the profile.
     """
@@ -24,7 +24,7 @@ class OneOff(dg.Config):
     def given(self, context: dg.AssetExecutionContext) -> dict[str, Any]:
         """Return the values that are not None, by name.
 
-        Raises OneOffError for a value read from an environment variable, which Dagster allows for integers.
+        Raises OneOffError for a value from an environment variable, which Dagster allows for integers.
         """
         ops: Any = context.run.run_config.get("ops", {})
         stated = ops.get(context.op_def.name, {}).get("config", {})
@@ -35,6 +35,6 @@ class OneOff(dg.Config):
 
 
 def in_words(given: dict[str, Any]) -> str:
-    """Return the sentence part that reports the `given` values."""
+    """Return text that reports the `given` values."""
     values = ", ".join(f"{name} = {value}" for name, value in given.items())
     return f"made with {values} by its launch, not as character.yaml says"

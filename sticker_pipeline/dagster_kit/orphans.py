@@ -1,4 +1,4 @@
-"""Ends steps with their run: an orphan would train on beside the run's retry."""
+"""Ends steps with their run: an orphan would train beside the run's retry."""
 
 import multiprocessing
 import os
@@ -8,10 +8,10 @@ from multiprocessing.process import BaseProcess
 
 
 def end_with_run() -> None:
-    """Kill this process when its run's process ends in any way.
+    """Kill this process when its run's process ends.
 
-    The launcher's supervisor, whose pipe closes with it, then ends a training with a checkpoint. Does nothing in the
-    run's own process.
+    The launcher's supervisor, whose pipe closes, then ends a training with a checkpoint. No effect in the run's own
+    process.
     """
     run = multiprocessing.parent_process()
     if run is not None:

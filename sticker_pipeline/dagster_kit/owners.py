@@ -1,4 +1,4 @@
-"""Owners of the assets: people and teams, from an environment variable."""
+"""Owners of the assets, from an environment variable."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,13 +10,13 @@ VARIABLE = "STICKER_OWNER"
 
 
 class OwnerError(UserError):
-    """STICKER_OWNER has an invalid owner; the message gives the remedy."""
+    """STICKER_OWNER is invalid; the message gives the remedy."""
 
 
 def owners(environment: Mapping[str, str]) -> list[str]:
-    """Return the owners in STICKER_OWNER, separated by commas; default: none.
+    """Return the owners in STICKER_OWNER, comma-separated; default: none.
 
-    Raises OwnerError for a name that is neither an e-mail address nor `team:` and a name.
+    Raises OwnerError for neither an e-mail address nor `team:` and a name.
     """
     found = [name for part in environment.get(VARIABLE, "").split(",") if (name := part.strip())]
     for name in found:
@@ -31,7 +31,7 @@ def owners(environment: Mapping[str, str]) -> list[str]:
 
 
 def owned(definitions: dg.Definitions, names: Sequence[str]) -> dg.Definitions:
-    """Return the definitions with `names` as owners of each asset."""
+    """Return the definitions with these owners of each asset."""
     if not names:
         return definitions
     return definitions.map_resolved_asset_specs(func=lambda spec: spec.replace_attributes(owners=names))

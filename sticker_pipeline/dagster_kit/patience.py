@@ -1,7 +1,7 @@
-"""Waiting for a place in a pool: asleep, with a message, and interruptible.
+"""Waiting for a place in a pool: asleep, with a message, interruptible.
 
-Dagster's executors ask for a place in a loop without a pause (a whole core), do not report the holder, and, in one
-process, hide the signals that would stop them. `wait_in_peace` makes both use the classes below.
+Dagster's executors ask in a loop without a pause (a whole core), do not report the holder and, in one process, hide the
+signals that would stop them. `wait_in_peace` gives them the classes below.
 """
 
 import logging
@@ -15,14 +15,14 @@ from sticker_pipeline.dagster_kit.compat import ConcurrencyContext, places, pool
 from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, other_machine, process_tags
 from sticker_pipeline.dagster_kit.pools import GPU
 
-LOGGER = logging.getLogger(__name__)  # shown in a terminal; in the UI the same text is an event of the run
+LOGGER = logging.getLogger(__name__)  # for the terminal; in the UI, an event of the run
 SECONDS_BETWEEN_CLAIMS = 1.0
 SECONDS_BETWEEN_LOOKS = 5.0  # for dead runs, which never free their places
 NAP_SECONDS = 0.05  # between claims; short, for events of the run's other steps wait meanwhile
 
 
 class PatientClaims(ConcurrencyContext):
-    """Claims places in pools as Dagster does; after a refusal, reports and pauses."""
+    """Claims places in pools like Dagster; after a refusal, reports and pauses."""
 
     def __init__(self, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> None:
         super().__init__(instance, dagster_run)
@@ -34,7 +34,7 @@ class PatientClaims(ConcurrencyContext):
     def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
         """Claim a place in the pool for the step.
 
-        Where none is free: report the holders, pause and return False.
+        If none is free: report the holders, pause, return False.
         """
         if super().claim(concurrency_key, step_key, step_priority):
             return True
@@ -58,25 +58,22 @@ class PatientClaims(ConcurrencyContext):
 
 
 class InterruptibleClaims(PatientClaims):
-    """Claims for steps in the run's own process, where nothing else checks for signals."""
+    """Claims for steps in the run's process, where nothing else checks signals."""
 
     def pause(self) -> None:
-        """Sleep for NAP_SECONDS.
-
-        Raises DagsterExecutionInterruptedError once the run was interrupted.
-        """
+        """Sleep for NAP_SECONDS; raises DagsterExecutionInterruptedError after an interrupt."""
         super().pause()
         if was_interrupted():
             raise dg.DagsterExecutionInterruptedError("stopped while it waited")
 
 
 def wait_in_peace() -> None:
-    """Make Dagster's executors of this process use this module's classes."""
+    """Make this process's executors use this module's classes."""
     replace_claims(in_own_process=InterruptibleClaims, in_processes=PatientClaims)
 
 
 def holders(instance: dg.DagsterInstance, pool: str) -> str:
-    """Return the holders of the pool's places: run, step, progress, since when."""
+    """Return the pool's holders: run, step, progress, since when."""
     found = places(instance, pool)
     taken = {(step.run_id, step.step_key): step.assigned_timestamp for step in found.pending_steps}
     who = [
@@ -90,7 +87,7 @@ def holders(instance: dg.DagsterInstance, pool: str) -> str:
 
 
 def pools_in_use(instance: dg.DagsterInstance) -> list[str]:
-    """Return a line for each pool in use (its holders) and each waiting step."""
+    """Return a line per pool in use and per waiting step."""
     lines = []
     for pool in sorted(pools(instance)):
         found = places(instance, pool)

@@ -9,7 +9,7 @@ GPU = "gpu"
 
 
 def has_gpu(environment: Mapping[str, str] = os.environ, drivers: Path = Path("/proc/driver/nvidia")) -> bool:
-    """Return True if this machine has an NVIDIA GPU that processes may use.
+    """Return True if processes may use an NVIDIA GPU here.
 
     Checks the driver, without PyTorch.
     """
@@ -21,5 +21,5 @@ def has_gpu(environment: Mapping[str, str] = os.environ, drivers: Path = Path("/
 BRIEF = GPU if has_gpu() else None
 """The pool of a step that needs the GPU briefly.
 
-Without a GPU it has no pool: a dataset is made beside another character's training.
+None without a GPU: datasets are made beside another character's training.
 """

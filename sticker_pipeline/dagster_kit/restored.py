@@ -1,7 +1,7 @@
-"""Reports artifacts that Dagster's history lacks or has otherwise, from their manifests.
+"""Reports artifacts that differ from Dagster's history, by their manifests.
 
-A manifest has the content's version, the code version and all inputs' versions. So an asset with a deleted history
-counts as made, one with deleted files as stale, and an unused part of a root changes nothing.
+A manifest has the versions of content, code and inputs. So an asset with a deleted history counts as made, one with
+deleted files as stale, and an unused part of a root changes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ GONE = "gone"  # the version of a deleted artifact
 def observe_and_restore(
     history: History, specs: Sequence[dg.AssetSpec], scope: Scope[Any], store: ArtifactStore, values: Values
 ) -> int:
-    """Observe the scope's roots, then `restore` its assets; return the number of reported events."""
+    """Observe the scope's roots, then `restore`; return the number of events."""
     observed = news(values, scope.partition, history.observed)
     for event in observed:
         history.report(event)
@@ -34,7 +34,7 @@ def stale_now(
 ) -> list[dg.AssetKey]:
     """Return those of `assets` (upstream first) that are out of date now.
 
-    Observes the roots and restores the history first. Raises the errors of loading the scope, and StorageError.
+    First observes the roots and restores the history. Raises errors of loading the scope, and StorageError.
     """
     scope = scope.loaded(scope.load())
     specs = compat.asset_specs(history.graph, scope.partitions)
@@ -47,8 +47,8 @@ def restore(
 ) -> list[dg.AssetKey]:
     """Report the scope's assets that differ between history and artifacts; return them.
 
-    `specs`: the scope's assets, upstream first. `values`: of all its roots, already observed. Afterwards an asset is
-    out of date by the history exactly if it is by its manifest. Raises StorageError for a damaged artifact.
+    `specs`: upstream first. `values`: of all roots, observed. Afterwards history and manifests agree on what is out of
+    date. Raises StorageError for a damaged artifact.
     """
     if all(_accords(history, spec, scope, store, values) for spec in specs):
         return []
@@ -88,7 +88,7 @@ def unchanged_deps(
 ) -> list[dg.AssetKey]:
     """Return the dependencies unchanged since the artifact was made.
 
-    None of them, if one of the artifact's inputs is gone.
+    None of them if an input is gone.
     """
     now = {dep.asset_key: versions_now(spec, dep.asset_key, scope, store, values) for dep in spec.deps}
     unchanged = [
@@ -101,10 +101,7 @@ def unchanged_deps(
 def versions_now(
     spec: dg.AssetSpec, dep: dg.AssetKey, scope: Scope[Any], store: ArtifactStore, values: Values
 ) -> dict[str, str | None]:
-    """Return the current versions of `dep` as the asset's inputs, by entry.
-
-    None for a missing artifact.
-    """
+    """Return current versions of `dep` by input entry; None: missing artifact."""
     if dep in values:
         return dict(scope.part_versions(spec, {dep: values[dep]}))
     found = scope.artifacts(scope.artifact_name(dep), store)
@@ -116,7 +113,7 @@ def _report(
 ) -> None:
     """Report the artifact as made from the current events of `unchanged`.
 
-    Metadata and check results are copied from the last materialization with its version, where there is one.
+    Copies metadata and check results of the last materialization with its version, if any.
     """
     before = history.record_of(asset, scope.partition, artifact.data_version)
     made = before.asset_materialization if before else None

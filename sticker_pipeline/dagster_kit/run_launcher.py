@@ -1,6 +1,6 @@
-"""The run launcher of `dagster.yaml`: Dagster's own, which also detects lost processes.
+"""The run launcher of `dagster.yaml`: Dagster's own, which detects lost processes.
 
-Run monitoring asks it, marks such a run as failed, and Dagster retries it.
+Run monitoring then fails such a run, and Dagster retries it.
 """
 
 import signal
@@ -13,19 +13,19 @@ from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, lost_processes, o
 
 
 class LocalRunLauncher(DefaultRunLauncher):
-    """Launches runs on this machine; also stops and monitors those of the command line."""
+    """Launches runs on this machine; handles the command line's too."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launch a run and tag it with this machine.
 
-        The run tags its process itself (`dagster_kit/patience.py`).
+        The run tags its own process (`dagster_kit/patience.py`).
         """
         not_an_update = {UPDATE_TAG: ""} if UPDATE_TAG in context.dagster_run.tags else {}
         self._instance.add_run_tags(context.dagster_run.run_id, {**unnamed_process_tags(), **not_an_update})
         super().launch_run(context)
 
     def terminate(self, run_id: str) -> bool:
-        """Ask a run to stop, including one of the command line."""
+        """Ask a run to stop, also one of the command line."""
         run = self._instance.get_run_by_id(run_id)
         process = own_process(run) if run else None
         if run is None or process is None:
@@ -44,7 +44,7 @@ class LocalRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Return RUNNING unless all processes of the run and its steps have ended.
 
-        A run without a known process has only just begun. A lost run's places in pools are freed at once.
+        Without a known process, it has just begun. A lost run's places are freed at once.
         """
         lost = lost_processes(self._instance, run)
         if not lost:

@@ -1,7 +1,7 @@
 """A scope is the subject of a partition: a character, style, profile, or all characters.
 
-Its roots are the settings and files that its assets are made from, observed so that Dagster has their versions. An
-asset names the parts of a root that it uses: an edit of another part leaves it current.
+Its roots are the settings and files behind its assets, observed so that Dagster has their versions. An asset names the
+parts of roots that it uses: edits of other parts leave it current.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from sticker_pipeline.dagster_kit.history import Known
 
 Subject = TypeVar("Subject", covariant=True)
 Values = Mapping[dg.AssetKey, Mapping[str, Any]]  # root -> part -> value, as JSON types
-USES = "uses/"  # prefix of an asset's tags for the parts of roots that it uses
+USES = "uses/"  # tag prefix of the parts of roots that an asset uses
 Dep = str | dg.AssetKey | dg.AssetsDefinition
 MEDIA = dg.AssetKey(["character", "media"])
 
@@ -36,7 +36,7 @@ class Deployment(Protocol):
 class Root:
     """Settings or files with one version.
 
-    `parts`: name, unique in the scope -> description.
+    `parts`: name (unique in the scope) -> description.
     """
 
     key: dg.AssetKey
@@ -46,7 +46,7 @@ class Root:
 
 
 def made_from(roots: Sequence[Root], *deps: Dep, uses: Sequence[str]) -> dict[str, Any]:
-    """Return `deps` and `tags` of an asset made from `deps` and these parts of `roots`.
+    """Return `deps` and `tags` of an asset made from `deps` and parts of `roots`.
 
     Raises KeyError for a part of no root.
     """
@@ -61,28 +61,27 @@ def used_parts(spec: dg.AssetSpec, root: Root) -> list[str]:
 
 
 def one_hash(entry: str, value: Any) -> dict[str, str]:
-    """Return a part's `entry` among an artifact's inputs: one hash of its value."""
+    """Return an artifact's input `entry` for a part: its value's hash."""
     return {entry: content_hash(value)}
 
 
 def own_artifact(place: str, asset: str, store: ArtifactStore) -> dict[str, Artifact | None]:
-    """Return the scope's artifact by name; None where it is missing."""
+    """Return the scope's artifact by name; None if missing."""
     return {asset: store.find(place, asset)}
 
 
 @dataclass(frozen=True)
 class Scope(Generic[Subject]):
-    """The subject of a partition: a character, a style, a profile, or all characters.
+    """A subject, its roots and its place in the store.
 
     - `name`: unique among scopes.
     - `place`: its scope in the store.
     - `load`: returns the current subject, or raises an error with a remedy.
-    - `value`: returns the value of a part of a root.
-    - `artifacts`: returns an upstream asset's artifacts by their input names.
-    - `versions`: returns the input entries of a part and its value.
-    - `check`: raises an error if a step cannot be done.
-    - `change`: returns the subject with other values in a section of its settings, or raises an error about them. None
-      where no step takes any.
+    - `value`: returns the value of a root's part.
+    - `artifacts`: returns an upstream asset's artifacts by input name.
+    - `versions`: returns the input entries of a part's value.
+    - `check`: raises an error that prevents a step.
+    - `change`: returns the subject with other values in a settings section, or raises their error. None: not supported.
     """
 
     name: str
@@ -98,26 +97,26 @@ class Scope(Generic[Subject]):
     change: Callable[[Any, str, Mapping[str, Any]], Any] | None = None
 
     def artifact_name(self, asset: dg.AssetKey) -> str:
-        """Return the name of the asset's artifact."""
+        """Return the asset's artifact name."""
         return artifact_of(asset.to_user_string())
 
     def loaded(self, subject: Any) -> "Scope[Subject]":
-        """Return the scope with an already loaded `subject`."""
+        """Return the scope with a loaded `subject`."""
         return replace(self, load=lambda: subject)
 
     def values(self, store: ArtifactStore, keys: Sequence[dg.AssetKey] | None = None) -> Values:
-        """Return the part values of the roots `keys` (default: all)."""
+        """Return part values of the roots `keys` (default: all)."""
         subject = self.load()
         wanted = [root for root in self.roots if keys is None or root.key in keys]
         return {root.key: {part: self.value(part, subject, store) for part in root.parts} for root in wanted}
 
     def used(self, spec: dg.AssetSpec, values: Values) -> dict[str, Any]:
-        """Return the parts that the asset uses, of the roots in `values`."""
+        """Return the used parts of the roots in `values`."""
         roots = [root for root in self.roots if root.key in values]
         return {part: values[root.key][part] for root in roots for part in used_parts(spec, root)}
 
     def part_versions(self, spec: dg.AssetSpec, values: Values) -> dict[str, str]:
-        """Return the artifact's input entries for the parts that the asset uses."""
+        """Return the input entries of the used parts."""
         found: dict[str, str] = {}
         for root in self.roots:
             for part in used_parts(spec, root) if root.key in values else ():
@@ -125,14 +124,14 @@ class Scope(Generic[Subject]):
         return found
 
 
-# Observable, not merely external: automation conditions see only observable assets' observations.
+# Observable, not external: automation conditions react only to observable assets' observations.
 def observable_roots(
     name: str,
     scope_of: Callable[[Any, str], Scope[Any]],
     roots: Sequence[Root],
     partitions: dg.PartitionsDefinition | None = None,
 ) -> dg.AssetsDefinition:
-    """Return a scope kind's roots as assets, which "Observe" in the UI observes."""
+    """Return roots as assets that "Observe" in the UI observes."""
     specs = [
         dg.AssetSpec(
             root.key,
@@ -156,20 +155,20 @@ def observable_roots(
 
 
 def observation(root: dg.AssetKey, partition: str | None, value: Mapping[str, Any]) -> dg.AssetObservation:
-    """Return the observation of the current `value` of `root`."""
+    """Return the observation of `value` for `root`."""
     version = content_hash(value)
     return dg.AssetObservation(root, partition=partition, metadata=shown(root, value), tags={DATA_VERSION_TAG: version})
 
 
 def shown(root: dg.AssetKey, value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a root's metadata: each part; for media the number of files."""
+    """Return a root's metadata: its parts; of media the number of files."""
     parts = dict(value)
     files = {"files": len(parts.pop("media")["files"])} if root == MEDIA else {}
     return files | {part: dg.MetadataValue.json(content) for part, content in parts.items()}
 
 
 def news(values: Values, partition: str | None, known: Known) -> list[dg.AssetObservation]:
-    """Return observations of the roots with another value than `known`."""
+    """Return observations of roots whose value differs from `known`."""
     return [
         observation(root, partition, value)
         for root, value in values.items()

@@ -1,9 +1,8 @@
 """Staleness by Dagster's rule, read for many partitions at once.
 
-An asset is out of date if it was never made, or its inputs' content or its code changed since. Equal content is an
-equal data version. The rule compares with the versions noted when the step began, not with events since the last
-evaluation: a change during a training is not lost, and one that was undone trains nothing. `dagster_kit/restored.py`
-keeps the history in accord with the artifacts.
+An asset is out of date if it was never made, or if its code or its inputs' content (data version) changed. Versions are
+compared with those noted when the step began, not with events since the last evaluation: a change during a training is
+not lost, and an undone one trains nothing. `dagster_kit/restored.py` keeps history and artifacts in accord.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from sticker_pipeline.dagster_kit.history import Event, History
 
 
 class Staleness:
-    """Out-of-date assets at one evaluation, cached."""
+    """Cached staleness at one evaluation."""
 
     def __init__(self, history: History) -> None:
         self.history, self.graph = history, history.graph
@@ -24,7 +23,6 @@ class Staleness:
         self._known_above: dict[AssetPartition, bool] = {}
 
     def out_of_date(self, target: AssetPartition) -> bool:
-        """Return `is_out_of_date` of the target, cached."""
         if target not in self._known:
             self._known[target] = is_out_of_date(self.history, target.asset_key, target.partition_key)
         return self._known[target]
@@ -38,7 +36,7 @@ class Staleness:
             self.history.read_noted(asset, partitions)
 
     def above_out_of_date(self, target: AssetPartition) -> bool:
-        """Return True if any direct or indirect input of the target is out of date."""
+        """Return True if any direct or indirect input is out of date."""
         if target not in self._known_above:
             self._known_above[target] = any(
                 (self.graph.get(dep.asset_key).is_materializable and self.out_of_date(dep))
@@ -55,7 +53,7 @@ class Staleness:
 
 
 def is_out_of_date(history: History, asset: dg.AssetKey, partition: str | None) -> bool:
-    """Return True if never made, or made from other content or other code."""
+    """Return True if never made, or made from other content or code."""
     made, node = history.latest(asset, partition), history.graph.get(asset)
     if made is None:
         return True
@@ -68,10 +66,7 @@ def is_out_of_date(history: History, asset: dg.AssetKey, partition: str | None) 
 
 
 def _changed(history: History, dep: dg.AssetKey, partition: str | None, event: int | None) -> bool:
-    """Return True if the content of `dep` changed since `event`.
-
-    None: there was no content then.
-    """
+    """Return True if `dep`'s content changed since `event` (None: it had none)."""
     is_partitioned = history.graph.get(dep).is_partitioned
     if is_partitioned and partition is None:
         return _any_changed(history, dep, event)
@@ -83,7 +78,7 @@ def _changed(history: History, dep: dg.AssetKey, partition: str | None, event: i
 
 
 def _any_changed(history: History, dep: dg.AssetKey, event: int | None) -> bool:
-    """Return `_changed` of any partition of `dep`, for an asset of all of them."""
+    """Return `_changed` for any partition, for an asset of all of them."""
     since = {name: found for name, found in history.latest_of_all(dep).items() if found.storage_id > (event or 0)}
     if not since or event is None:
         return bool(since)
@@ -92,10 +87,7 @@ def _any_changed(history: History, dep: dg.AssetKey, event: int | None) -> bool:
 
 
 def stale_assets(history: History, assets: Sequence[dg.AssetKey], partition: str | None) -> list[dg.AssetKey]:
-    """Return those of `assets` that are out of date, and all downstream of them.
-
-    `assets` are ordered upstream first.
-    """
+    """Return the `assets` (upstream first) that are out of date, with all downstream."""
     stale: list[dg.AssetKey] = []
     for key in assets:
         if any(dep in stale for dep in history.graph.get(key).parent_keys) or is_out_of_date(history, key, partition):
@@ -104,7 +96,7 @@ def stale_assets(history: History, assets: Sequence[dg.AssetKey], partition: str
 
 
 def pointer(history: History, dep: dg.AssetKey, partition: str | None) -> Event | None:
-    """Return the current event of `dep`, as input of an asset of the partition."""
+    """Return the current event of `dep` as input of the partition's asset."""
     if history.graph.get(dep).is_partitioned and partition is None:
         return max(history.latest_of_all(dep).values(), key=lambda event: event.storage_id, default=None)
     return history.latest(dep, partition if history.graph.get(dep).is_partitioned else None)

@@ -1,4 +1,4 @@
-"""A step makes one asset of one scope: finds inputs, publishes, reports to Dagster."""
+"""A step makes one asset of a scope: finds inputs, publishes, reports."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -42,11 +42,11 @@ class Step(Generic[Subject]):
     """One asset of one scope being made: write into `staging`, then `publish` once.
 
     - `subject`: the loaded scope.
-    - `inputs`: the artifacts among the asset's deps.
-    - `roots`: the values of the parts of roots that it uses.
-    - `versions`: the data versions of both, by their names among the artifact's inputs.
-    - `one_off`: the values given by the launch. `subject` and `roots` include them, `versions` do not: the artifact is
-      out of date only when the settings change.
+    - `inputs`: artifacts among the asset's deps.
+    - `roots`: values of the used parts of roots.
+    - `versions`: data versions of both, by input name.
+    - `one_off`: the launch's values, included in `subject` and `roots`, not in `versions`: the artifact is out of date
+      only when the settings change.
     """
 
     context: dg.AssetExecutionContext
@@ -61,16 +61,14 @@ class Step(Generic[Subject]):
 
     @property
     def profile(self: "Step[_WithProfile]") -> Profile:
-        """The scope's profile."""
         return self.subject.profile
 
     @property
     def character(self: "Step[_WithCharacter]") -> Character:
-        """The character of a character's scope."""
         return self.subject.character
 
     def leave_out(self, entry: str) -> None:
-        """Remove an input: the artifact is made without it."""
+        """Remove an input of the artifact."""
         del self.inputs[entry], self.versions[entry]
 
     def publish(
@@ -78,7 +76,7 @@ class Step(Generic[Subject]):
     ) -> dg.MaterializeResult:
         """Publish `staging` as the artifact.
 
-        `content` selects the files that determine the data version (default: all).
+        `content` selects the files of the data version (default: all).
         """
         settings, shown = dict(self.roots), dict(metadata)
         if self.one_off:
@@ -108,10 +106,10 @@ def open_step(
     also_current: bool = False,
     config: OneOff | None = None,
 ) -> Iterator[Step[Subject]]:
-    """Open the inputs that the asset's `deps` name: artifacts and roots.
+    """Open the artifacts and roots that the asset's `deps` name.
 
-    Raises an error with a remedy before any work; MadeMeanwhile where nothing is left to do (see `once`). With
-    `also_current`, a current artifact is made again. `config` has the launch's values for this run.
+    Raises an error with a remedy before any work; MadeMeanwhile if nothing is left to do (see `once`), unless
+    `also_current`. `config` has the launch's values.
     """
     end_with_run()
     scope = scope_of(workspace, context.partition_key if context.has_partition_key else ALL)
@@ -142,13 +140,13 @@ def open_step(
 
 
 def observe(instance: dg.DagsterInstance, partition: str | None, values: Values) -> None:
-    """Report the roots with a value that Dagster has not observed yet."""
+    """Report the roots with a value new to Dagster."""
     for each in news(values, partition, partial(latest_observed, instance)):
         instance.report_runless_asset_event(each)
 
 
 def _changed(scope: Scope[Subject], subject: Any, config: OneOff | None, given: Mapping[str, Any]) -> Any:
-    """Return the subject with the `given` values in the section of `config`."""
+    """Return the subject with the `given` values."""
     if config is None or not given:
         return subject
     assert scope.change is not None, f"{scope.name} takes no values of a launch"
@@ -167,7 +165,7 @@ Result = TypeVar("Result", dg.MaterializeResult, dg.MaterializeResult | None)
 
 
 def once(make: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate an asset's function to take the result of another run."""
+    """Decorate an asset's function to take another run's result."""
 
     @wraps(make)
     def step(context: dg.AssetExecutionContext, *resources: Any, **named: Any) -> Result:
@@ -189,8 +187,8 @@ def check_not_made(
 ) -> None:
     """Raise MadeMeanwhile if another run made the artifact from equal `inputs` and code.
 
-    For a run requested by a person, only an artifact published since the request counts; for others, any. A person's
-    run and its retries take only an artifact made with the same `given` values.
+    For a person's run, only if published since its request. A person's run and its retries need the same `given` values
+    too.
     """
     try:
         artifact = store.find(scope.place, scope.artifact_name(context.asset_key))
@@ -210,7 +208,6 @@ def check_not_made(
 
 
 def _last_metadata(context: dg.AssetExecutionContext) -> Mapping[str, Any]:
-    """Return the metadata of the asset's last materialization."""
     partitions = [context.partition_key] if context.has_partition_key else None
     records = context.instance.fetch_materializations(
         dg.AssetRecordsFilter(context.asset_key, asset_partitions=partitions), limit=1
@@ -222,10 +219,10 @@ def _last_metadata(context: dg.AssetExecutionContext) -> Mapping[str, Any]:
 def writing(
     context: dg.AssetExecutionContext, workspace: Deployment, scope: Scope[Any]
 ) -> AbstractContextManager[Path]:
-    """Open the asset's staging folder once no other run makes the asset.
+    """Open the asset's staging folder, after other runs that make it.
 
-    Raises SpaceError where the deployment's folders are unusable. From here on, hidden letters in the step's log are
-    escaped, for Dagster also prints it in a terminal.
+    Raises SpaceError for unusable folders. From here on, hidden letters in the step's log are escaped: Dagster prints
+    it in a terminal too.
     """
     check_places(workspace.places)
     context.log.addFilter(without_hidden_letters)
@@ -235,20 +232,19 @@ def writing(
 
 
 def without_hidden_letters(record: logging.LogRecord) -> bool:
-    """Escape hidden letters in the record's message; keep every record."""
+    """Escape hidden letters in the message; keep every record."""
     record.msg, record.args = visible(record.getMessage()), ()
     return True
 
 
 def code_version(context: dg.AssetExecutionContext) -> str:
-    """Return the asset's code version."""
     version = context.assets_def.code_versions_by_key[context.asset_key]
     assert version is not None, f"{context.asset_key} has no code_version"
     return version
 
 
 def reported(artifact: Artifact, metadata: Mapping[str, Any]) -> dg.MaterializeResult:
-    """Return the step's result for a published artifact."""
+    """Return the step's result for an artifact."""
     return dg.MaterializeResult(
         data_version=dg.DataVersion(artifact.data_version),
         metadata={**metadata, "dagster/uri": str(artifact.folder)},

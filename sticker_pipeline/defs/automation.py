@@ -1,12 +1,12 @@
-"""Automation: the conditions that assets name, and the sensor that evaluates them.
+"""Automation: the conditions of assets, and the sensor that evaluates them.
 
-`dagster_kit/staleness.py` decides what is out of date, for `update` too; the UI shows it as "stale".
+`dagster_kit/staleness.py` decides what is out of date ("stale" in the UI), for `update` too.
 
-- A step is requested alone, and only when everything above it is current. So no step mixes new with old inputs, and a
-  LoRA that waits for its night is not measured on images that entered the holdout after its training.
-- A step is requested once per change. A failed one is tried again when its inputs change, or on the next tick of the
-  schedule; until then it holds back only what is made from it, of the same character.
-- A crash is retried at once by Dagster's run retries (`dagster.yaml`).
+- A step is requested alone, once everything above it is current. So it never mixes new with old inputs, and a LoRA that
+  waits for its night is not measured on images that entered the holdout after its training.
+- A step is requested once per change. A failed one is tried again when its inputs change, or on the schedule's next
+  tick; until then it holds back only its own character's downstream assets.
+- Dagster's run retries (`dagster.yaml`) repeat a crash at once.
 """
 
 import os
@@ -52,13 +52,13 @@ def schedule(environment: Mapping[str, str]) -> str:
 
 
 def longest_gap(cron: str) -> timedelta:
-    """Return the longest time between two consecutive ticks of the schedule."""
+    """Return the longest time between consecutive ticks."""
     ticks = islice(compat.cron_ticks(cron, datetime(2025, 1, 1, tzinfo=UTC)), TICKS_LOOKED_AT)
     return max(after - before for before, after in pairwise(ticks))
 
 
 class OutOfDate(dg.AutomationCondition):
-    """True if never made, or made from other content or other code."""
+    """True if never made, or made from other content or code."""
 
     @property
     def name(self) -> str:
@@ -75,7 +75,7 @@ class OutOfDate(dg.AutomationCondition):
 
 
 class AboveOutOfDate(dg.AutomationCondition):
-    """True if any direct or indirect input of the target is out of date.
+    """True if any direct or indirect input is out of date.
 
     Only for targets whose deps have the same partitions, or none.
     """
@@ -93,10 +93,7 @@ class AboveOutOfDate(dg.AutomationCondition):
 
 
 class OnlyWarned(dg.AutomationCondition):
-    """Condition of a failed check: true if its last result is a warning.
-
-    A warning stops nothing.
-    """
+    """True if a failed check's last result is a warning, which stops nothing."""
 
     @property
     def name(self) -> str:
@@ -115,12 +112,12 @@ def _severity(instance: dg.DagsterInstance, check: dg.AssetCheckKey, partition: 
 
 @lru_cache(maxsize=1)
 def _staleness(view: AssetGraphView) -> Staleness:
-    """Return the staleness, shared by all conditions of one evaluation."""
+    """Return the staleness shared by one evaluation's conditions."""
     return Staleness(History(view.instance, view.asset_graph))
 
 
 def _where(context: dg.AutomationContext, true_of: Callable[[AssetPartition], bool]) -> dg.AutomationResult:
-    """Return a result that is true for the candidates with `true_of`."""
+    """Return a result that is true where `true_of` is."""
     return compat.true_of(context, {target for target in compat.candidates(context) if true_of(target)})
 
 
@@ -128,7 +125,7 @@ RETRAIN_AT = schedule(os.environ)
 
 _tick = On.cron_tick_passed(RETRAIN_AT)
 _changed = (On.any_deps_match(On.data_version_changed()) | On.code_version_changed() | _tick).with_label("changed")
-# The inverse, `_changed.since(newly_requested)`, would lose a change in the evaluation right after a request.
+# The inverse, `_changed.since(newly_requested)`, would lose a change right after a request.
 _not_requested_since = (~On.newly_requested().since(_changed)).with_label("not_requested_since_it_changed")
 _idle = ~On.in_progress() & ~On.any_deps_in_progress()
 
@@ -191,7 +188,7 @@ Then nothing was retrained either. Check that the daemon runs and the sensor `au
 
 
 class _Automation(dg.AutomationConditionSensorDefinition):
-    """The sensor of the conditions; it reads each partition set once per evaluation."""
+    """The conditions' sensor; reads each partition set once per evaluation."""
 
     def evaluate_tick(self, context: dg.SensorEvaluationContext) -> compat.SensorExecutionData:
         with remembered_partitions(context.instance):

@@ -1,4 +1,4 @@
-"""Partition sets: characters and styles (kept by the folder sensor), and profiles."""
+"""Partition sets: characters and styles (from the folder sensor), and profiles."""
 
 import dagster as dg
 

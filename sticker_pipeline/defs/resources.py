@@ -1,4 +1,4 @@
-"""Resources: folders of characters, artifacts and models (STICKER_* variables), and the launcher."""
+"""Resources: folders (STICKER_* variables) and the trainer's launcher."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ MOST_WORDS = 400  # characters of an error that are shown
 
 
 class Workspace(dg.ConfigurableResource):
-    """The folders of this deployment."""
+    """The deployment's folders."""
 
     characters: str = Field(description="one folder per character, each with a character.yaml")
     artifacts: str = Field(description="what the assets make; may be deleted, and is made again")
@@ -42,7 +42,7 @@ class Workspace(dg.ConfigurableResource):
 
     @property
     def places(self) -> Places:
-        """The folders of this deployment, as checked by `core/files/places.py`."""
+        """The folders that `core/files/places.py` checks."""
         return Places(self.characters_folder, self.store.root, Path(self.models).absolute(), home())
 
     @property
@@ -56,7 +56,7 @@ class Workspace(dg.ConfigurableResource):
     def character(self, name: str) -> Character:
         """Return the character.
 
-        Raises CharacterError, with a remedy, also for a name that is no plain folder name.
+        Raises CharacterError, with a remedy, also for an invalid name.
         """
         check_name(name)
         return load_character(Path(self.characters).absolute() / name)
@@ -74,7 +74,7 @@ class Workspace(dg.ConfigurableResource):
         return profile
 
     def valid_characters(self) -> tuple[list[tuple[Character, Profile]], list[str]]:
-        """Return all valid characters, and a problem text for each of the others."""
+        """Return all valid characters, and problems of the others."""
         valid, problems = [], []
         for folder in character_folders(Path(self.characters).absolute()):
             try:
@@ -107,7 +107,7 @@ def defs() -> dg.Definitions:
             "launcher": fixed(TrainerLauncher(), "Runs the trainer on this machine."),
             "io_manager": NO_VALUES,
         },
-        # Each step has its own process, so that its GPU memory is freed with it. Forked from a process with the loaded
+        # Each step has its own process, so that its GPU memory is freed. Forked from a process with the loaded
         # definitions, it starts in a fraction of a second.
         executor=fixed_executor(
             {"start_method": {"forkserver": {"preload_modules": ["sticker_pipeline.definitions"]}}}

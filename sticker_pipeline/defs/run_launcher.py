@@ -1,4 +1,4 @@
-"""The run launcher under the name in earlier versions' `dagster.yaml`."""
+"""The run launcher under its name in earlier versions' `dagster.yaml`."""
 
 from sticker_pipeline.dagster_kit.run_launcher import LocalRunLauncher
 

@@ -1,7 +1,7 @@
 """The scopes (character, style, profile, all characters) and their roots, as observed assets.
 
-The parts of a root name the settings and files that belong to it; `roots/` has their values. An asset names the parts
-that it uses: `@dg.asset(**made_from("frames", uses=["sampling"]), …)`.
+A root's parts name its settings and files; `roots/` has their values. An asset names the parts that it uses:
+`@dg.asset(**made_from("frames", uses=["sampling"]), …)`.
 """
 
 from collections.abc import Mapping
@@ -138,8 +138,6 @@ all_made_from = partial(scope.made_from, ALL_ROOTS)
 
 @dataclass(frozen=True)
 class OneCharacter:
-    """A character and its profile."""
-
     character: Character
     profile: Profile
 
@@ -173,7 +171,7 @@ def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
 
 
 def _with_values(workspace: Workspace, own: OneCharacter, section: str, values: Mapping[str, Any]) -> OneCharacter:
-    """Return the character with `values` in this section of its character.yaml.
+    """Return the character with these `values` in a section of its settings.
 
     Raises ProfileError.
     """
@@ -219,7 +217,6 @@ def of_profile(workspace: Workspace, name: str) -> Scope[Profile]:
 
 
 def of_all(workspace: Workspace, place: str = ALL) -> Scope[AllCharacters]:
-    """Return the scope of all characters together."""
 
     def artifacts(asset: str, store: ArtifactStore) -> Mapping[str, Artifact | None]:
         if asset in OF_ALL:
@@ -242,7 +239,7 @@ def of_all(workspace: Workspace, place: str = ALL) -> Scope[AllCharacters]:
 def _style_versions(entry: str, value: dict[str, Any]) -> dict[str, str]:
     """Return a part's entries among an artifact's inputs.
 
-    Members have an entry for each character's artifact, for the lineage of a style.
+    Members have one per character and artifact, for a style's lineage.
     """
     if entry == "style/members":
         return {f"{who}/{asset}": version for who, own in value.items() for asset, version in own.items()}

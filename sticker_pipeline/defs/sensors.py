@@ -1,6 +1,6 @@
 """The folder sensor: finds characters and styles, and observes their roots.
 
-A folder with a valid character.yaml is a character. A style is observed once two of its characters have a dataset.
+A folder with a valid character.yaml is a character. A style needs two characters with a dataset.
 """
 
 import json
@@ -34,7 +34,7 @@ SECONDS_A_LOOK = 15.0  # for files not read before
 class Cursor:
     """The sensor's state: a hash per scope, and the scope where it stopped.
 
-    A hash covers the scope's roots and the publication times of its artifacts.
+    A hash covers roots and the publication times of artifacts.
     """
 
     seen: dict[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Cursor:
     def without(self, gone: Collection[str]) -> "Cursor":
         """Return the cursor without these scopes.
 
-        If they return, they are compared with Dagster's history.
+        If they return, they are compared with the history.
         """
         return Cursor({name: version for name, version in self.seen.items() if name not in gone}, self.go_on)
 
@@ -110,7 +110,7 @@ def _has_lcm_lora(workspace: Workspace, profile: str) -> bool:
 def _requests(
     partitions: dg.DynamicPartitionsDefinition, new: Sequence[str], removed: Sequence[str]
 ) -> Iterator[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
-    """Yield the requests that add and remove partitions, if any."""
+    """Yield the requests that add and remove partitions."""
     if new:
         yield partitions.build_add_request(new)
     if removed:
@@ -118,9 +118,9 @@ def _requests(
 
 
 def unreadable(root: Path) -> str | None:
-    """Return the reason why the characters cannot be listed, or None.
+    """Return why the characters cannot be listed, or None.
 
-    An empty folder counts as a disk that is not mounted: no character is removed.
+    An empty folder may be an unmounted disk: no character is removed.
     """
     try:
         is_empty = all(path.name.startswith(".") for path in root.iterdir())
@@ -148,9 +148,9 @@ def _is_missing(path: Path) -> bool:
 
 
 def _cursor(text: str | None) -> Cursor:
-    """Return the parsed cursor; empty if damaged or from an earlier version.
+    """Return the parsed cursor; empty if damaged or of an earlier version.
 
-    Then everything is compared with the history.
+    Then the history decides.
     """
     try:
         found = json.loads(text or "{}")
@@ -161,9 +161,9 @@ def _cursor(text: str | None) -> Cursor:
 
 @dataclass(frozen=True)
 class _Look:
-    """The result of one evaluation.
+    """One evaluation's result.
 
-    `events`: the number reported. `left`: the names of scopes that were not reached.
+    `events`: number reported. `left`: names of scopes not reached.
     """
 
     events: int
@@ -173,10 +173,7 @@ class _Look:
 
 
 def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, history: History) -> _Look:
-    """Observe the scopes until EVENTS_A_LOOK or SECONDS_A_LOOK are reached.
-
-    Begins where the last evaluation stopped.
-    """
+    """Observe scopes until EVENTS_A_LOOK or SECONDS_A_LOOK, from the last stop on."""
     events, problems, seen, left = 0, [], dict(before.seen), list[Scope[Any]]()
     end = time.monotonic() + SECONDS_A_LOOK
     specs_of = cache(partial(asset_specs, history.graph))
@@ -199,12 +196,12 @@ def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, hi
 
 
 def _published(scope: Scope[Any], specs: Sequence[dg.AssetSpec], store: ArtifactStore) -> list[int]:
-    """Return each artifact's publication time in ns; 0 if missing."""
+    """Return each artifact's publication time in ns; 0: missing."""
     manifests = [store.folder(scope.place, scope.artifact_name(spec.key)) / MANIFEST for spec in specs]
     return [path.stat().st_mtime_ns if path.is_file() else 0 for path in manifests]
 
 
 def _from(name: str, scopes: Sequence[Scope[Any]]) -> Sequence[Scope[Any]]:
-    """Return `scopes` rotated to begin with the one of that name."""
+    """Return `scopes` rotated to begin with this name."""
     first = next((index for index, scope in enumerate(scopes) if scope.name == name), 0)
     return [*scopes[first:], *scopes[:first]]

@@ -1,6 +1,6 @@
 """The release candidate, and the outcome of a gate's checks.
 
-`benchmark/releases.py` defines a release.
+`benchmark/releases.py` defines releases.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +31,9 @@ OUTCOMES = {
 def release_that_counts(
     folder: Path, checks: Sequence[Check], candidate: Callable[[], Candidate], time: datetime
 ) -> tuple[Release | None, str]:
-    """Return the release of `folder` that is now current, and the outcome.
+    """Return the current release of `folder`, and the outcome.
 
-    A refused LoRA changes nothing. `candidate` makes the content published at `time` if the `checks` allow it.
+    A refused LoRA changes nothing. `candidate` makes what is published at `time` if the `checks` allow it.
     """
     if may_be_released(checks):
         published = publish(folder, candidate(), time)
@@ -50,9 +50,9 @@ def candidate_of(
     models: Path,
     store: ArtifactStore,
 ) -> Candidate:
-    """Return the selected LoRA with all that its record keeps.
+    """Return the selected LoRA with its release record.
 
-    `inputs`: asset -> artifact of the release. `models`: the folder to which recorded paths are relative.
+    `inputs`: artifacts by asset. `models`: the folder to which paths are relative.
     """
     chosen = inputs["selected_lora"].table().query("chosen").iloc[0]
     spec, generation = load_spec(inputs["lora"].file(FILE_NAME)), profile.generation
@@ -92,7 +92,7 @@ def gate_table(checks: Sequence[Check]) -> pd.DataFrame:
 def history_table(releases: Sequence[Release], number: int) -> pd.DataFrame:
     """Return a row per release: release, counts, published, epoch.
 
-    `counts` is true for the release with this `number`.
+    `counts`: it has this `number`.
     """
     rows = [
         (one.record.number, one.record.number == number, f"{one.record.published:%Y-%m-%d %H:%M}", one.record.epoch)

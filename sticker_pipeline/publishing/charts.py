@@ -1,7 +1,7 @@
 """Inline SVG charts of the report page: curves, and means with intervals.
 
-Colours and fonts come from the page's style sheet (`publishing/templates/report.css`): charts follow light and dark
-mode and stay sharp at every size. `images` makes the charts of the Dagster UI, which has no such style sheet.
+Colours and fonts come from `publishing/templates/report.css`: charts follow light and dark mode and stay sharp. Charts
+for the Dagster UI, which lacks that style sheet, are made by `images`.
 """
 
 import math
@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 440, 216  # of a chart, in user units; text is 12 high
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
-MOST_POINTS = 160  # of a curve: enough for its size
+MOST_POINTS = 160  # of a curve; more only enlarge the page
 ROW = 26
 NAME_LETTERS = 17
 STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 240, 26, 9
@@ -23,7 +23,7 @@ STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 240, 26, 9
 class Curve:
     """A curve: y over x, both [n].
 
-    `low` and `high`, if given, are the edges of a band. NaN leaves a gap. `look` is a class of the style sheet.
+    `low`, `high`: edges of a band, if any. NaN leaves a gap. `look`: class of the style sheet.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Mark:
-    """A mean with its interval (NaN: none) in a chart of intervals."""
+    """A mean with its interval (NaN: none)."""
 
     name: str
     look: str
@@ -49,7 +49,7 @@ class Mark:
 def line_chart(curves: Sequence[Curve], *, label: str, x: str, y: str, chosen: float | None = None) -> Markup:
     """Return a chart of curves, with a dashed line at x = `chosen`.
 
-    Empty if no curve has a point.
+    Empty without points.
     """
     thinned = [thin(curve) for curve in curves]
     xs = [value for curve in thinned for value in curve.x]
@@ -68,7 +68,7 @@ def line_chart(curves: Sequence[Curve], *, label: str, x: str, y: str, chosen: f
 def interval_chart(marks: Sequence[Mark], *, label: str, x: str, ceiling: str = "") -> Markup:
     """Return a chart with a row per mark: name, interval, mean.
 
-    The mean of the mark named `ceiling` is marked in all rows. Empty without marks.
+    The mean of `ceiling` crosses all rows. Empty without marks.
     """
     if not marks:
         return Markup("")
@@ -111,9 +111,9 @@ def strip(marks: Sequence[Mark], low: float, high: float, *, label: str) -> Mark
 
 
 def bare_strip(marks: Sequence[Mark], low: float, high: float) -> Markup:
-    """Return the signs of `strip` in fewer bytes.
+    """Return `strip` in fewer bytes: no text, an interval only for "dot".
 
-    Only the "dot" has an interval, and there is no text. Empty without marks.
+    Empty without marks.
     """
     if not marks:
         return Markup("")
@@ -128,7 +128,7 @@ def bare_strip(marks: Sequence[Mark], low: float, high: float) -> Markup:
 def about_zero(mark: Mark, reach: float, *, label: str) -> Markup:
     """Return a difference on a line from −`reach` to `reach`, for a table cell.
 
-    A vertical line marks 0.
+    An upright marks 0.
     """
     middle, centre = STRIP_HEIGHT / 2, STRIP_WIDTH / 2
     rail = '<path class="rail" d="M{0} {1:g}H{2}"/><path class="zero" d="M{3:g} 2V{4}"/>'
@@ -139,7 +139,7 @@ def about_zero(mark: Mark, reach: float, *, label: str) -> Markup:
 
 
 def extent(marks: Sequence[Mark]) -> tuple[float, float]:
-    """Return the lowest and highest finite mean or bound; (0, 1) without any."""
+    """Return the lowest and highest finite value; (0, 1) without any."""
     values = [value for mark in marks for value in (mark.mean, mark.low, mark.high) if math.isfinite(value)]
     return (min(values), max(values)) if values else (0.0, 1.0)
 
@@ -147,7 +147,7 @@ def extent(marks: Sequence[Mark]) -> tuple[float, float]:
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Return about `about` round numbers from `low` to `high`.
 
-    They are multiples of 1, 2, 2.5 or 5 times a power of ten.
+    Multiples of 1, 2, 2.5 or 5 times a power of ten.
     """
     least = (high - low) / about
     power = 10.0 ** math.floor(math.log10(least))
@@ -168,9 +168,9 @@ def shortened(name: str, letters: int = NAME_LETTERS) -> str:
 
 
 def thin(curve: Curve, most: int = MOST_POINTS) -> Curve:
-    """Return a curve of at most `most` points: the means of equal parts.
+    """Return a curve of at most `most` points: means of equal parts.
 
-    The band has each part's extremes: of the given band, or else of y.
+    The band has the extremes of each part's band, or else of y.
     """
     count = len(curve.x)
     if count <= most:
@@ -190,7 +190,7 @@ def thin(curve: Curve, most: int = MOST_POINTS) -> Curve:
 def marker(shape: str, x: float, y: float, look: str = "") -> Markup:
     """Return a sign of about 10 units around (x, y).
 
-    Models differ by shape, not by colour alone. `look`: further classes, each after a space.
+    Shapes differ, so that colour is not needed. `look`: further classes, each after a space.
     """
     paths = {
         "dot": f"M{x - 5:.1f} {y:.1f}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z",
@@ -205,7 +205,7 @@ def marker(shape: str, x: float, y: float, look: str = "") -> Markup:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The mapping from values to positions in a chart of curves."""
+    """Maps values to positions in a chart of curves."""
 
     x_low: float
     x_high: float
@@ -269,7 +269,7 @@ def _svg(width: float, height: float, label: str, parts: Sequence[Markup], look:
 
 
 def _widened(low: float, high: float, share: float) -> tuple[float, float]:
-    """Return the interval, never empty, widened by `share` of its length at both ends."""
+    """Return the interval, never empty, widened by `share` at both ends."""
     margin = (high - low) * share or (0.0 if high > low else abs(high) * 0.1 or 0.5)
     return low - margin, high + margin
 

@@ -1,6 +1,6 @@
-"""ComfyUI workflows with LoRAs, in both formats: for its browser and for `POST /prompt`.
+"""ComfyUI workflows with LoRAs, in both formats: browser and `POST /prompt`.
 
-Both are written from one graph. `publishing/samplers.py` has sampler names, `publishing/png.py` images with workflows.
+Both come from one graph. `publishing/samplers.py` has sampler names, `publishing/png.py` images with workflows.
 """
 
 import re
@@ -40,15 +40,15 @@ _PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # ComfyUI replaces text between
 
 
 class WorkflowError(UserError):
-    """ComfyUI would refuse or change a value; the message names it and the reason."""
+    """ComfyUI would refuse or change a value; the message names it."""
 
 
 @dataclass(frozen=True)
 class Lora:
     """A LoRA file below ComfyUI's models/loras.
 
-    `hash`: `sshs_model_hash` in the file's metadata, by which A1111 finds a renamed file. Raises WorkflowError for an
-    invalid file name or strength.
+    `hash`: the file's `sshs_model_hash`, by which A1111 finds it renamed. Raises WorkflowError for an invalid name or
+    strength.
     """
 
     file: str
@@ -67,17 +67,17 @@ class Lora:
 
 @dataclass(frozen=True)
 class Workflow:
-    """The settings of one generation; prompts are written like captions (`tagging/captions.py`).
+    """One generation's settings; prompts are written like captions (`tagging/captions.py`).
 
-    - `checkpoint`: a file name below ComfyUI's models/checkpoints.
-    - `loras`: in order of application; their changes add up.
-    - `sampler`, `scheduler`: ComfyUI's names, from `publishing/samplers.py`.
+    - `checkpoint`: file name below ComfyUI's models/checkpoints.
+    - `loras`: in order of application; changes add up.
+    - `sampler`, `scheduler`: ComfyUI's names (`publishing/samplers.py`).
     - `v_prediction`, `zero_snr`: of the base model.
-    - `clip_skip`: as in the training settings; 2 is the layer before the last.
+    - `clip_skip`: as in training; 2 is the layer before the last.
     - `width`, `height`: pixels, multiples of 8.
-    - `prefix`: beginning of the names of saved images.
+    - `prefix`: beginning of saved images' names.
 
-    Raises WorkflowError for invalid values, SamplerError for unknown samplers.
+    Raises WorkflowError, and SamplerError for unknown samplers.
     """
 
     checkpoint: str
@@ -132,7 +132,7 @@ def _check_range(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class _From:
-    """An output of another node: node id and output number."""
+    """An output of another node: its id and output number."""
 
     node: int
     slot: int
@@ -140,7 +140,7 @@ class _From:
 
 @dataclass(frozen=True)
 class _Node:
-    """A node of the graph; `inputs`: name -> value, or an output of another node."""
+    """A node; `inputs`: name -> value, or another node's output."""
 
     id: int
     type: str
@@ -150,10 +150,9 @@ class _Node:
 
 @dataclass(frozen=True)
 class _Type:
-    """A node type in the browser.
+    """A node type: sockets, widgets (top to bottom), outputs, size in canvas pixels.
 
-    Sockets with types, widgets from top to bottom, output types, and size in canvas pixels. Only the browser has the
-    widget _CONTROL.
+    Only the browser has the widget _CONTROL.
     """
 
     sockets: tuple[tuple[str, str], ...]
@@ -210,7 +209,7 @@ def api_format(workflow: Workflow) -> dict[str, Any]:
 
 
 def ui_format(workflow: Workflow) -> dict[str, Any]:
-    """Return the format of ComfyUI's browser part: nodes in columns, with a note."""
+    """Return the browser's format: nodes in columns, with a note."""
     nodes = _graph(workflow)
     links = _links(nodes)
     places, groups = _layout(nodes)
@@ -256,9 +255,9 @@ def _lora_numbers(workflow: Workflow) -> list[int]:
 
 
 def _loaded(workflow: Workflow) -> int:
-    """Return the id of the last LoRA loader.
+    """Return the id of the last LoRA loader, or of the checkpoint.
 
-    Without LoRAs, that of the checkpoint; both have the same outputs for model and text encoder.
+    Both have the same outputs for model and text encoder.
     """
     return [_CHECKPOINT, *_lora_numbers(workflow)][-1]
 
@@ -307,7 +306,7 @@ def _note(workflow: Workflow) -> str:
 
 
 def lora_tags(workflow: Workflow) -> str:
-    """Return the LoRAs as A1111's prompt tags."""
+    """Return the LoRAs as tags in A1111's prompt."""
     return " ".join(f"<lora:{lora.name}:{lora.strength:g}>" for lora in workflow.loras)
 
 
@@ -316,7 +315,7 @@ def _sent(value: Any) -> Any:
 
 
 def _links(nodes: list[_Node]) -> list[list[Any]]:
-    """Return [number, from node, from output, to node, to socket, type] of each connection."""
+    """Return each connection: number, from node and output, to node and socket, type."""
     ends = [
         (node.inputs[name].node, node.inputs[name].slot, node.id, socket, kind)
         for node in nodes
@@ -363,7 +362,7 @@ def _widget(node: _Node, name: str) -> Any:
 
 
 def _layout(nodes: list[_Node]) -> tuple[dict[int, tuple[int, int]], list[dict[str, Any]]]:
-    """Return positions by node id, and a group around each column."""
+    """Return positions by node id, and a group per column."""
     places: dict[int, tuple[int, int]] = {}
     groups: list[dict[str, Any]] = []
     x = 0

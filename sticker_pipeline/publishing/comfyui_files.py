@@ -1,6 +1,6 @@
 """A release as files for ComfyUI and A1111: images with workflows, workflows, LoRAs.
 
-`publishing/comfyui.py` defines a workflow, `publishing/png.py` its place in an image.
+`publishing/comfyui.py` defines workflows, `publishing/png.py` embeds them.
 """
 
 import json
@@ -40,7 +40,7 @@ COMFYUI_LATENTS = 4  # latent channels of all SD1.5 and SDXL models in ComfyUI a
 
 @dataclass(frozen=True)
 class Way:
-    """A published setting: name, LoRA files with strengths, and generation settings."""
+    """A published setting: name, LoRA files with strengths, generation settings."""
 
     name: str
     loras: list[tuple[Path, float]]
@@ -48,14 +48,14 @@ class Way:
 
     @property
     def folder(self) -> str:
-        """The folder of its files in the artifact; the release's own is the top."""
+        """The folder of its files; the release's own is the top."""
         return "" if self.name == AS_RELEASED else self.name.replace(" ", "_")
 
 
 def ways_to_publish(
     lora: Path, strength: float, generation: GenerationSettings, others: Sequence[Recommended]
 ) -> list[Way]:
-    """Return the release's settings: as released first, then the recommended ones."""
+    """Return the settings: as released first, then recommended ones."""
     return [
         Way(AS_RELEASED, [(lora, strength)], generation),
         *(Way(at_most(each.budget), each.loras, each.settings) for each in others),
@@ -70,9 +70,9 @@ def write_way(
     staging: Path,
     checkpoint_sha256: str | None,
 ) -> tuple[list[Row], list[str]]:
-    """Write a setting's images with workflows, the first image's workflow, and its LoRAs.
+    """Write a setting's images with workflows, its first workflow, and its LoRAs.
 
-    All go below `staging`. Returns rows of COLUMNS, and a sentence for each prompt that ComfyUI cannot take.
+    All go below `staging`. Returns rows of COLUMNS, and a sentence per prompt that ComfyUI cannot take.
     `checkpoint_sha256`: see `checkpoint_hash`.
     """
     images = generated(generator, way.name, requests, way.loras, way.settings)
@@ -100,7 +100,7 @@ def write_way(
 
 
 def checkpoint_hash(profile: Profile, store: ArtifactStore) -> str | None:
-    """Return the hash by which A1111 finds a single-file base model, else None."""
+    """Return the hash by which A1111 finds a single-file base model."""
     return file_hash(profile.base, store) if profile.base.is_file() else None
 
 
@@ -121,9 +121,9 @@ def ways_table(record: Record, ways: Sequence[Way]) -> pd.DataFrame:
 
 
 def published_sheet(index: pd.DataFrame, folder: Path) -> Image.Image:
-    """Return one sheet of all images of `index` (COLUMNS; files in `folder`).
+    """Return a sheet of all images of `index` (COLUMNS; files in `folder`).
 
-    Labels: the recommended setting, or else the style.
+    Labels: recommended setting, or else style.
     """
     images = [Image.open(folder / name) for name in index["file"]]
     labels = index["style"].where(index["setting"] == AS_RELEASED, index["setting"])
@@ -133,7 +133,7 @@ def published_sheet(index: pd.DataFrame, folder: Path) -> Image.Image:
 def how_to_open(profile: Profile, record: Record) -> str:
     """Return instructions for the files as markdown.
 
-    For a base model with other latents: the reason why they need another one.
+    For base models with other latents: why another one is needed.
     """
     channels = _latent_channels(profile)
     if channels != COMFYUI_LATENTS:
@@ -149,7 +149,7 @@ def how_to_open(profile: Profile, record: Record) -> str:
 
 
 def how_to_use(record: Record) -> str:
-    """Return where to put the LoRA and how to prompt for the character, as markdown."""
+    """Return where to put the LoRA and how to prompt, as markdown."""
     return (
         f"Put {code(record.file)} into ComfyUI's `models/loras` or A1111's `models/Lora`, use a base model like "
         f"{code(record.base_model)}, and begin the prompt with {code(record.trigger)}."
@@ -157,16 +157,16 @@ def how_to_use(record: Record) -> str:
 
 
 def lora_name(record: Record, path: Path) -> str:
-    """Return the file name of a LoRA: the release's own, or scope and asset.
+    """Return a LoRA's file name: the release's, or scope and asset.
 
-    Scope and asset let the LoRAs of several characters share one ComfyUI folder.
+    These let several characters share a ComfyUI folder.
     """
     asset = path.parent
     return record.file if asset.name == "released_lora" else f"{asset.parent.name}.{asset.name}.safetensors"
 
 
 def _workflows(profile: Profile, record: Record, way: Way) -> Callable[..., Workflow]:
-    """Return a function that makes the workflow of a prompt (`positive`) and `seed`."""
+    """Return a function from `positive` and `seed` to a workflow."""
     settings, base = way.settings, profile.base
     trained = how_trained(profile, way.loras)
     noise = base_noise(base)
@@ -203,9 +203,9 @@ def _write_workflow(folder: Path, workflow: Workflow) -> None:
 
 
 def _latent_channels(profile: Profile) -> int:
-    """Return the base model's latent channels from its VAE's configuration.
+    """Return the base model's latent channels, from its VAE's configuration.
 
-    A single file has ComfyUI's own format.
+    Single files have ComfyUI's format.
     """
     config = profile.base / "vae" / "config.json"
     return json.loads(config.read_text(encoding="utf-8"))["latent_channels"] if config.is_file() else COMFYUI_LATENTS

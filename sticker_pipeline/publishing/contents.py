@@ -65,14 +65,14 @@ LINE = (
 STYLE_BYTES = 120_000  # per style image
 CHARACTER_BYTES = 1_500_000  # per character, for all its images
 MOST_PROMPTS, MOST_REFERENCES = 8, 8
-SMOOTHED = 20  # a step's loss is noisy: means over a twentieth of the training are shown
+SMOOTHED = 20  # a step's loss is noisy: means over a twentieth of the training
 BY_EPOCH = {name: METRICS[name].title for name in (SIMILARITY, "nearest_training", "diversity", COPIES)}
 LOOKS = ("m-lora", "m-base", "m-released", "m-rival0", "m-rival1")  # of curves that belong to no model
 WHY = "It has the highest similarity; of equal epochs the earliest is taken, which has had the least time to copy."
 
 
 def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
-    """Return the report of the style's LoRA, or None without one.
+    """Return the report of a style's LoRA, if there is one.
 
     Raises StorageError for a damaged artifact.
     """
@@ -98,9 +98,9 @@ def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
 
 
 def style_choice(table: pd.DataFrame) -> Choice:
-    """Return the choice from the table of a style's epochs.
+    """Return the choice among a style's epochs.
 
-    `table`: epoch (the base model first), STYLE_METRICS, chosen, reason.
+    `table`: epoch (base model first), STYLE_METRICS, chosen, reason.
     """
     epochs = _floats(table["epoch"])
     curves = tuple(
@@ -115,7 +115,7 @@ def style_choice(table: pd.DataFrame) -> Choice:
 
 
 def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
-    """Return the report of few-step sampling with the profile's LCM-LoRA, or None.
+    """Return the report of the profile's LCM-LoRA, if there is one.
 
     Raises StorageError for a damaged artifact.
     """
@@ -130,7 +130,7 @@ def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
 class Sources:
     """The sources of a character's page.
 
-    Only manifests of `artifacts` were read. `problems`: a sentence for each unreadable source.
+    Only manifests of `artifacts` are read. `problems`: a sentence per unreadable source.
     """
 
     character: Character
@@ -142,7 +142,7 @@ class Sources:
 
 
 def sources_of(store: ArtifactStore, character: Character, profile: Profile, checks: Sequence[Check] = ()) -> Sources:
-    """Return a character's sources; `checks` has each check's last result."""
+    """Return a character's sources; `checks`: last results."""
     problems: list[str] = []
     found = {asset: artifact for asset in LINE if (artifact := _found(store, character.name, asset, problems))}
     released, of_releases = release_history(releases_folder(store, character.name))
@@ -150,7 +150,7 @@ def sources_of(store: ArtifactStore, character: Character, profile: Profile, che
 
 
 def shown(sources: Sources) -> Any:
-    """Return all that determines a character's page, as JSON types."""
+    """Return all that determines the page, as JSON types."""
     character = sources.character
     return {
         "character": [character.name, character.trigger, character.settings.style, sources.profile.name],
@@ -172,7 +172,7 @@ def published(artifact: Artifact | None) -> Any:
 def character_report(sources: Sources) -> CharacterReport:
     """Return the report of a character.
 
-    Artifacts with a damaged table count as missing and are reported in `problems`.
+    Artifacts with a damaged table count as missing, with a sentence in `problems`.
     """
     problems = list(sources.problems)
     found = {asset: artifact for asset, artifact in sources.artifacts.items() if _is_whole(artifact, problems)}
@@ -201,7 +201,7 @@ def character_report(sources: Sources) -> CharacterReport:
 
 
 def _found(store: ArtifactStore, name: str, asset: str, problems: list[str]) -> Artifact | None:
-    """Return the artifact, or None; a damaged manifest is appended to `problems`."""
+    """Return the artifact, if any; a damaged manifest adds to `problems`."""
     try:
         return store.find(name, asset)
     except StorageError as error:
@@ -210,10 +210,7 @@ def _found(store: ArtifactStore, name: str, asset: str, problems: list[str]) -> 
 
 
 def _is_whole(artifact: Artifact, problems: list[str]) -> bool:
-    """Return True if the artifact's tables are as published.
-
-    The first damaged one is appended to `problems`.
-    """
+    """Return True if the tables are as published; else add to `problems`."""
     try:
         for table in artifact.files:
             if table.endswith(".parquet"):
@@ -235,7 +232,7 @@ def _candidate(
 
 
 def _judged(found: Mapping[str, Artifact]) -> bool:
-    """Return True if the benchmark measured the currently chosen LoRA."""
+    """Return True if the benchmark is of the LoRA chosen now."""
     links = (("selected_lora", "samples"), ("samples", "benchmark"))
     return all(
         {before, after} <= found.keys() and found[after].inputs.get(before) == found[before].data_version
@@ -244,10 +241,7 @@ def _judged(found: Mapping[str, Artifact]) -> bool:
 
 
 def _table(found: Mapping[str, Artifact], asset: str, name: str = "index.parquet") -> pd.DataFrame | None:
-    """Return a table of an artifact, or None.
-
-    None: no artifact, or one of an earlier version without this table.
-    """
+    """Return an artifact's table; None if missing, as in earlier versions."""
     artifact = found.get(asset)
     return artifact.table(name) if artifact and name in artifact.files else None
 
@@ -264,7 +258,7 @@ def figures(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
 
 
 def differences(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
-    """Return the LoRA's paired differences, each under the other model's name.
+    """Return the LoRA's paired differences, under the other models' names.
 
     `table`: model, other, metric, style, difference, ci_low, ci_high, n.
     """
@@ -277,7 +271,7 @@ def differences(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
 def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training | None:
     """Return a training's curves.
 
-    `log` has a row per step, `fixed` the error by epoch and split.
+    `log`: a row per step; `fixed`: error by epoch and split.
     """
     if log is None or log.empty:
         return None
@@ -304,9 +298,9 @@ def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training |
 
 
 def choice(table: pd.DataFrame | None) -> Choice | None:
-    """Return the choice of an epoch, or None without a chosen one.
+    """Return the choice of an epoch, if one is chosen.
 
-    `table`: epoch, metrics (JSON), chosen; optionally `reason`, a sentence that may begin with "chosen: " or "not: ".
+    `table`: epoch, metrics (JSON), chosen; optionally `reason`, which may begin with "chosen: " or "not: ".
     """
     if table is None or not table["chosen"].any():
         return None
@@ -331,13 +325,13 @@ def choice(table: pd.DataFrame | None) -> Choice | None:
 
 
 def _sentence(reason: str) -> str:
-    """Return `reason` capitalized, without "chosen: " or "not: ", which the page shows."""
+    """Return `reason` capitalized, without "chosen: " or "not: "."""
     plain = reason.removeprefix("chosen: ").removeprefix("not: ")
     return plain[:1].upper() + plain[1:]
 
 
 def tags(seen: pd.DataFrame | None, captions: pd.DataFrame | None, dropped: pd.DataFrame | None) -> Tags | None:
-    """Return the tagger's tags before and after curation."""
+    """Return tags before and after curation."""
     if seen is None or captions is None:
         return None
     before, after = summary.mean_tags(seen, captions)
@@ -365,8 +359,8 @@ def weights(table: pd.DataFrame | None) -> Weights | None:
 def lineage(found: Mapping[str, Artifact], kept: Sequence[str] = ()) -> tuple[Made, ...]:
     """Return every asset of LINE, with its outdated inputs.
 
-    An input is outdated if its artifact now has another version. Assets in `kept` have no outdated inputs: a release
-    stays while the new LoRA is refused.
+    An input is outdated if its artifact has another version now. Assets in `kept` have none: a release stays while the
+    new LoRA is refused.
     """
     made = (_made(asset, found) for asset in LINE)
     return tuple(replace(one, outdated=()) if one.asset in kept else one for one in made)
@@ -387,7 +381,7 @@ def _made(asset: str, found: Mapping[str, Artifact]) -> Made:
 
 
 def _grids(found: Mapping[str, Artifact], character: Character, most_bytes: int) -> tuple[Grid, ...]:
-    """Return held-out and generated images by style, fitted together into `most_bytes`."""
+    """Return held-out and generated images by style, in `most_bytes` together."""
     plans = _InlineImages()
     references = _references(found, character, plans)
     drawn = _drawn(found, plans)
@@ -407,14 +401,14 @@ def _grids(found: Mapping[str, Artifact], character: Character, most_bytes: int)
 
 
 class _InlineImages:
-    """Requested images, and then their thumbnails in the same order."""
+    """Requested images, then thumbnails in that order."""
 
     def __init__(self) -> None:
         self._images: list[Image.Image] = []
         self._alts: list[str] = []
 
     def want(self, artifact: Artifact, file: str, alt: str) -> int:
-        """Request an image; return its number among the thumbnails."""
+        """Request an image; return its thumbnail's number."""
         with Image.open(artifact.folder / file) as image:
             self._images.append(reduced(image))
         self._alts.append(alt)
@@ -429,15 +423,15 @@ class _InlineImages:
 
 
 def _references(found: Mapping[str, Artifact], character: Character, plans: _InlineImages) -> dict[str, list[int]]:
-    """Return style -> image numbers of held-out sources, at most MOST_REFERENCES.
+    """Return style -> images of at most MOST_REFERENCES held-out sources.
 
-    Each source has its middle frame.
+    Each is a source's middle frame.
     """
     rows, frames = _table(found, "training_set"), _table(found, "frames")
     if rows is None or frames is None:
         return {}
     styles = {name: group.style for name, group in character.groups.items()}
-    # files from the frames' own table: the training set may refer to earlier, removed frames
+    # files from the frames' table: the training set may refer to removed frames
     holdout = frames[frames["frame_id"].isin(rows.loc[rows["split"] == "holdout", "frame_id"])]
     holdout = holdout.assign(style=holdout["group"].map(styles)).sort_values(["source_id", "frame_index"])
     wanted = {}
@@ -455,8 +449,8 @@ def _drawn(
 ) -> dict[str, tuple[tuple[str, ...], dict[str, list[int | None]]]]:
     """Return style -> (prompt contents, model -> image numbers).
 
-    The first seed of at most MOST_PROMPTS prompts. Models are aligned by the requested attributes, which are equal for
-    all; prompt texts are not, since a rival has its own trigger.
+    First seeds of at most MOST_PROMPTS prompts. Models are aligned by requested attributes, not by prompts: a rival has
+    its own trigger.
     """
     table = _table(found, "samples")
     if table is None:
@@ -480,23 +474,20 @@ def _drawn(
 
 
 def own_tags(prompts: Sequence[str]) -> list[str]:
-    """Return each prompt's tags without those common to all prompts.
-
-    All its tags, where nothing else remains.
-    """
+    """Return each prompt's tags without common ones, or all if none remain."""
     split = [[tag.strip() for tag in prompt.split(",")] for prompt in prompts]
     shared = set.intersection(*(set(part) for part in split)) if len(split) > 1 else set()
     return [", ".join([tag for tag in part if tag not in shared] or part) for part in split]
 
 
 def _ordered(models: pd.Series) -> list[str]:
-    """Return the models: base, lora, released, recommended settings, others by name."""
+    """Return base, lora, released, recommended settings, then others by name."""
     first = {"base": 0, "lora": 1, "released": 2}
     return sorted(models.unique(), key=lambda model: (first.get(model, 3), by_name(model)))
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """Return at most `most` numbers from 0 to count − 1, evenly spread."""
+    """Return at most `most` of 0 … count − 1, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist() if count else []
 
 

@@ -1,6 +1,6 @@
-"""The release history for the report, from a character's folder of releases.
+"""The release history for the report.
 
-`benchmark/releases.py` defines a release and publishes it.
+`benchmark/releases.py` defines and publishes releases.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ CANDIDATE = "candidate"
 def release_history(folder: Path) -> tuple[tuple[Release, ...], list[str]]:
     """Return the releases in `folder` that were ever current, latest first, and problems.
 
-    A problem is a sentence about an unreadable release; removed ones are left out. Both are empty without a folder.
+    Problems are sentences about unreadable releases; removed ones are left out. Both are empty without a folder.
     """
     try:
         log = events(folder)
@@ -39,9 +39,9 @@ def release_history(folder: Path) -> tuple[tuple[Release, ...], list[str]]:
 
 
 def refused_candidate(epoch: int, sha256: str, checks: Iterable[Check], releases: Sequence[Release]) -> Release | None:
-    """Return the LoRA that the gate refuses now, or None.
+    """Return the LoRA that the gate refuses now.
 
-    None if no blocking check failed, or the same file was released before.
+    None without a failed blocking check, or if the file was released before.
     """
     failed = [check for check in checks if check.asset == GATED and check.blocking and check.verdict is False]
     if not failed or sha256 in {release.version for release in releases}:
@@ -51,7 +51,7 @@ def refused_candidate(epoch: int, sha256: str, checks: Iterable[Check], releases
 
 
 def _told(log: Sequence[Event], number: int) -> list[str]:
-    """Return the events of release `number` as sentences, in order."""
+    """Return the events of release `number` as sentences."""
     told = []
     published = False
     for event in log:

@@ -1,6 +1,6 @@
 """A release's model card: Markdown with the Hugging Face hub's front matter.
 
-It states what was measured and what was not. It states no licence: the publisher of the file decides that.
+It states what was measured and what was not; no licence, which is the publisher's to state.
 """
 
 import math
@@ -25,13 +25,12 @@ embeddings. The column of the held-out images says what they have among themselv
 def model_card(release: Release) -> str:
     """Return the card as text, ending with a line break.
 
-    Equal releases give equal cards; it contains no local path.
+    Equal releases give equal cards, without local paths.
     """
     return f"---\n{_front_matter(release.record)}---\n\n{card_text(release)}"
 
 
 def card_text(release: Release) -> str:
-    """Return the card without front matter."""
     record = release.record
     sections = [
         f"# {literal(record.character)}\n\nA LoRA of one character for {FAMILY_NAMES[record.family]}: "
@@ -59,16 +58,13 @@ def _front_matter(record: Record) -> str:
 
 
 class _OneLine(yaml.SafeDumper):
-    """A YAML dumper that writes each text in one line.
-
-    A separate line such as `---` could end the front matter.
-    """
+    """Writes each text in one line: a line `---` could end the front matter."""
 
 
 def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Represent text quoted, unless all readers agree on it unquoted.
+    """Represent text quoted unless all readers agree without quotes.
 
-    A line that begins with a letter is never a number, `---` or a comment.
+    A line beginning with a letter is never a number, `---` or a comment.
     """
     plain = text[:1].isalpha() and text.splitlines() == [text]
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
@@ -97,10 +93,7 @@ def _drawn(drawing: Drawing) -> str:
 
 
 def _table(metrics: list[MetricRow]) -> str:
-    """Return the table of metrics: a row per metric and style, a column per model.
-
-    Metrics are in the order of METRICS, styles by name.
-    """
+    """Return metrics: a row per metric and style, a column per model."""
     cells = {(figure.metric, figure.style, figure.model): figure for figure in metrics}
     present = list(dict.fromkeys(figure.model for figure in metrics))
     models = [
@@ -122,7 +115,7 @@ def _table(metrics: list[MetricRow]) -> str:
 
 
 def _meanings(metrics: list[MetricRow]) -> str:
-    """Return a line per metric: its meaning and better direction."""
+    """Return a line per metric: meaning and better direction."""
     present = {figure.metric for figure in metrics}
     return "\n".join(
         f"- {row.title}: {row.meaning}" + (f" ({row.better} is better)" if row.better else "")

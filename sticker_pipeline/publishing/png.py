@@ -1,4 +1,4 @@
-"""PNG images with generation settings, read by ComfyUI (workflow) and A1111 (text)."""
+"""PNG images with generation settings for ComfyUI (workflow) and A1111 (text)."""
 
 import io
 import json
@@ -19,8 +19,8 @@ A1111_SPECIAL = "\\()[]"  # parentheses and brackets are emphasis, a backslash i
 def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256: str | None = None) -> bytes:
     """Return a PNG file of `image`, which `workflow` generates.
 
-    Chunks: "prompt" and "workflow" as ComfyUI writes them, and "parameters" as A1111 does (see `a1111_parameters`).
-    Raises WorkflowError for a batch other than one.
+    Chunks: "prompt" and "workflow" as in ComfyUI, "parameters" as in A1111 (`a1111_parameters`). Raises WorkflowError
+    for a batch other than one.
     """
     if workflow.batch != 1:
         raise WorkflowError(f"An image is of one seed, and this workflow draws {workflow.batch} from it.")
@@ -34,10 +34,10 @@ def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256:
 
 
 def a1111_parameters(workflow: Workflow, checkpoint_sha256: str | None = None) -> str:
-    """Return A1111's (1.10) text of settings in an image.
+    """Return A1111's (1.10) settings text.
 
-    "RNG: CPU", since ComfyUI samples noise on the CPU. `checkpoint_sha256`: of the whole file; with it and the hashes
-    of the LoRAs, A1111 finds renamed files.
+    "RNG: CPU", as ComfyUI samples noise. `checkpoint_sha256`, of the whole file, and the LoRAs' hashes let A1111 find
+    renamed files.
     """
     sampler, schedule = a1111_names(workflow.sampler, workflow.scheduler)
     hashes = ", ".join(f"{lora.name}: {lora.hash[:12]}" for lora in workflow.loras if lora.hash)

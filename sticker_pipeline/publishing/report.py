@@ -1,8 +1,8 @@
 """Pages of the report: self-contained HTML about a character, style or profile.
 
-Equal values give equal bytes. `publishing/contents.py` reads the values from artifacts, `publishing/report_index.py`
-has the index. A page makes no network request (its Content-Security-Policy forbids it) and works without JavaScript,
-which only searches, sorts and enlarges.
+Equal values give equal bytes. `publishing/contents.py` reads the values, `publishing/report_index.py` has the index. A
+page makes no network request (its Content-Security-Policy forbids it) and is complete without JavaScript, which
+searches, sorts and enlarges.
 """
 
 import base64
@@ -58,9 +58,9 @@ class MetricEstimate:
 
 @dataclass(frozen=True)
 class InlineImage:
-    """An encoded image, its size in pixels, and its alternative text.
+    """An encoded image with its size in pixels and alternative text.
 
-    `media_type`: for instance image/webp.
+    `media_type`: such as image/webp.
     """
 
     data: bytes
@@ -80,7 +80,7 @@ class GridRow:
 class Grid:
     """Images of one style.
 
-    `rows`: models over the same `prompts`. `references`: held-out images, without a prompt.
+    `rows`: models over the same `prompts`. `references`: held-out, without prompts.
     """
 
     style: str
@@ -91,7 +91,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Training:
-    """A training's charts: each group of curves is one (empty: not logged).
+    """A training's charts, one per group of curves (empty: not logged).
 
     `summary` is a sentence.
     """
@@ -104,9 +104,9 @@ class Training:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen epoch, the reason, and the curves that decided it.
+    """The chosen epoch, the reason, and the deciding curves.
 
-    `others`: the reasons against each other epoch.
+    `others`: reasons against other epochs.
     """
 
     epoch: int
@@ -152,7 +152,7 @@ class ClipWeight:
 class Weights:
     """Sampling shares of `sources`, largest first.
 
-    `effective` is Kish's effective number of images.
+    `effective`: Kish's number of equal images.
     """
 
     effective: float
@@ -161,9 +161,9 @@ class Weights:
 
 @dataclass(frozen=True)
 class Check:
-    """The result of a check; `verdict` None: not checked.
+    """A check's result; `verdict` None: not checked.
 
-    `summary` states the finding and the remedy.
+    `summary`: finding and remedy.
     """
 
     asset: str
@@ -175,9 +175,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Made:
-    """An artifact of the lineage: its data version and its inputs' versions.
+    """An artifact of the lineage: its and its inputs' data versions.
 
-    `outdated`: inputs that changed since. `version` is empty for a missing artifact.
+    `outdated`: inputs changed since. `version` is empty if missing.
     """
 
     asset: str
@@ -189,7 +189,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Release:
-    """An entry of the release history, accepted or refused; `current`: in use."""
+    """An entry of the release history, accepted or refused."""
 
     name: str
     accepted: bool
@@ -203,7 +203,7 @@ class Release:
 class CharacterReport:
     """The report of one character; None or empty: missing.
 
-    `differences` are paired: the new LoRA minus `model`. `problems`: sentences about unreadable sources.
+    `differences` are paired: new LoRA minus `model`. `problems`: sentences about unreadable sources.
     """
 
     name: str
@@ -227,8 +227,8 @@ class CharacterReport:
 class StyleReport:
     """The report of a style's LoRA.
 
-    `figures` and `differences` (paired with the base model) are of invented characters. `image` has base model and LoRA
-    for the same prompts. `characters` is empty if the style's training set has changed since.
+    `figures` and `differences` (paired with the base model) are of invented characters. `image`: base model and LoRA
+    for equal prompts. `characters` is empty if the training set has changed.
     """
 
     name: str
@@ -243,7 +243,7 @@ class StyleReport:
 class FewSteps:
     """Few-step sampling with a profile's LCM-LoRA.
 
-    `figures` are per sampling setting; the first one is the reference. `guidance_scale` is distilled into the LoRA.
+    `figures` are per sampling setting, the reference first. `guidance_scale` is distilled into the LoRA.
     """
 
     profile: str
@@ -253,7 +253,7 @@ class FewSteps:
 
 @dataclass(frozen=True)
 class Look:
-    """A model's colour class, sign and title, equal on the whole page."""
+    """A model's colour class, sign and title on the whole page."""
 
     colour: str
     shape: str
@@ -299,10 +299,9 @@ def few_steps_page(way: FewSteps, ui: str = "") -> str:
 def page(template: str, script: str, ui: str, **values: Any) -> str:
     """Return a page as HTML text, to be written as UTF-8.
 
-    `script` is empty for a page without one. Text from people's files (names, tags, prompts) is escaped, including
-    characters without a UTF-8 encoding, as in odd file names. `ui`: the Dagster UI's address, such as
-    http://127.0.0.1:3000, or empty for no links. Raises ValueError for a `ui` that is no http address, and for an image
-    with another media type.
+    `script`: empty for none. Text from people's files (names, tags, prompts) is escaped, also what UTF-8 cannot encode,
+    as in odd file names. `ui`: the Dagster UI's address, such as http://127.0.0.1:3000; empty for no links. Raises
+    ValueError for a `ui` that is no http address, and for an image of another media type.
     """
     if ui and not re.match(r"https?://", ui):
         raise ValueError(f"{ui!r} is not the address of a UI: it must begin with http:// or https://")
@@ -318,9 +317,9 @@ def page(template: str, script: str, ui: str, **values: Any) -> str:
 
 
 def model_looks(character: CharacterReport) -> dict[str, Look]:
-    """Return the look of every model on the page, in legend order.
+    """Return the look of every model, in legend order.
 
-    A rival's look depends only on the rivals' names.
+    A rival's depends only on the rivals' names.
     """
     named = {figure.model for figure in character.figures}
     named |= {row.model for grid in character.grids for row in grid.rows}
@@ -340,7 +339,7 @@ def model_looks(character: CharacterReport) -> dict[str, Look]:
 
 
 def styles_of(character: CharacterReport) -> tuple[str, ...]:
-    """Return the styles with a similarity: all together first, then by name."""
+    """Return the styles with a similarity, all together first, then by name."""
     found = {figure.style for figure in character.figures if figure.metric == SIMILARITY}
     return tuple(sorted(found, key=lambda style: (style != OVERALL, style)))
 
@@ -368,7 +367,7 @@ def by_model(figures: Iterable[MetricEstimate]) -> dict[str, dict[str, MetricEst
 
 
 def spoken(marks: Iterable[Mark]) -> str:
-    """Return marks as a sentence, the chart's alternative text."""
+    """Return marks as a sentence: the chart's alternative text."""
     return "; ".join(f"{mark.name} {mark.mean:.3f}{_spoken_interval(mark)}" for mark in marks)
 
 
@@ -383,9 +382,9 @@ def sign(look: Look) -> Markup:
 
 
 def judgement(gain: MetricEstimate | None, better: str = "higher") -> str:
-    """Return a paired difference's verdict: better, worse or unclear.
+    """Return a paired difference's verdict: better, worse or unclear (also if None).
 
-    Unclear too without a difference. `better`: the better direction, higher or lower.
+    `better`: higher or lower.
     """
     if gain is None:
         return "unclear"
@@ -393,29 +392,26 @@ def judgement(gain: MetricEstimate | None, better: str = "higher") -> str:
 
 
 def gain_of(character: CharacterReport, style: str) -> MetricEstimate | None:
-    """Return the new LoRA's paired gain over the base model in one style."""
+    """Return the new LoRA's paired gain over the base model."""
     return figures_by_model(character, style).get(LORA, {}).get(GAIN)
 
 
 def was_checked(character: CharacterReport) -> bool:
-    """Return True if any check has a result."""
     return any(check.verdict is not None for check in character.checks)
 
 
 def failed_checks(character: CharacterReport) -> int:
-    """Return the number of failed checks."""
     return sum(check.verdict is False for check in character.checks)
 
 
 def current_release(character: CharacterReport) -> Release | None:
-    """Return the current release, or None."""
     return next((release for release in character.releases if release.current), None)
 
 
 def data_uri(image: InlineImage) -> str:
     """Return the image as a data URI.
 
-    Raises ValueError for a media type that is no image.
+    Raises ValueError for another media type.
     """
     if not re.fullmatch(r"image/[a-z+]+", image.media_type):
         raise ValueError(f"{image.media_type!r} is not the type of an image")
@@ -423,23 +419,23 @@ def data_uri(image: InlineImage) -> str:
 
 
 def speed(figures: Sequence[MetricEstimate]) -> dict[str, float]:
-    """Return sampling setting -> speed relative to the first one."""
+    """Return sampling setting -> speed relative to the first."""
     seconds = {figure.model: figure.mean for figure in figures if figure.metric == "seconds"}
     first = next(iter(seconds.values()), math.nan)
     return {way: first / taken for way, taken in seconds.items()}
 
 
 def number(value: float, form: str = ".3f") -> str:
-    """Return `value` formatted with a minus sign and a thin space before %.
+    """Return `value` with a true minus sign and a thin space before %.
 
-    A dash for NaN or infinity.
+    A dash if not finite.
     """
     return format(value, form).replace("-", "−").replace("%", "\u202f%") if math.isfinite(value) else "–"
 
 
 @dataclass(frozen=True)
 class Versus:
-    """The new LoRA compared with one model in one style.
+    """The new LoRA beside one model in one style.
 
     `theirs`: the other's similarity; `difference`: ours minus theirs.
     """
@@ -452,7 +448,7 @@ class Versus:
 
 
 class _Helpers:
-    """Functions for the templates of a page."""
+    """Functions for the page templates."""
 
     def __init__(self, looks: Mapping[str, Look]) -> None:
         self.looks = looks
@@ -483,7 +479,7 @@ class _Helpers:
         return [(name, metric) for name, metric in metrics.items() if name in present]
 
     def metrics(self, character: CharacterReport, style: str) -> list[tuple[str, Metric]]:
-        """Return the style's metrics: known ones in order, then others by name."""
+        """Return the style's metrics: known ones first, others by name."""
         present = {figure.metric for figure in character.figures if figure.style == style}
         names = [*(name for name in METRICS if name in present), *sorted(present - METRICS.keys())]
         return [(name, described(name)) for name in names]
@@ -503,10 +499,7 @@ class _Helpers:
         return winners[0] if len(winners) == 1 else ""
 
     def versus(self, character: CharacterReport) -> list[Versus]:
-        """Return the new LoRA's similarity compared with each model, by style.
-
-        All strips have one scale.
-        """
+        """Return the new LoRA beside each model, by style; strips share one scale."""
         found = [
             Versus(style, model, theirs.get(SIMILARITY), difference, Markup(""))
             for style in styles_of(character)
@@ -526,7 +519,7 @@ class _Helpers:
     def other_differences(self, character: CharacterReport) -> list[tuple[Metric, dict[str, MetricEstimate]]]:
         """Return metric -> model -> difference over all styles.
 
-        Only metrics with a better direction, without similarity.
+        Without similarity and metrics that have no better direction.
         """
         over_all = [difference for difference in character.differences if difference.style == OVERALL]
         rows = [
@@ -553,9 +546,9 @@ class _Helpers:
 
     @staticmethod
     def cloud(tags: Tags, trigger: str) -> list[tuple[TagCount, float]]:
-        """Return at most 60 caption tags by name, each with its size in em.
+        """Return at most 60 caption tags by name, with sizes in em.
 
-        The trigger is left out: all captions have it.
+        Without the trigger, which all captions have.
         """
         kept = [count for count in tags.counts if count.after and count.tag != trigger][:60]
         most = max((count.after for count in kept), default=1)
@@ -564,7 +557,7 @@ class _Helpers:
 
 
 def told(curves: Iterable[Curve], x: str) -> str:
-    """Return the first and last value of each curve as a sentence."""
+    """Return each curve's first and last value as a sentence."""
     parts = []
     for curve in curves:
         points = [(at, value) for at, value in zip(curve.x, curve.y, strict=True) if math.isfinite(value)]
@@ -575,13 +568,12 @@ def told(curves: Iterable[Curve], x: str) -> str:
 
 
 def templates_hash() -> str:
-    """Return the hash of the templates, scripts and style sheet."""
+    """Return the hash of all templates, scripts and style sheets."""
     names = sorted(entry.name for entry in _templates().iterdir() if entry.is_file())
     return content_hash({name: template_text(name) for name in names})
 
 
 def template_text(name: str) -> str:
-    """Return the text of a template, script or style sheet."""
     return (_templates() / name).read_text(encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 """The report as a folder: an index, and pages of characters, styles and profiles.
 
-An unchanged page is hard-linked from the report before. `pages.json` has the hash of each page's content and its line
-in the index. One character is read at a time.
+Unchanged pages are hard links into the report before. `pages.json` has each page's content hash and index line. One
+character is read at a time.
 """
 
 import json
@@ -49,7 +49,7 @@ PAGES = "pages.json"  # page -> hash of its content ("": to be made again), and 
 
 @dataclass(frozen=True)
 class Made:
-    """A page and its index line; not `whole` if something was unreadable."""
+    """A page and its index line; not `whole` after unreadable sources."""
 
     page: str
     line: CharacterLine | StyleLine | FewStepsLine
@@ -58,7 +58,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Before:
-    """The previous report, for its unchanged pages: artifact and PAGES."""
+    """The previous report's artifact and PAGES, for unchanged pages."""
 
     artifact: Artifact | None = None
     pages: Mapping[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Written:
-    """The result: bytes of the index, and numbers of made and reused pages."""
+    """The index's bytes, and the numbers of made and reused pages."""
 
     index_bytes: int
     made: int
@@ -76,7 +76,7 @@ class Written:
 def report_before(artifact: Artifact | None, code_version: str) -> Before:
     """Return the reusable part of `artifact`.
 
-    Empty for a damaged report or one made by other code.
+    Empty if damaged or made by other code.
     """
     if artifact is None or artifact.code_version != code_version or PAGES not in artifact.files:
         return Before()
@@ -98,8 +98,8 @@ def write_report(
 ) -> Written:
     """Write the report about `characters`, their styles and profiles into `folder`.
 
-    Characters are sorted by name. `checks`: each check's last result, by character, which artifacts do not contain.
-    `problems`: sentences about invalid characters. Raises CharacterError for a name that cannot be a file's.
+    `checks`: last results by character, which artifacts lack. `problems`: sentences about invalid characters. Raises
+    CharacterError for a name that cannot be a file's.
     """
     shelf = _Shelf(folder, before or Before(), content_hash([templates_hash(), ui]))
     lines = [
@@ -118,7 +118,7 @@ def write_report(
 
 @dataclass
 class _Shelf:
-    """The pages of the report being written; `common` is the hash of their common content."""
+    """Pages being written; `common`: hash of their common content."""
 
     folder: Path
     before: Before
@@ -164,10 +164,7 @@ def _add_character(shelf: _Shelf, sources: Sources, ui: str) -> CharacterLine:
 
 
 def _add_style(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems: list[str]) -> StyleLine | None:
-    """Add a style's page; return None if it has no LoRA or a damaged one.
-
-    Damage is appended to `problems`.
-    """
+    """Add a style's page if it has a LoRA; damage adds to `problems`."""
 
     def make() -> Made:
         report = style_report(store, name)
@@ -185,10 +182,7 @@ def _add_style(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems
 
 
 def _add_profile(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems: list[str]) -> FewStepsLine | None:
-    """Add a profile's page; return None if it has no LCM-LoRA or a damaged one.
-
-    Damage is appended to `problems`.
-    """
+    """Add a profile's page if it has an LCM-LoRA; damage adds to `problems`."""
 
     def make() -> Made:
         way = few_steps(store, name)

@@ -1,7 +1,7 @@
 """The report's index: a line per character, style and profile, linked to its page.
 
-One file without network requests, below 2 MB for 1,000 characters. Lines consist of JSON types: they are stored with
-the pages, so that the index needs no unchanged page.
+One file without network requests, below 2 MB for 1,000 characters. Lines are JSON types, stored with the pages:
+unchanged pages are not read.
 """
 
 import math
@@ -57,10 +57,10 @@ Interval = Sequence[float]  # mean, low, high
 
 @dataclass(frozen=True)
 class CharacterLine:
-    """The index line of a character.
+    """A character's index line.
 
     - `marks`: key of LOOKS -> similarity over all styles.
-    - `checks`: their number; not `checked` if none has a result yet.
+    - `checks`: their number; none may be `checked` yet.
     - `faces`: data URIs, in the order of FACES.
     - `problems`: sentences about unreadable sources.
     """
@@ -84,7 +84,7 @@ class CharacterLine:
 
 @dataclass(frozen=True)
 class StyleLine:
-    """The index line of a style; `characters` is 0 if its training set has changed."""
+    """A style's index line; `characters` is 0 if its training set has changed."""
 
     name: str
     characters: int
@@ -94,7 +94,7 @@ class StyleLine:
 
 @dataclass(frozen=True)
 class FewStepsLine:
-    """The index line of a profile: its fastest setting and speed factor `times`."""
+    """A profile's index line: fastest setting, and speed factor `times`."""
 
     name: str
     fastest: str
@@ -102,7 +102,6 @@ class FewStepsLine:
 
 
 def character_line(character: CharacterReport) -> CharacterLine:
-    """Return a character's line."""
     style = next(iter(styles_of(character)), "")
     found = figures_by_model(character, style)
     measured = {model: own[SIMILARITY] for model, own in found.items() if SIMILARITY in own}
@@ -129,13 +128,11 @@ def character_line(character: CharacterReport) -> CharacterLine:
 
 
 def style_line(style: StyleReport) -> StyleLine:
-    """Return a style's line."""
     gain = by_model(style.differences).get(LORA, {}).get("style_similarity")
     return StyleLine(style.name, len(style.characters), style.choice.epoch, _interval(gain) if gain else None)
 
 
 def few_steps_line(way: FewSteps) -> FewStepsLine:
-    """Return a profile's line."""
     times = speed(way.figures)
     fastest = max(times, key=lambda name: times[name], default="")
     return FewStepsLine(way.profile, fastest, times.get(fastest, math.nan))
@@ -182,12 +179,12 @@ def index_page(
 
 
 def page_file(name: str, kind: str = "characters") -> str:
-    """Return the path of a page in the report."""
+    """Return a page's path in the report."""
     return f"{kind}/{name}.html"
 
 
 def address(name: str, kind: str = "characters") -> str:
-    """Return a page's relative, percent-encoded address for the index."""
+    """Return a page's relative, percent-encoded address."""
     return f"{kind}/{quote(name, safe='', errors='backslashreplace')}.html"
 
 
@@ -214,7 +211,7 @@ def _faces(character: CharacterReport) -> list[str]:
 
 
 def _face(line: CharacterLine, count: int) -> Markup:
-    """Return a character's face: finer for few characters, none for too many."""
+    """Return a character's face: finer if few, none if too many."""
     if count > MOST_FACES:
         return Markup("")
     if not line.faces:

@@ -1,4 +1,4 @@
-"""Samplers and schedules in ComfyUI and A1111: name tables, and equivalents of ours.
+"""Samplers and schedules of ComfyUI and A1111: names, and equivalents of ours.
 
 `diffusion/samplers.py` makes our samplers.
 """
@@ -69,13 +69,13 @@ _LEVELS = {
 
 
 class SamplerError(UserError):
-    """The other program lacks a sampler or schedule; the message lists its own."""
+    """The other program lacks a name; the message lists its own."""
 
 
 def our_sampler(scheduler: str, noise: BaseNoise) -> tuple[str, str]:
     """Return ComfyUI's (sampler_name, scheduler) for a sampler of GenerationSettings.
 
-    `noise` is the base model's. Raises SamplerError for an unknown sampler or spacing.
+    Raises SamplerError for an unknown sampler or spacing.
     """
     if scheduler not in _OURS:
         raise SamplerError(f"Sampler {scheduler!r} is none of {_listed(_OURS)}.")
@@ -89,7 +89,7 @@ def our_sampler(scheduler: str, noise: BaseNoise) -> tuple[str, str]:
 def a1111_names(sampler: str, schedule: str) -> tuple[str, str]:
     """Return A1111's ("Sampler", "Schedule type") for ComfyUI's names.
 
-    Raises SamplerError for names that are not in the tables above.
+    Raises SamplerError for names outside the tables.
     """
     samplers, schedules = ({ours: theirs for theirs, ours in table.items()} for table in (SAMPLERS, SCHEDULES))
     for value, table in ((sampler, samplers), (schedule, schedules)):

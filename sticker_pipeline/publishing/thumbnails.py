@@ -1,4 +1,4 @@
-"""Thumbnails of images, for small pages."""
+"""Thumbnails for small pages."""
 
 import io
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ SHEET_LADDER = ((1600, 82), (1280, 76), (1024, 70), (800, 60))  # text on a shee
 def thumbnails(images: Sequence[Image.Image], most_bytes: int) -> list[tuple[bytes, int, int]]:
     """Return each image over white as (WebP, width, height).
 
-    Takes the finest step of LADDER with at most `most_bytes` in total, or else the last. Nothing is enlarged; equal
-    images give equal bytes.
+    By the finest step of LADDER with at most `most_bytes` in total, or the last. Nothing is enlarged; equal images give
+    equal bytes.
     """
     encoded: list[tuple[bytes, int, int]] = []
     for side, quality in LADDER:
@@ -29,7 +29,7 @@ def thumbnails(images: Sequence[Image.Image], most_bytes: int) -> list[tuple[byt
 def sheet(image: Image.Image, most_bytes: int) -> tuple[bytes, int, int]:
     """Return a contact sheet over white as (WebP, width, height).
 
-    Takes the finest step of SHEET_LADDER with at most `most_bytes`, or else the last.
+    By the finest step of SHEET_LADDER with at most `most_bytes`, or the last.
     """
     flat = over_white(image)
     encoded = (b"", 0, 0)
@@ -41,10 +41,7 @@ def sheet(image: Image.Image, most_bytes: int) -> tuple[bytes, int, int]:
 
 
 def face(encoded: bytes, side: int, quality: int) -> bytes:
-    """Return the encoded image as WebP with no side longer than `side`.
-
-    Nothing is enlarged.
-    """
+    """Return the image as WebP, reduced to sides of at most `side`."""
     with Image.open(io.BytesIO(encoded)) as image:
         return _webp(over_white(image), side, quality)[0]
 
@@ -52,7 +49,7 @@ def face(encoded: bytes, side: int, quality: int) -> bytes:
 def reduced(image: Image.Image) -> Image.Image:
     """Return `image` over white, no larger than any thumbnail.
 
-    Many fit into memory until their final size is decided.
+    Many fit into memory until their size is decided.
     """
     flat = over_white(image)
     flat.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
@@ -65,7 +62,7 @@ def _encoded(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, i
 
 
 def _webp(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, int]:
-    """Return `image`, which is changed, as WebP with no side longer than `side`."""
+    """Return `image`, which changes, as WebP with sides of at most `side`."""
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=4)

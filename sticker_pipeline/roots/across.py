@@ -1,4 +1,4 @@
-"""All characters together: artifacts, and values of their shared roots."""
+"""All characters together: artifacts, and values of shared roots."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -18,16 +18,16 @@ Valid = Sequence[tuple[Character, Profile]]
 
 @dataclass(frozen=True)
 class AllCharacters:
-    """All valid characters, and a problem text for each of the others."""
+    """All valid characters, and problems of the others."""
 
     valid: Valid
     problems: list[str]
 
 
 def artifacts_across(characters: Path, store: ArtifactStore, asset: str) -> dict[str, Artifact]:
-    """Return the artifact `asset` of each character with one, by name, sorted.
+    """Return the artifact `asset` of each character that has it, sorted.
 
-    A damaged one is left out with a warning. Artifacts of removed characters do not count.
+    Damaged ones are left out with a warning; removed characters do not count.
     """
     found = {}
     for name in character_names(characters):
@@ -44,8 +44,8 @@ def artifacts_across(characters: Path, store: ArtifactStore, asset: str) -> dict
 def value(part: str, valid: Valid, store: ArtifactStore) -> Any:
     """Return the value of `part`, as JSON types.
 
-    "roster": the names, sorted. "shared": `style/asset` and `profile/asset` -> data version, where one exists. `valid`:
-    all characters with a valid character.yaml. Raises KeyError for another part.
+    "roster": names, sorted. "shared": `style/asset` and `profile/asset` -> data version, if any. `valid`: all
+    characters with a valid character.yaml. Raises KeyError for another part.
     """
     match part:
         case "roster":
@@ -63,7 +63,7 @@ def value(part: str, valid: Valid, store: ArtifactStore) -> Any:
 def _version(store: ArtifactStore, scope: str, asset: str) -> str | None:
     """Return an artifact's data version; None if missing or damaged.
 
-    The step that reads a damaged one reports it.
+    Its reader reports damage.
     """
     try:
         found = store.find(scope, asset)

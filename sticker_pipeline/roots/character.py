@@ -1,4 +1,4 @@
-"""Values of a character's roots: media files, and the settings of each asset."""
+"""Values of a character's roots: media files, and each asset's settings."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -29,10 +29,7 @@ Value = dict[str, Any]
 
 
 def value(part: str, character: Character, profile: Profile, store: ArtifactStore) -> Value:
-    """Return the value of `part`, as JSON types.
-
-    With equal values nothing is made again.
-    """
+    """Return the value of `part`, as JSON types; if equal, nothing is made again."""
     return VALUES[part](character, profile, store)
 
 
@@ -177,7 +174,7 @@ def _lcm(character: Character, profile: Profile, store: ArtifactStore) -> Value:
 def _recommended_for(character: Character, profile: Profile, store: ArtifactStore, asset: str, file: str) -> Value:
     """Return the recommendation for the LoRA `file` of `asset`.
 
-    Both lists are empty without a sweep or a LoRA, and where nothing is recommended.
+    Empty without a sweep, a LoRA or a recommendation.
     """
     swept, lora = store.find(character.name, "adapter_sweep"), store.find(character.name, asset)
     if swept is None or lora is None:
@@ -213,7 +210,7 @@ def _recommended_release(character: Character, profile: Profile, store: Artifact
 
 
 def regularisation_folder(character: Character, profile: Profile) -> Path | None:
-    """Return the folder of training.regularisation, relative to the character's folder."""
+    """Return training.regularisation, relative to the character's folder."""
     name = profile.training.regularisation
     return character.folder / name if name else None
 

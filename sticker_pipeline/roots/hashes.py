@@ -1,7 +1,4 @@
-"""Hashes of files that assets are made from, cached in the store.
-
-The cache compares path, size and time.
-"""
+"""Hashes of files, cached in the store by path, size and time."""
 
 import stat
 from collections.abc import Sequence
@@ -15,9 +12,9 @@ from sticker_pipeline.diffusion.lora.formats import lora_hash
 
 
 def base_hash(base: Path, store: ArtifactStore) -> str:
-    """Return `model_hash` of a base model.
+    """Return a base model's `model_hash`.
 
-    A single file's hash also covers the folder of configurations beside it.
+    A single file's covers the configurations beside it too.
     """
     return store.once(("base", base), lambda: _base_hash(base, store))
 
@@ -30,14 +27,14 @@ def _base_hash(base: Path, store: ArtifactStore) -> str:
 
 
 def file_hash(path: Path, store: ArtifactStore) -> str:
-    """Return the hex SHA-256 of an existing file, cached in the store."""
+    """Return an existing file's hex SHA-256, cached in the store."""
     return file_hashes([path], store.cache("hashes") / f"{path.name}.json")[path]
 
 
 def model_hash(folder: Path, store: ArtifactStore) -> str:
-    """Return one hash over a model's file names and contents.
+    """Return one hash of a model's file names and contents.
 
-    Of a single file its own hash; `missing` where there is neither.
+    Of a single file its own; `missing` without either.
     """
     return store.once(("model", folder), lambda: _model_hash(folder, store))
 
@@ -51,9 +48,9 @@ def _model_hash(folder: Path, store: ArtifactStore) -> str:
 
 
 def lora_file_hash(path: Path, roots: Sequence[Path], store: ArtifactStore) -> str:
-    """Return the hash of a third-party LoRA, or `missing`.
+    """Return a third-party LoRA's hash.
 
-    `missing`: no readable regular file below `roots`.
+    `missing` without a readable regular file below `roots`.
     """
 
     def hash_file(file: Path) -> str:

@@ -31,24 +31,24 @@ def lcm_lora(profile: Profile, store: ArtifactStore) -> Artifact | None:
 
 
 def lcm_for(sha256: str, character: Character, profile: Profile, store: ArtifactStore) -> Artifact | None:
-    """Return the LCM-LoRA for the character's LoRA with this hash, or None.
+    """Return the LCM-LoRA for the character's LoRA with this hash.
 
-    The character's own, if made for that LoRA, else the profile's.
+    The character's own if made for that LoRA, else the profile's, if any.
     """
     own = store.find(character.name, "character_lcm_lora")
     return own if own and _made_for(own) == sha256 else lcm_lora(profile, store)
 
 
 def adapters_of(lora: Path, character: Character, profile: Profile, store: ArtifactStore) -> Adapters:
-    """Return the character's LoRA with the LoRAs used together with it."""
+    """Return the character's LoRA with those used together with it."""
     style, lcm = style_lora(character, store), lcm_for(file_sha256(lora), character, profile, store)
     return Adapters(lora, style.file(LORA_FILE) if style else None, lcm.file(LORA_FILE) if lcm else None)
 
 
 def _made_for(lcm: Artifact) -> str | None:
-    """Return the hash of the character's LoRA that its LCM-LoRA was made for.
+    """Return the hash of the character's LoRA that the LCM-LoRA was made for.
 
-    None if `lcm.json` is damaged: then it fits none.
+    None, so for none, if `lcm.json` is damaged.
     """
     try:
         made_for: str = json.loads((lcm.folder / LCM_FACTS).read_text(encoding="utf-8"))["character_lora"]

@@ -1,4 +1,4 @@
-"""Other characters for which an image could be mistaken."""
+"""Other characters that images of one may resemble."""
 
 from bisect import bisect
 from itertools import islice
@@ -11,10 +11,10 @@ MOST_OTHERS = 40  # characters that one is compared with
 
 
 def other_characters(character: Character, store: ArtifactStore) -> list[str]:
-    """Return at most MOST_OTHERS other characters with a training set, sorted by name.
+    """Return at most MOST_OTHERS other characters with a training set, sorted.
 
-    If there are more: the next ones on a ring of hashes, so that a new character changes at most MOST_OTHERS others.
-    Lineage contains their names, not their images: one character's new GIF does not repeat the others' evaluation.
+    Of more, the next on a ring of hashes: a new character changes at most MOST_OTHERS others. Their names are lineage,
+    not their images: a new GIF of one repeats no other's evaluation.
     """
     ring = store.once("ring", lambda: _ring(character.folder.parent, store))
     own = bisect(ring, _on_ring(character.name))
@@ -24,7 +24,7 @@ def other_characters(character: Character, store: ArtifactStore) -> list[str]:
 
 
 def _ring(characters: Path, store: ArtifactStore) -> list[tuple[str, str]]:
-    """Return the characters with a training set as (hash, name), sorted by hash."""
+    """Return the characters with a training set as (hash, name), sorted."""
     made = ("training_set", "frames")
     return sorted(
         _on_ring(name)

@@ -1,4 +1,4 @@
-"""The value of a profile's root: the inputs of its LCM-LoRA."""
+"""The value of a profile's root: inputs of its LCM-LoRA."""
 
 from typing import Any
 

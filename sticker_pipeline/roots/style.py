@@ -1,4 +1,4 @@
-"""Styles shared by characters: names, members and the values of their roots."""
+"""Styles shared by characters: names, members, and values of roots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ MADE_OF = ("frames", "curated_tags", "training_set")  # artifacts of each charac
 
 
 class StyleError(UserError):
-    """A style cannot be made; the message gives the reason and the remedy."""
+    """A style cannot be made; the message gives reason and remedy."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """A style, its member characters sorted by name, and their shared profile."""
+    """A style, its characters sorted by name, and their shared profile."""
 
     name: str
     members: list[Character]
@@ -44,7 +44,7 @@ def ready_styles(
 ) -> tuple[list[Style], list[str]]:
     """Return the styles that can be made, and problems of others.
 
-    A style with a dataset for fewer than MIN_MEMBERS characters is in neither.
+    Those with fewer than MIN_MEMBERS characters with a dataset are in neither.
     """
     ready, problems = [], []
     for name, named in named_styles(valid).items():
@@ -59,9 +59,9 @@ def ready_styles(
 
 
 def style_of(name: str, valid: Sequence[tuple[Character, Profile]], store: ArtifactStore, models: Path) -> Style:
-    """Return the style with those of its characters that have a training set.
+    """Return the style with its characters that have a training set.
 
-    Raises StyleError for a style without characters or with several profiles, ProfileError for invalid settings.
+    Raises StyleError without characters or with several profiles, ProfileError for invalid settings.
     """
     return _style(name, named_styles(valid).get(name, []), store, models)
 
@@ -78,9 +78,9 @@ def _style(name: str, named: Sequence[Character], store: ArtifactStore, models: 
 
 
 def value(part: str, style: Style, store: ArtifactStore) -> dict[str, Any]:
-    """Return the value of `part`, as JSON types.
+    """Return the value of `part`, as JSON types; if equal, nothing is made again.
 
-    With equal values nothing is made again. Raises KeyError for another part.
+    Raises KeyError for another part.
     """
     profile = style.profile
     match part:
@@ -117,7 +117,7 @@ def value(part: str, style: Style, store: ArtifactStore) -> dict[str, Any]:
 def members_of(style: Style, store: ArtifactStore) -> list[Member]:
     """Return the style's characters with their published tables.
 
-    Trigger and learned tags are those that the captions were made with, not those of the current character.yaml.
+    Taught tags are those of the captions, not of the current character.yaml.
     """
     found = []
     for character in style.members:

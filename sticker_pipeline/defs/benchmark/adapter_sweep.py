@@ -1,4 +1,4 @@
-"""Asset of the stage `benchmark`, made on request: weights, steps and guidance compared."""
+"""Asset of the stage `benchmark`, on request: weights, steps and guidance compared."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -108,7 +108,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, worksp
 
 
 def _swept(work: CharacterStep) -> tuple[str, Path, list[Prompt]]:
-    """Return the swept LoRA of the character (name, file) and its prompts."""
+    """Return the swept LoRA's name and file, and its prompts."""
     release = swept_release(work.character, work.profile, work.store)
     if release is None:
         lora = work.inputs["selected_lora"].file(LORA_FILE)

@@ -1,4 +1,4 @@
-"""Asset of the stage `benchmark`: a character's table of metrics with intervals."""
+"""Asset of the stage `benchmark`: a character's metrics with intervals."""
 
 import json
 
@@ -22,7 +22,7 @@ from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.generation.samples import WITHOUT_TRIGGER
 from sticker_pipeline.tagging.wd14 import open_tagger
 
-OTHERS = "others.json"  # the other characters in the evaluation -> data versions of their training sets
+OTHERS = "others.json"  # other characters -> data versions of their training sets
 
 
 @dg.asset(

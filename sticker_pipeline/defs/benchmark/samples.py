@@ -117,7 +117,7 @@ def _new_lora(work: CharacterStep) -> Path:
 def _released(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
     """Return the baseline release's job with its own trigger, and notes.
 
-    Without a release both are empty; a note explains a release for another base model family.
+    Both empty without a release; a note explains another base model family.
     """
     release = baseline_release(releases_folder(work.store, work.character.name), file_sha256(_new_lora(work)))
     if release is None:
@@ -130,7 +130,7 @@ def _released(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
 
 
 def _rivals(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
-    """Return the jobs of usable rivals, and a sentence about each other one.
+    """Return the usable rivals' jobs, and a sentence per other one.
 
     A bad rival never stops the rest.
     """

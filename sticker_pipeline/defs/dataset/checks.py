@@ -1,7 +1,6 @@
 """Checks of a character's dataset, with evidence: one cheap step per asset.
 
-They run whenever their asset is made: Dagster cannot yet run a check of one partition alone. The rules and bounds stand
-in the stages.
+They run with their asset: Dagster cannot yet check one partition alone. The stages have rules and bounds.
 """
 
 import logging
@@ -38,14 +37,14 @@ def _subject(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> On
 
 
 def _artifacts(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Callable[[str], Artifact]:
-    """Return a reader of the checked character's artifacts by asset name."""
+    """Return a reader of the checked character's artifacts."""
     return partial(workspace.store.read, _subject(context, workspace).character.name)
 
 
 def _result(asset: str, name: str, verdict: Verdict, extra: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
-    """Return a check's result: a warning if failed.
+    """Return a check's result; a failure is a warning.
 
-    An error, which stops the steps that follow, only where training would be pointless.
+    It is an error, which stops later steps, only if training would be pointless.
     """
     return check_result(asset, name, verdict, error=verdict.pointless, extra=extra)
 

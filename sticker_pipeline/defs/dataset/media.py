@@ -1,4 +1,4 @@
-"""Assets of the stage `media`: the inventory of a character's files, and frames."""
+"""Assets of the stage `media`: a character's file inventory, and frames."""
 
 import dagster as dg
 

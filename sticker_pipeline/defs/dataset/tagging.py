@@ -1,4 +1,4 @@
-"""Assets of the stage `tagging`: the tagger's tags of each frame, and captions."""
+"""Assets of the stage `tagging`: tags of each frame, and captions."""
 
 import dagster as dg
 import pandas as pd

@@ -85,7 +85,7 @@ def lora(
 def train(
     context: dg.AssetExecutionContext, launcher: TrainerLauncher, spec: TrainingSpec, folder: Path, staging: Path
 ) -> None:
-    """Train by `spec`, saved in `folder`; place the results in `staging`."""
+    """Train by `spec`, saved in `folder`; put the results into `staging`."""
     path = folder / FILE_NAME
     save_spec(spec, path)
     context.log.info("TensorBoard: tensorboard --logdir %s", spec.output / "tensorboard")
@@ -94,7 +94,7 @@ def train(
 
 
 def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
-    """Return the evidence for a training, curves and images first."""
+    """Return a training's evidence, curves and images first."""
     log, fixed = (pd.read_parquet(folder / schema.file) for schema in (LOG, VALIDATION_LOSS))
     return {
         SUMMARY: results.headline(folder, log),
@@ -115,7 +115,7 @@ def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
 
 
 def _check_prompts(work: CharacterStep) -> None:
-    """Raise PromptError before the training for an unusable benchmark prompt."""
+    """Raise PromptError for an unusable benchmark prompt."""
     if problem := prompt_problem(work.character, work.profile):
         raise PromptError(problem)
     for note in prompt_notes(work.character):
