@@ -1,1 +1,1 @@
-"""The command line: what the UI of Dagster does not do."""
+"""The command line: functions that Dagster's UI lacks."""

@@ -1,4 +1,7 @@
-"""The command line: what the Dagster CLI and UI do not do. Each command is a few lines over the rest of the package."""
+"""The command line: functions that Dagster's CLI and UI lack.
+
+Each command is a few lines over the rest of the package.
+"""
 
 import math
 import re
@@ -13,7 +16,7 @@ from sticker_pipeline.cli.work import BadInput, Commands, check_artifacts, check
 from sticker_pipeline.core.process import guard
 from sticker_pipeline.core.process.output import tell, tell_error
 
-if TYPE_CHECKING:  # commands import what they need: a guard has to be there at once, and small
+if TYPE_CHECKING:  # commands import what they need: a guard must start fast and stay small
     import dagster as dg
 
     from sticker_pipeline.benchmark.releases import Record
@@ -22,17 +25,20 @@ if TYPE_CHECKING:  # commands import what they need: a guard has to be there at 
     from sticker_pipeline.dataset.new_character import Created
     from sticker_pipeline.defs.resources import Workspace
 
-MOST_LINKS = 8  # of a character that doctor lists
+MOST_LINKS = 8  # listed by doctor per character
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """From a folder of GIFs, stickers and artwork of a character to a LoRA that draws new stickers of it."""
+    """Turn a character's GIFs, stickers and artwork into a LoRA for new stickers."""
 
 
 @main.command()
 def demo() -> None:
-    """Draw the whole line for the demo characters and print the leaderboard (minutes on a laptop, no GPU)."""
+    """Make everything for the demo characters and print the leaderboard.
+
+    It takes minutes on a laptop, without a GPU.
+    """
     from sticker_pipeline.embedded.roster import demo_characters
 
     _work("update", *demo_characters())
@@ -62,9 +68,9 @@ def update_command(names: tuple[str, ...]) -> None:
 @click.option("--read-only", is_flag=True, help="To look at: nothing can be started or changed, and no daemon runs.")
 @click.option("--workspace", default="workspace.yaml", show_default=True, help="What Dagster loads.")
 def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, workspace: str) -> None:
-    """Open the Dagster UI at a port of this machine, with its daemon; Ctrl-C ends all of it.
+    """Open the Dagster UI at a port of this machine, with its daemon.
 
-    Requests of other pages and under other names are refused (docs/ui.md). There is no login.
+    Ctrl-C ends all of it. Requests of other pages and under other names are refused (docs/ui.md). There is no login.
     """
     if not Path(workspace).is_file():
         raise click.ClickException(f"{workspace} is not there: start the UI in the project's folder, or name the file.")
@@ -78,12 +84,12 @@ def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, 
 
 
 def _work(*arguments: str) -> None:
-    """Do work that takes long in a process of its own, under a guard, and exit as it does."""
+    """Run a long command in a guarded process; exit with its status."""
     _guarded("sticker_pipeline.cli.work", *arguments)
 
 
 def _guarded(module: str, *arguments: str) -> None:
-    """Run a module of ours under a guard, and exit as it does."""
+    """Run a module under a guard; exit with its status."""
     warned = [f"-W{option}" for option in sys.warnoptions]
     sys.exit(guard.run([sys.executable, "-P", *warned, "-m", module, *arguments]))
 
@@ -198,9 +204,10 @@ def import_kohya_command(name: str, folder: Path, trigger: str | None, link: boo
     "--rank", type=click.IntRange(1), help="Keep this rank only: the nearest LoRA of it. Default: exact, ranks add up."
 )
 def merge_loras_command(out: Path, files: tuple[str, ...], rank: int | None) -> None:
-    """Merge LoRA files into the new file OUT, each with its WEIGHT: for programs that load one file only.
+    """Merge LoRA files into the new file OUT, each with its WEIGHT.
 
-    For example: merge-loras both.safetensors style.safetensors:0.7 character.safetensors:1
+    It is for programs that load one file only. For example: merge-loras both.safetensors style.safetensors:0.7
+    character.safetensors:1
     """
     from sticker_pipeline.diffusion.lora.file import LoraError
     from sticker_pipeline.diffusion.lora.merge import merge_files
@@ -217,7 +224,7 @@ def merge_loras_command(out: Path, files: tuple[str, ...], rank: int | None) -> 
 
 
 def _weighted(text: str) -> tuple[Path, float]:
-    """FILE:WEIGHT."""
+    """Parse FILE:WEIGHT; raises ClickException if malformed or not finite."""
     file, _, weight = text.rpartition(":")
     try:
         number = float(weight)
@@ -232,9 +239,10 @@ def _weighted(text: str) -> tuple[Path, float]:
 @click.argument("base", type=click.Path(exists=True, path_type=Path))
 @click.option("--family", type=click.Choice(["sd15", "sdxl"]), required=True, help="What the base model has to be.")
 def check_base_command(base: Path, family: str) -> None:
-    """Say whether BASE, a .safetensors file or a diffusers folder, can be trained on; reads headers, no weights.
+    """Say whether the file or folder BASE can be trained on.
 
-    Where it cannot, one sentence says why, and the exit status is 2.
+    BASE is a .safetensors file or a diffusers folder; headers are read, no weights. Where it cannot, one sentence says
+    why, and the exit status is 2.
     """
     from sticker_pipeline.diffusion.base_model import BaseModelError, base_noise, check_base
 
@@ -254,12 +262,12 @@ def check_base_command(base: Path, family: str) -> None:
     "--profile", "name", help="The profile that the character will have; without it sd15 or sdxl, by the file."
 )
 def explain_kohya_command(path: Path, name: str | None) -> None:
-    """Say what each key of a kohya_ss FILE makes sd-scripts do, and what a character trained like it is trained with.
+    """Say what each key of a kohya_ss FILE makes sd-scripts do.
 
-    FILE is what kohya_ss's LoRA tab has saved (.json), or a --config_file of sd-scripts (.toml). Such a character has
-    it in its folder, and in its character.yaml: training: {preset: kohya_import, kohya_json: FILE}. Where keys are
-    refused, what would be taken over of the others is shown as well, and the exit status is 1. Of a folder, each such
-    file in it is named with whether it is taken over, and why not.
+    Also say what a character trained like it is trained with. FILE is what kohya_ss's LoRA tab has saved (.json), or a
+    --config_file of sd-scripts (.toml). Such a character has it in its folder, and in its character.yaml: training:
+    {preset: kohya_import, kohya_json: FILE}. Where keys are refused, what the others would set is shown too, and the
+    exit status is 1. For a folder, each such file in it is listed as taken over, or refused with the reason.
     """
     from sticker_pipeline.core.kohya_settings.form import KohyaSettingsError
     from sticker_pipeline.core.profile import ProfileError
@@ -369,7 +377,7 @@ def roll_back_command(name: str, number: int, reason: str) -> None:
 
 
 def _releases(name: str) -> Path:
-    """The folder of the character's releases, which may be there when the character itself is gone."""
+    """Return the character's folder of releases, which may outlive it."""
     from sticker_pipeline.benchmark.releases import releases_folder
     from sticker_pipeline.core.character import CharacterError, check_name
     from sticker_pipeline.core.storage import StorageError
@@ -461,7 +469,7 @@ def fetch_models(
         return
     check_writable("STICKER_MODELS", models)
     failed, memos = False, workspace.store.cache("hashes")
-    for source in sources:  # one that fails does not stop the others
+    for source in sources:  # a failure does not stop the others
         try:
             if isinstance(source, Source):
                 fetch(source, models, memos, update=update, say=tell)
@@ -475,7 +483,7 @@ def fetch_models(
 
 
 def _still_wanted(models: Path, names: list[str]) -> list[str]:
-    """`names` without the base models in whose place a file of the user's is."""
+    """Return `names` without base models replaced by a user's file."""
     there = {name: models / f"{name}.safetensors" for name in names}
     for name, path in there.items():
         if path.is_file():
@@ -484,7 +492,10 @@ def _still_wanted(models: Path, names: list[str]) -> list[str]:
 
 
 def _bad_base(path: Path, place: str) -> str | None:
-    """Why the file at `path` cannot be the base model at `place` (sd15/base, sdxl/base); None where it can."""
+    """Return why the file cannot be the base model at `place`, or None.
+
+    `place`: sd15/base or sdxl/base.
+    """
     from sticker_pipeline.core.profile import PROFILES
     from sticker_pipeline.diffusion.base_model import BaseModelError, check_base
 
@@ -531,7 +542,7 @@ def doctor(mend: bool, gone: str | None) -> None:
     check_folders(workspace)
     for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):
         tell(f"{label:12} {Path(path).absolute()}")
-    with open_instance() as instance:  # also makes the run history's tables, before two processes try at once
+    with open_instance() as instance:  # makes the run history's tables, before two processes try at once
         tell(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)")
         problems = _mended(instance, workspace, gone) if mend else _left_behind(instance, workspace)
     valid, of_characters = workspace.valid_characters()
@@ -560,17 +571,17 @@ def doctor(mend: bool, gone: str | None) -> None:
 
 
 def _rivals_left_out(character: "Character", profile: "Profile") -> list[str]:
-    """A sentence about each rival of the character that cannot be drawn, or why none can be looked at."""
+    """Return a sentence per unusable rival, or why none can be checked."""
     from sticker_pipeline.generation.rivals import usable_rivals
 
     try:
         return usable_rivals(character, profile)[1]
-    except ValueError as error:  # no tokenizer, no prompts: what stops the character itself
+    except ValueError as error:  # no tokenizer or prompts, which stops the character too
         return [str(error)]
 
 
 def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list[str]:
-    """Print what is under way; returns what killed runs left."""
+    """Print work under way; return the remains of killed runs."""
     from sticker_pipeline.dagster_kit.dead_runs import dead_runs, described, elsewhere, other_machine, unheld_claims
     from sticker_pipeline.dagster_kit.patience import pools_in_use
 
@@ -586,7 +597,7 @@ def _left_behind(instance: "dg.DagsterInstance", workspace: "Workspace") -> list
 
 
 def _mended(instance: "dg.DagsterInstance", workspace: "Workspace", gone: str | None) -> list[str]:
-    """Mend what killed runs left, and print it; returns what is left to do, as `_left_behind` does."""
+    """Remove and print killed runs' remains; return what is left, as `_left_behind`."""
     from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs
 
     for line in [
@@ -611,7 +622,7 @@ def _print_created(created: "Created") -> None:
 
 
 def _workspace_characters() -> Path:
-    """Where characters lie, once something can be written there."""
+    """Return the folder of characters, checked to be writable."""
     from sticker_pipeline.core.files.places import check_writable
     from sticker_pipeline.defs.resources import workspace_from_environment
 
@@ -622,7 +633,7 @@ def _workspace_characters() -> Path:
 
 
 def run() -> None:
-    """Run the command line; a Ctrl-C ends it with one line and exit status 130."""
+    """Run the command line; Ctrl-C ends it with one line and exit status 130."""
     try:
         main(standalone_mode=False)
     except click.ClickException as error:

@@ -1,8 +1,8 @@
-"""The door of a web application: what other pages and other names ask for does not get in. Standard library only.
+"""Access control of a web application: other pages and host names are refused.
 
-Dagster's webserver has no login, executes GraphQL by GET and takes requests from any page that the browser shows. A
-browser says where a request comes from; `guarded` lets in what comes from the application's own pages, from a person
-who types its address or follows a link to a page, and from programs that are no browser.
+Dagster's webserver has no login, executes GraphQL by GET and takes requests from any page in the browser. Browsers
+report a request's origin: `guarded` admits the application's own pages, a person who types its address or follows a
+link, and programs other than browsers. Standard library only.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
@@ -18,38 +18,38 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 READING = ("GET", "HEAD")
 POLICY_VIOLATION = 1008  # of a WebSocket
-SHOWN = 80  # characters of a foreign header in a refusal
+SHOWN = 80  # characters of a header shown in a refusal
 
-# The first value of a header counts for nothing: these replace what the application says of the same name. Its own
-# content security policy stays beside ours, and a browser obeys both.
+# They replace the application's of the same name. Its
+# content security policy stays beside ours; a browser obeys both.
 HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
-    "x-dns-prefetch-control": "off",  # or a link to a name is looked up before anybody follows it
+    "x-dns-prefetch-control": "off",  # else names in links are looked up before a click
     "x-frame-options": "DENY",
 }
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The refusal of a request: a status of HTTP and a sentence."""
+    """A refusal: HTTP status and sentence."""
 
     status: int
     sentence: str
 
 
 def own_hosts(host: str, port: int) -> list[str]:
-    """Return the names by which an application at `host` and `port` is reached on its own machine."""
+    """Return the names of an application on its own machine."""
     wildcard = host in ("", "0.0.0.0", "::", "[::]")
     named = [] if wildcard else [f"[{host}]" if ":" in host and not host.startswith("[") else host]
-    end = "" if port == 80 else f":{port}"  # browsers leave out the port that the scheme implies
+    end = "" if port == 80 else f":{port}"  # browsers omit the scheme's default port
     return [f"{name.lower()}{end}" for name in dict.fromkeys([*LOOPBACK, *named])]
 
 
 def guarded(app: App, hosts: Iterable[str]) -> App:
-    """Return `app` behind the door: it serves requests for `hosts` (name, or name:port) from their own pages."""
+    """Return `app`, serving only `hosts` (name, or name:port) to their own pages."""
     allowed = [host.lower() for host in hosts]
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +72,7 @@ def guarded(app: App, hosts: Iterable[str]) -> App:
 def refused(
     method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]
 ) -> Refusal | None:
-    """Return why a request is refused; None where it may go in."""
+    """Return a request's refusal, or None."""
     if refusal := _bad_host(headers, hosts):
         return refusal
     if method not in (*READING, "POST"):
@@ -89,7 +89,7 @@ def refused(
 
 
 def refused_socket(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> Refusal | None:
-    """Return why a WebSocket is refused; None where it may be opened."""
+    """Return a WebSocket's refusal, or None."""
     if refusal := _bad_host(headers, hosts) or _bad_origin(headers):
         return refusal
     if not _values(headers, b"origin") or _from_elsewhere(headers):
@@ -102,7 +102,7 @@ def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:
 
 
 def _bad_host(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> Refusal | None:
-    """A page whose name was pointed at this machine (DNS rebinding) is told by its Host."""
+    """Refuse a Host outside `hosts`: a page's name may point here (DNS rebinding)."""
     found = _values(headers, b"host")
     if len(found) != 1:
         return Refusal(400, f"A request names its Host once, not {len(found)} times.")
@@ -116,7 +116,7 @@ def _bad_host(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> R
 
 
 def _bad_origin(headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
-    """The page that asks, where the browser names one, is of the very address that is asked."""
+    """Refuse an Origin other than the host, if the browser names one."""
     found, (host,) = _values(headers, b"origin"), _values(headers, b"host")
     if not found or (len(found) == 1 and found[0].lower() in (f"http://{host.lower()}", f"https://{host.lower()}")):
         return None
@@ -124,12 +124,15 @@ def _bad_origin(headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
 
 
 def _from_elsewhere(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Return True where the browser says that another site's page, or one of another port, asks."""
+    """Return True if the browser reports another site's or port's page."""
     return any(value not in ("same-origin", "none") for value in _values(headers, b"sec-fetch-site"))
 
 
 def _is_visit(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Return True where a person goes to the page, by a link or after a login, and no other page sees it."""
+    """Return True if a person opens the page, by a link or after a login.
+
+    No other page can read it.
+    """
     return _values(headers, b"sec-fetch-mode") == ["navigate"] and _values(headers, b"sec-fetch-dest") == ["document"]
 
 
@@ -139,12 +142,12 @@ def _media_type(headers: Sequence[tuple[bytes, bytes]]) -> str:
 
 
 def _policy(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> str:
-    """The content security policy: a page of the application loads from its own address, and is in no frame.
+    """Return the content security policy: own resources only, no frames.
 
-    So an image that slips into a text asks nobody for anything.
+    An image in a text thus requests no other host.
     """
     host = (_values(headers, b"host") or [""])[0].lower()
-    sockets = f" ws://{host} wss://{host}" if host in hosts else ""  # some browsers do not count them as 'self'
+    sockets = f" ws://{host} wss://{host}" if host in hosts else ""  # not 'self' in some browsers
     return "; ".join(
         [
             "default-src 'self'",
@@ -163,7 +166,7 @@ def _policy(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> str
 
 
 def _with_headers(send: Send, policy: str) -> Send:
-    """Return `send` with our headers in every answer."""
+    """Return `send` with HEADERS and `policy` in each response."""
     ours = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
     async def answer(message: Message) -> None:
@@ -180,7 +183,7 @@ async def _refuse(refusal: Refusal, send: Send) -> None:
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),  # a body that was not read would be taken for the next request
+        (b"connection", b"close"),  # an unread body would be parsed as the next request
     ]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

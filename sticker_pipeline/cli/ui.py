@@ -1,9 +1,7 @@
-"""Serves the Dagster UI behind the door (door.py), with its daemon and code server.
+"""Serves the Dagster UI behind access control (`cli/door.py`), with daemon and code server.
 
-It runs as `python -m sticker_pipeline.cli.ui` under a guard.
-
-What `dagster dev` starts, with our door before the webserver. All of it ends together: when it is asked to stop, when
-the guard is gone, and when the webserver or the daemon has ended.
+Run as `python -m sticker_pipeline.cli.ui` under a guard: `dagster dev` with access control. All of it ends together: on
+request, when the guard is gone, or when webserver or daemon has ended.
 """
 
 import os
@@ -36,17 +34,17 @@ from sticker_pipeline.dagster_kit.history import remember_members
 from sticker_pipeline.dagster_kit.instance import open_instance
 
 POLL_SECONDS = 0.2
-POLL_RATE = 2000  # milliseconds between the questions of an open page, as `dagster dev` has it
-DATABASE = {"statement_timeout": 15_000, "pool_recycle": 3600, "max_overflow": 20}  # as `dagster-webserver` has them
-CLOSING_SECONDS = 3  # for connections of pages that are open
+POLL_RATE = 2000  # milliseconds between requests of an open page, as in `dagster dev`
+DATABASE = {"statement_timeout": 15_000, "pool_recycle": 3600, "max_overflow": 20}  # as in `dagster-webserver`
+CLOSING_SECONDS = 3  # for connections of open pages
 
 
 class PortTaken(Exception):
-    """Another program listens where the UI should; the message says what to do."""
+    """The port is in use; the message gives the remedy."""
 
 
 class PartEnded(Exception):
-    """A part without which the UI is of no use has ended; the message says which."""
+    """Webserver or daemon has ended; the message names it."""
 
 
 @click.command()
@@ -56,7 +54,7 @@ class PartEnded(Exception):
 @click.option("--read-only", is_flag=True)
 @click.option("--workspace", default="workspace.yaml")
 def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspace: str) -> None:
-    """Serve the UI until it is to stop."""
+    """Serve the UI until stopped."""
     quiet()
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, signal.default_int_handler)
@@ -79,9 +77,9 @@ def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspac
 def serve(
     host: str, port: int, hosts: Sequence[str], workspace: str, *, read_only: bool, say: Callable[[str], None]
 ) -> None:
-    """Serve the UI to `hosts`, with a daemon unless it is `read_only`, until KeyboardInterrupt.
+    """Serve the UI to `hosts` until KeyboardInterrupt, with a daemon unless `read_only`.
 
-    Raises PortTaken before any work, and PartEnded once webserver or daemon have ended.
+    Raises PortTaken before any work, PartEnded once webserver or daemon has ended.
     """
     listening = listen(host, port)
     os.environ |= {"DAGSTER_IS_DEV_CLI": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
@@ -94,7 +92,7 @@ def serve(
         with ExitStack() as parts:
             try:
                 _follow(*_start(parts, instance, listening, hosts, workspace, read_only), hosts, say)
-            finally:  # before the parts are closed, and also where not all of them have begun
+            finally:  # before the parts are closed, also if not all have started
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 _cancel_runs(instance)
                 _interrupt_group()
@@ -121,7 +119,7 @@ def _follow(
     hosts: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
-    """Wait for ever. Raises PartEnded once the webserver or the daemon has ended."""
+    """Wait; raise PartEnded once webserver or daemon has ended."""
     say(f"The Dagster UI is at http://{hosts[0]}. Ctrl-C ends it.")
     while True:
         time.sleep(POLL_SECONDS)
@@ -135,7 +133,7 @@ def _follow(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the port. Raises PortTaken where that cannot be."""
+    """Open the port, or raise PortTaken."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -144,7 +142,7 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
     try:
         listening = socket.socket(family, kind, protocol)
-        if os.name == "posix":  # elsewhere it would let two programs listen at once
+        if os.name == "posix":  # elsewhere two programs could listen at once
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(128)
@@ -159,7 +157,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def _workspace_of(code_servers: list[dict[str, Any]]) -> Iterator[Path]:
-    """A workspace file that names the code servers: webserver and daemon share them."""
+    """Write a workspace file of the code servers, shared by webserver and daemon."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "workspace.yaml"
         path.write_text(yaml.safe_dump({"load_from": code_servers}), encoding="utf-8")
@@ -170,7 +168,7 @@ def _workspace_of(code_servers: list[dict[str, Any]]) -> Iterator[Path]:
 def _webserver(
     instance: dg.DagsterInstance, workspace: Path, listening: socket.socket, hosts: Sequence[str], read_only: bool
 ) -> Iterator[threading.Thread]:
-    """Dagster's webserver behind the door, in a thread."""
+    """Run the webserver behind access control, in a thread."""
     instance.optimize_for_webserver(**DATABASE)
     remember_members(instance)
     with compat.webserver_app(instance, workspace, read_only=read_only, poll_milliseconds=POLL_RATE) as app:
@@ -196,7 +194,6 @@ def _webserver(
 
 @contextmanager
 def _daemon(workspace: Path) -> "Iterator[subprocess.Popen[bytes]]":
-    """Dagster's daemon, as a process of its own."""
     command = [sys.executable, "-m", compat.DAEMON, "run", "--log-level", "info", "--workspace", str(workspace)]
     daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
@@ -209,7 +206,7 @@ def _daemon(workspace: Path) -> "Iterator[subprocess.Popen[bytes]]":
 
 
 def _cancel_runs(instance: dg.DagsterInstance) -> None:
-    """Note of the runs that this process has started that they are to be cancelled, and have not failed."""
+    """Mark the runs started here as being cancelled, not failed."""
     mark = os.environ.get(guard.MARK)
     ours = {process.pid for process in _others(mark)} if mark else set()
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
@@ -219,13 +216,13 @@ def _cancel_runs(instance: dg.DagsterInstance) -> None:
 
 
 def _interrupt_group() -> None:
-    """Interrupt what this process has started, as Ctrl-C in a terminal does; not this process again."""
+    """Interrupt all started processes, like Ctrl-C; this one ignores it."""
     if os.environ.get(guard.MARK) and hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGINT)
 
 
 def end_the_rest(say: Callable[[str], None]) -> None:
-    """Wait until all that this process has started has ended, runs and trainings too; kill what does not."""
+    """Wait for all started processes, also runs and trainings; kill the rest."""
     mark = os.environ.get(guard.MARK)
     if mark is None:
         return
@@ -237,7 +234,7 @@ def end_the_rest(say: Callable[[str], None]) -> None:
             say(f"Killed, for it did not end: {' '.join(process.cmdline())[:120]}")
             process.kill()
         except psutil.Error:
-            continue  # it has just ended
+            continue  # just ended
 
 
 def _others(mark: str) -> list[psutil.Process]:

@@ -1,6 +1,6 @@
-"""Brings characters up to date from a terminal: materializes what is stale through Dagster, and shows progress.
+"""Updates characters from a terminal, through Dagster, with progress.
 
-The Dagster UI does the same with a click; this is for `make demo`, scripts and people without a browser at hand.
+For `make demo`, scripts and people without a browser; the Dagster UI does the same.
 """
 
 import signal
@@ -36,13 +36,11 @@ from sticker_pipeline.roots.across import artifacts_across
 from sticker_pipeline.roots.style import named_styles, ready_styles
 
 Outcome = Literal["made", "refused", "failed"]
-BAD_INPUT = (CharacterError, ProfileError, StorageError)  # of one character: the others go on
+BAD_INPUT = (CharacterError, ProfileError, StorageError)  # of one character; the others continue
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every run of an update needs."""
-
     definitions: dg.Definitions
     instance: dg.DagsterInstance
     store: ArtifactStore
@@ -50,17 +48,15 @@ class Work:
     stopping: Stopping
 
     def history(self) -> History:
-        """The run history as it is now."""
         return History(self.instance, self.definitions.resolve_asset_graph())
 
     def look(self) -> "Look":
-        """The store and the run history as they are now."""
         return Look(self.store, self.history())
 
 
 @dataclass(frozen=True)
 class Look:
-    """What staleness is read from: the store, or a snapshot of it, and the run history."""
+    """The sources of staleness: store or snapshot, and run history."""
 
     store: ArtifactStore
     history: History
@@ -68,7 +64,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Updated:
-    """Characters and styles by name: those that failed, and characters whose new LoRA the gate refused."""
+    """Names of failed characters and styles, and of characters refused by the gate."""
 
     failed: list[str]
     refused: list[str]
@@ -83,22 +79,22 @@ def update(
     jobs: Sequence[str] = ("dataset_line", "character_line", "style_line"),
     stopping: Stopping | None = None,
 ) -> Updated:
-    """Materialize what is stale of each character, job by job, then of the styles that they name, then the leaderboard.
+    """Materialize the stale assets of each character, their styles and the leaderboard.
 
-    A character that fails does not stop the others. Another update waits for its turn at each. Raises Stopped, with
-    the run under way cancelled and none begun after it, where `stopping` wants that.
+    Job by job. A failed character does not stop the others; another update waits for its turn at each. Raises Stopped
+    when `stopping` asks for it: the current run is cancelled, and none begins.
     """
     work = Work(definitions, instance, workspace.store, console, stopping or Stopping())
     instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
     failed: list[str] = []
     refused: list[str] = []
-    # By default the datasets first: where one comes out as it was, there is nothing to train; and each character is
-    # measured among all others.
+    # By default datasets first: an unchanged one needs no training, and each character is
+    # compared with all others.
     for job in jobs:
         if job == "style_line":
             failed += _update_styles(work, workspace, characters)
             continue
-        # No character's artifacts are changed by the same job of another: one look at the store serves them all.
+        # A job of one character changes no other's artifacts: one snapshot of the store serves all.
         glance = Look(Snapshot(workspace.store.root), work.history())
         names = [character.name for character, _ in characters if character.name not in failed]
         for asset in asset_specs(glance.history.graph, CHARACTERS):
@@ -122,16 +118,20 @@ def follow_roll_back(
     console: Console,
     stopping: Stopping | None = None,
 ) -> bool:
-    """Materialize what shows the release that counts, and nothing that would judge the newest LoRA anew: a roll-back
-    holds whatever the gate thinks of that. Returns whether it went well. Raises Stopped as `update` does."""
+    """Materialize what shows the current release; return True on success.
+
+    The newest LoRA is not checked again: a roll-back holds whatever the gate's result. Raises Stopped as `update` does.
+    """
     work = Work(definitions, instance, store, console, stopping or Stopping())
     assets = [dg.AssetKey("released_lora"), dg.AssetKey("comfyui_workflow")]
     return _make_stale(work, "character_line", name, name, lambda: assets) == "made"
 
 
 def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[Character, Profile]]) -> list[str]:
-    """Materialize what is stale of the styles that `characters` name, of whichever characters those are made. Returns
-    the styles that failed."""
+    """Materialize stale assets of the styles of `characters`; return failed styles.
+
+    Styles include members outside `characters`.
+    """
     wanted = named_styles(characters)
     valid = workspace.valid_characters()[0] if wanted else []
     styles, problems = ready_styles(valid, workspace.store, workspace.models_folder)
@@ -146,14 +146,17 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
 
 
 def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -> Outcome:
-    """Materialize what of the job is stale in the scope; where by a `glance` nothing is, nothing is waited for."""
+    """Materialize the job's stale assets in the scope.
+
+    If `glance` shows none, waits for no other update.
+    """
     try:
         if _stale_now(work, job, scope, glance):
             return _make_stale(
                 work, job, scope.place, scope.partition, lambda: _stale_now(work, job, scope, work.look())
             )
         return _materialize(work, job, [], scope.partition)
-    except (OSError, *BAD_INPUT) as error:  # it was changed, or removed, meanwhile, or an artifact of it is damaged
+    except (OSError, *BAD_INPUT) as error:  # changed or removed meanwhile, or a damaged artifact
         tell(("left out:", "red"), f" {scope.name}: {error}", console=work.console)
         return "failed"
 
@@ -161,7 +164,7 @@ def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -
 def _make_stale(
     work: Work, job: str, place: str, partition: str | None, look: Callable[[], Sequence[dg.AssetKey]]
 ) -> Outcome:
-    """Materialize what of the job is stale, as `look` finds it once no other update is at work on the place."""
+    """Materialize what `look` returns, after other updates of the place."""
     work.stopping.check()
     title = f"{partition} {job}" if partition else job
     with claimed(
@@ -174,8 +177,10 @@ def _make_stale(
 
 
 def _stale_now(work: Work, job: str, scope: Scope[Any], look: Look) -> list[dg.AssetKey]:
-    """Return the assets of the scope that are stale by its settings as they are now, or of which a killed run has left
-    a check unmade, in the order of the job. Raises what loading the scope raises."""
+    """Return the scope's stale assets, in the job's order.
+
+    Stale by the current settings, or with a check left undone by a killed run. Raises errors of loading the scope.
+    """
     graph = work.definitions.resolve_job_def(job).asset_layer.asset_graph
     assets = [key for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
     unmade = cut_off(work.instance, list(graph.asset_check_keys), scope.partition) if scope.partition else set()
@@ -220,9 +225,9 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
 
 @contextmanager
 def _cancellable(work: Work, run_id: str) -> Iterator[None]:
-    """In the block the run is under way: it is cancelled when the work is to stop, or when it was asked to in the UI.
+    """Cancel the block's run when the work is stopped, here or in the UI.
 
-    Raises Stopped then, at the block's end. Whatever happens, the run has ended and holds nothing after it.
+    Then raises Stopped after the block. In any case the run has ended and holds no place in a pool.
     """
 
     def cancel() -> None:

@@ -1,4 +1,4 @@
-"""The process that does the work of `update`, `demo` and `roll-back`; commands.py starts it under a guard."""
+"""The process of `update`, `demo` and `roll-back`, guarded by `cli/commands.py`."""
 
 import logging
 import signal
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 
 
 class BadInput(click.ClickException):
-    """Something that was given cannot be worked with: exit status 2, as for a command that is written wrongly."""
+    """An unusable input: exit status 2, as for a usage error."""
 
     exit_code = 2
 
 
 class Commands(click.Group):
-    """Commands that frameworks do not interrupt, and that name the disk which is full or may not be written."""
+    """Commands that frameworks do not interrupt, with messages about disks."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was named. Raises ClickException in place of what a disk, or SQLite, says."""
+        """Run the named command.
+
+        Raises ClickException for SpaceError, SettingsError, and errors of a full or read-only disk or of SQLite.
+        """
         quiet()
         try:
             return super().invoke(ctx)
@@ -103,7 +106,7 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
 @click.argument("number", type=int)
 @click.pass_obj
 def release_command(stopping: Stopping | None, name: str, number: int) -> None:
-    """Materialize what shows release NUMBER of the character NAME, which was made the current one."""
+    """Materialize what shows release NUMBER of the character NAME, now the current one."""
     from sticker_pipeline.benchmark.releases import current, releases_folder
     from sticker_pipeline.cli.update import follow_roll_back
     from sticker_pipeline.definitions import defs
@@ -122,7 +125,7 @@ def release_command(stopping: Stopping | None, name: str, number: int) -> None:
 
 
 def check_artifacts(artifacts: str) -> None:
-    """Raises ClickException where STICKER_ARTIFACTS is no folder that artifacts can lie in."""
+    """Raise ClickException if STICKER_ARTIFACTS is unusable."""
     from sticker_pipeline.core.storage import ArtifactStore, StorageError
 
     try:
@@ -132,7 +135,7 @@ def check_artifacts(artifacts: str) -> None:
 
 
 def check_folders(workspace: "Workspace") -> None:
-    """Raises ClickException, in one sentence, where the folders of this deployment cannot be worked on."""
+    """Raise ClickException, in one sentence, for unusable folders."""
     from sticker_pipeline.core.files.places import check_places
 
     check_artifacts(workspace.artifacts)
@@ -143,18 +146,18 @@ def check_folders(workspace: "Workspace") -> None:
 
 
 def no_character(folder: str) -> str:
-    """Say that there is no character yet, and what to do."""
+    """Return the message for no character yet."""
     return f"No character in {Path(folder).absolute()} yet: sticker-pipeline new-character NAME FOLDER"
 
 
 @contextmanager
 def _opened() -> "Iterator[dg.DagsterInstance]":
-    """The Dagster instance, in which no run has lost its process any more."""
+    """Open the Dagster instance, with dead runs ended."""
     from sticker_pipeline.dagster_kit.compat import captured_interrupts
     from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, steps_under_way
     from sticker_pipeline.dagster_kit.instance import open_instance
 
-    with open_instance() as instance, captured_interrupts():  # a stop is looked for between runs, and ends a step
+    with open_instance() as instance, captured_interrupts():  # a stop is checked between runs, and ends a step
         for sentence in end_dead_runs(instance):
             tell(sentence)
         if isinstance(sys.stdout, Output):
@@ -182,7 +185,10 @@ def _print_outcome(store: "ArtifactStore") -> None:
 
 
 def _show_waiting() -> None:
-    """Print for whom a step waits. What else our modules log, Dagster passes on to the terminal (python_logs)."""
+    """Print the holders for which a step waits.
+
+    Dagster passes on this package's other log lines (python_logs).
+    """
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -191,11 +197,11 @@ def _show_waiting() -> None:
     ours, waiting = logging.getLogger("sticker_pipeline"), logging.getLogger("sticker_pipeline.dagster_kit.patience")
     ours.setLevel(logging.INFO)
     waiting.addHandler(Handler())
-    ours.propagate = waiting.propagate = False  # or frameworks' handlers would print it too
+    ours.propagate = waiting.propagate = False  # else frameworks' handlers would print it too
 
 
 def run(arguments: list[str]) -> int:
-    """Do the work; returns the exit status, 128 + n where signal n stopped it."""
+    """Do the work; return the exit status (128 + n for signal n)."""
     stopping = Stopping()
     try:
         watch_over()
@@ -212,7 +218,7 @@ def run(arguments: list[str]) -> int:
     except Exception:
         if stopping.number is None:
             raise
-        number = stopping.number  # what else went wrong meanwhile goes wrong again, with nobody who waits
+        number = stopping.number  # an error during the stop would recur, and nobody waits for it
     else:
         return 0
     tell(f"Stopped. {GO_ON}")

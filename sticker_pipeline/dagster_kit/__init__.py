@@ -1,1 +1,1 @@
-"""Machinery of the Dagster shell: what the definitions in `defs/` are made with."""
+"""Machinery of the Dagster shell for `defs/`."""

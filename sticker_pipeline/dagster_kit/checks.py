@@ -1,4 +1,4 @@
-"""Checks of artifacts: their specs, their results as the UI shows them, and those that a run was stopped before."""
+"""Checks of artifacts: specs, results, and unfinished evaluations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,10 @@ from sticker_pipeline.dagster_kit.metadata import table
 def check_specs(
     asset: str, partitions: dg.PartitionsDefinition, told: Mapping[str, str], *, blocking: bool = False
 ) -> list[dg.AssetCheckSpec]:
-    """Return the specs of the checks of an asset. `told`: name -> what is true where it passes."""
+    """Return the specs of an asset's checks.
+
+    `told`: name -> condition for passing.
+    """
     return [
         dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking, partitions_def=partitions)
         for name, description in told.items()
@@ -24,21 +27,24 @@ def check_specs(
 def check_result(
     asset: str, name: str, verdict: Verdict, *, error: bool, extra: Mapping[str, Any] | None = None
 ) -> dg.AssetCheckResult:
-    """Return the result of a check. `error`: where it fails, it stops what follows; else it is a warning."""
+    """Return the result of a check.
+
+    With `error`, a failure stops later steps; else it is a warning.
+    """
     return dg.AssetCheckResult(
         passed=verdict.passed,
         asset_key=dg.AssetKey(asset),
         check_name=name,
         severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
-        description=literal(verdict.summary),  # which the UI renders as markdown; `letters` reads it
+        description=literal(verdict.summary),  # rendered as markdown by the UI, read by `letters`
         metadata={"evidence": table(verdict.evidence), **(extra or {})},
     )
 
 
 def cut_off(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], partition: str) -> set[dg.AssetKey]:
-    """Return the assets with a check that a run was to make of the partition, and died or was stopped before it did.
+    """Return the assets with a planned check that an ended run never evaluated.
 
-    Nothing else would make it again: the asset itself is not out of date.
+    No other rule repeats them: the assets are not out of date.
     """
     latest = latest_checks(instance, checks, partition)
     planned = {key: record.run_id for key, record in latest.items() if is_planned(record)}

@@ -1,6 +1,6 @@
-"""Dagster's private API: no other module of the package imports it.
+"""Dagster's private API, imported by no other module.
 
-Each use has a test in test_compat.py, which fails in words when Dagster changes.
+`test_compat.py` tests each use and fails when Dagster changes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,18 +25,18 @@ from dagster._utils import concurrency, interrupts, log, schedules
 from dagster_shared.record import copy
 
 DAEMON = "dagster._daemon"
-"""The module that is started as Dagster's daemon: `python -m dagster._daemon run`."""
+"""The module of Dagster's daemon: `python -m dagster._daemon run`."""
 
 CODE_SERVER_LOG_LEVEL = "WARNING"
 
 DATA_VERSION_TAG = data_version.DATA_VERSION_TAG
-"""The tag of an observation that has the data version."""
+"""The tag of an observation with its data version."""
 
 AssetPartition = events.AssetKeyPartitionKey
 """An asset and one of its partitions, or none."""
 
 AssetGraphView = asset_graph_view.AssetGraphView
-"""The state of all assets at one look of the automation."""
+"""The state of all assets in one evaluation of the automation."""
 
 AssetGraph = base_asset_graph.BaseAssetGraph[Any]
 """All assets, their dependencies and checks."""
@@ -45,7 +45,7 @@ AssetNode = base_asset_graph.BaseAssetNode
 """An asset of the graph."""
 
 SensorExecutionData = sensor_definition.SensorExecutionData
-"""The result of a look of a sensor."""
+"""The result of one evaluation of a sensor."""
 
 CheckRecord = asset_check_execution_record.AssetCheckExecutionRecord
 """One execution of a check: planned, or evaluated."""
@@ -60,19 +60,24 @@ WorkerStatus = launcher.WorkerStatus
 _Status = asset_check_execution_record.AssetCheckExecutionRecordStatus
 _EVALUATED = {_Status.SUCCEEDED, _Status.FAILED}
 
-AT_A_TIME = 500  # executions of a check that are read by one query
+AT_A_TIME = 500  # executions of a check in one query
 
 
 def provenance(tags: Mapping[str, str]) -> data_version.DataProvenance | None:
-    """Return the versions that a step noted when it began, of its tags; None for a report of a person."""
+    """Return the versions in `tags` that a step noted at its start.
+
+    None for a materialization that a person reported.
+    """
     return data_version.DataProvenance.from_tags(tags)
 
 
 def provenance_tags(
     version: str, code_version: str, inputs: Mapping[dg.AssetKey, tuple[str | None, int]]
 ) -> dict[str, str]:
-    """Return the tags of a materialization, as a step has them. `inputs`: data version and number of the event that
-    each was made from."""
+    """Return the tags of a materialization, as a step writes them.
+
+    `inputs`: data version and storage id of each input's event.
+    """
     tags = {
         DATA_VERSION_TAG: version,
         data_version.CODE_VERSION_TAG: code_version,
@@ -85,7 +90,7 @@ def provenance_tags(
 
 
 def note_inputs(context: dg.AssetExecutionContext) -> None:
-    """Note the versions of the inputs again, as Dagster does when a step begins."""
+    """Note the input versions again, as Dagster does when a step begins."""
     context.op_execution_context.get_step_execution_context().fetch_external_input_asset_version_info()
 
 
@@ -96,7 +101,10 @@ def latest_versions(
     partitions: set[str] | None,
     before: int | None = None,
 ) -> Mapping[str, Mapping[str, str]]:
-    """Return the tag DATA_VERSION_TAG of the last event of each partition, of those before the number `before`."""
+    """Return the tag DATA_VERSION_TAG of each partition's last event.
+
+    `before`: only events with a smaller storage id.
+    """
     some = sorted(partitions) if partitions else None
     return instance.event_log_storage.get_latest_tags_by_partition(
         asset, kind, [DATA_VERSION_TAG], asset_partitions=some, before_cursor=before
@@ -104,79 +112,78 @@ def latest_versions(
 
 
 def free_places(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Free the places in pools that the run holds."""
+    """Free the run's places in pools."""
     instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
 
 def runs_with_places(instance: dg.DagsterInstance) -> set[str]:
-    """Return the runs that hold places in pools, or wait for one."""
+    """Return the runs that hold, or wait for, a place in a pool."""
     return instance.event_log_storage.get_concurrency_run_ids()
 
 
 def pools(instance: dg.DagsterInstance) -> set[str]:
-    """Return the pools that were ever used."""
+    """Return all pools that were ever used."""
     return instance.event_log_storage.get_concurrency_keys()
 
 
 def places(instance: dg.DagsterInstance, pool: str) -> concurrency.ConcurrencyKeyInfo:
-    """Return who holds the places of the pool, and which steps wait for one."""
+    """Return the pool's holders and waiting steps."""
     return instance.event_log_storage.get_concurrency_info(pool)
 
 
 def history_id(instance: dg.DagsterInstance) -> str:
-    """Return what tells the history of `instance` from others: it is made with its database."""
+    """Return the identity of the history, made with its database."""
     storage: Any = instance.run_storage
-    if not hasattr(storage, "get_run_storage_id"):  # a LegacyRunStorage, of one database for all
+    if not hasattr(storage, "get_run_storage_id"):  # a LegacyRunStorage: one database for everything
         storage = storage._storage.run_storage
     return str(storage.get_run_storage_id())
 
 
 def asset_specs(graph: AssetGraph, partitions: dg.PartitionsDefinition | None) -> list[dg.AssetSpec]:
-    """Return the assets with these partitions, in the order of making, without those that are only observed."""
+    """Return the materializable assets with these partitions, upstream first."""
     nodes = [graph.get(key) for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
     return [node.assets_def.get_asset_spec(node.key) for node in nodes if node.partitions_def == partitions]
 
 
 def candidates(context: dg.AutomationContext) -> Iterable[AssetPartition]:
-    """Return the partitions of the asset that a condition is asked about."""
+    """Return the asset's partitions that a condition evaluates."""
     return context.candidate_subset.expensively_compute_asset_partitions()
 
 
 def true_of(context: dg.AutomationContext, chosen: set[AssetPartition]) -> dg.AutomationResult:
-    """Return the result of a condition that is true of the `chosen`."""
+    """Return a condition's result that is true for `chosen`."""
     subset = context.asset_graph_view.get_asset_subset_from_asset_partitions(context.key, chosen)
     return dg.AutomationResult(context, subset)
 
 
 def candidate_names(context: dg.AutomationContext) -> Iterable[str]:
-    """Return the names of the partitions that a condition is asked about."""
+    """Return the partition names that a condition evaluates."""
     return context.candidate_subset.expensively_compute_partition_keys()
 
 
 def true_of_names(
     context: dg.AutomationContext, partitions: dg.PartitionsDefinition, chosen: set[str]
 ) -> dg.AutomationResult:
-    """Return the result of a condition that is true of the partitions with the `chosen` names."""
+    """Return a condition's result that is true for the partitions `chosen`."""
     subset = context.asset_graph_view.get_subset_from_partition_keys(context.key, partitions, chosen)
     return dg.AutomationResult(context, subset)
 
 
 def is_cron(text: str) -> bool:
-    """Return True for a cron schedule."""
     return schedules.is_valid_cron_schedule(text)
 
 
 def cron_ticks(cron: str, start: datetime) -> Iterator[datetime]:
-    """Yield the ticks of the schedule (UTC) from `start` on, without end."""
+    """Yield the schedule's ticks (UTC) from `start` on, endlessly."""
     return schedules.cron_string_iterator(start.timestamp(), cron, "UTC")
 
 
 def latest_checks(
     instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], partition: str
 ) -> Mapping[dg.AssetCheckKey, CheckRecord]:
-    """Return the last execution of each check for the partition, where there is one: one query.
+    """Return each check's last execution for the partition, in one query.
 
-    Dagster has no public way to read verdicts by partition; its own UI uses these.
+    Dagster's UI uses this too; there is no public way by partition.
     """
     return instance.event_log_storage.get_latest_asset_check_execution_by_key(
         checks, partition_filter=PartitionKeyFilter(key=partition)
@@ -184,16 +191,19 @@ def latest_checks(
 
 
 def is_planned(check: CheckRecord) -> bool:
-    """Return True for an execution that has not come to its check: its run is under way, or ended before it."""
+    """Return True for an execution without an evaluation yet.
+
+    Its run is under way or ended too early.
+    """
     return check.status == _Status.PLANNED
 
 
 def last_evaluations(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey, partitions: Iterable[str]
 ) -> dict[str, dg.AssetCheckEvaluation]:
-    """Return what the check found last of each of `partitions` that it was ever evaluated for.
+    """Return the check's last evaluation of each of `partitions` that has one.
 
-    Executions are read newest first, many at a time, as long as that finds many; then one partition at a time.
+    Reads AT_A_TIME executions per query, newest first. After a bounded number of queries, partitions are read singly.
     """
     storage = instance.event_log_storage
     known = {info.partition_key for info in storage.get_asset_check_partition_info([check])}
@@ -224,7 +234,7 @@ def _last_evaluation(
 def verdicts_on(
     instance: dg.DagsterInstance, graph: AssetGraph, asset: dg.AssetKey, partition: str | None, number: int
 ) -> list[CheckRecord]:
-    """Return the executions of the asset's checks that judged the materialization with this number."""
+    """Return the check evaluations of the materialization with this storage id."""
     if partition is None:
         return []
     checks = [key for key in graph.asset_check_keys if key.asset_key == asset]
@@ -238,10 +248,10 @@ def _judged(check: CheckRecord) -> int | None:
 
 
 def report_verdict(instance: dg.DagsterInstance, check: CheckRecord, number: int) -> None:
-    """Report the verdict of the execution as one on the materialization with this number.
+    """Report a check's result again, for the materialization with this storage id.
 
-    Dagster counts a verdict on a partition only where it names its latest materialization. The event belongs to the run
-    of the verdict: Dagster stores one for each check, partition and run, and a second one without a run is an error.
+    Dagster counts only results that name a partition's latest materialization. The event belongs to the first result's
+    run: Dagster stores one per check, partition and run, and a second one without a run is an error.
     """
     evaluation = check.evaluation
     assert evaluation and evaluation.target_materialization_data
@@ -255,47 +265,45 @@ def report_verdict(instance: dg.DagsterInstance, check: CheckRecord, number: int
 
 
 def failed_by_checks(failure: objects.StepFailureData) -> bool:
-    """Return True for the failure of a step by its own blocking checks."""
+    """Return True for a step failed by its blocking checks."""
     return failure.error is not None and failure.error.cls_name == DagsterAssetCheckFailedError.__name__
 
 
 def failed_by_interrupt(failure: objects.StepFailureData) -> bool:
-    """Return True for the failure of a step that was stopped."""
     return failure.error_source == objects.ErrorSource.INTERRUPT
 
 
 def replace_claims(*, in_own_process: type[ConcurrencyContext], in_processes: type[ConcurrencyContext]) -> None:
-    """Make the executors of this process claim places in pools by these classes.
+    """Make this process's executors claim places in pools by these classes.
 
-    `in_own_process` is for steps in the process of their run, `in_processes` for steps with a process each.
+    For steps in the run's process, and for steps with their own.
     """
     in_process.InstanceConcurrencyContext = in_own_process  # type: ignore[attr-defined]
     multiprocess.InstanceConcurrencyContext = in_processes  # type: ignore[attr-defined]
 
 
 def captured_interrupts() -> AbstractContextManager[None]:
-    """Note a signal that interrupts, in place of raising KeyboardInterrupt in the block."""
+    """Note interrupting signals in the block instead of raising KeyboardInterrupt."""
     return interrupts.capture_interrupts()
 
 
 def was_interrupted() -> bool:
-    """Return True once a signal was noted by `captured_interrupts`."""
+    """Return True once `captured_interrupts` has noted a signal."""
     return interrupts.check_captured_interrupt()
 
 
 def new_run_id() -> str:
-    """Return an identity for a run that is to be."""
     return make_new_run_id()
 
 
 def colour_logs() -> None:
-    """Make Dagster's own processes log as `dagster dev` does."""
+    """Make Dagster's processes log like `dagster dev`."""
     log.configure_loggers(formatter="colored", log_level="INFO")
 
 
 @contextmanager
 def code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[list[dict[str, Any]]]:
-    """Start a code server for each location of the workspace file; gives entries for another such file."""
+    """Start code servers for the workspace file; yield entries for another such file."""
     from dagster._cli.proxy_server_manager import ProxyServerManager
     from dagster._core.workspace.load_target import WorkspaceFileTarget
 
@@ -308,7 +316,7 @@ def code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[list
 def webserver_app(
     instance: dg.DagsterInstance, workspace: Path, *, read_only: bool, poll_milliseconds: int
 ) -> Iterator[Any]:
-    """Open the webserver's ASGI application for the workspace file."""
+    """Open the webserver's ASGI application."""
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context

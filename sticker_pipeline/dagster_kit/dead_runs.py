@@ -1,7 +1,7 @@
-"""Runs of this machine that have lost their process: found, ended as failed, and their places in a pool given back.
+"""Runs of this machine without a process: find, fail, and free their places.
 
-After a power cut, or a kill that nothing could answer, such a run would be "started" for ever: it would hold the GPU,
-and its character would wait for it. Whatever starts work here looks for them first; so does whoever waits for a pool.
+After a power cut or SIGKILL, such a run would stay "started", hold the GPU and block its character. Commands look for
+them before they start work, steps while they wait for a pool.
 """
 
 import os
@@ -16,36 +16,39 @@ from dagster import DagsterEventType, DagsterRun
 
 from sticker_pipeline.dagster_kit.compat import free_places, runs_with_places
 
-UPDATE_TAG = "sticker/update"  # of the runs of the command line, which makes what is stale
-HOST_TAG = "sticker/host"  # the machine that a run is on
-PROCESS_TAG = "sticker/process"  # its number and start time, where the run names itself
-NAMING = {DagsterEventType.ENGINE_EVENT, DagsterEventType.STEP_WORKER_STARTED}  # these may name a process
+UPDATE_TAG = "sticker/update"  # marks the runs of the command `update`
+HOST_TAG = "sticker/host"  # the machine of a run
+PROCESS_TAG = "sticker/process"  # process number and start time, set by the run
+NAMING = {DagsterEventType.ENGINE_EVENT, DagsterEventType.STEP_WORKER_STARTED}  # may contain a process number
 UNDER_WAY = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-CLOCK_SECONDS = 60.0  # by which a clock may have been set between a process's start and the event that names it
+CLOCK_SECONDS = 60.0  # tolerated clock change between a process's start and its event
 
 
 def host_tags() -> dict[str, str]:
-    """Return the tag of a run that will be on this machine."""
+    """Return the tag of a run on this machine."""
     return {HOST_TAG: platform.node()}
 
 
 def process_tags() -> dict[str, str]:
-    """Return the tags of a run that this process does."""
+    """Return the tags of a run in this process."""
     return {**host_tags(), PROCESS_TAG: f"{os.getpid()} {started(os.getpid())}"}
 
 
 def unnamed_process_tags() -> dict[str, str]:
-    """Return the tags of a run that will name its process: a retry has those of the run before."""
+    """Return the tags of a run before it sets its process.
+
+    They clear those that a retry copies.
+    """
     return {**host_tags(), PROCESS_TAG: "", "progress": ""}
 
 
 def own_process(run: DagsterRun) -> psutil.Process | None:
-    """Return the process of this machine that the run names as its own, if it still runs."""
+    """Return the run's process on this machine, or None."""
     named = run.tags.get(PROCESS_TAG)
     if not named or other_machine(run):
         return None
@@ -54,22 +57,22 @@ def own_process(run: DagsterRun) -> psutil.Process | None:
 
 
 def lost_processes(instance: dg.DagsterInstance, run: DagsterRun) -> list[int]:
-    """Return the numbers of the processes that the run had, if all are gone; else an empty list.
+    """Return the numbers of the run's processes if all have ended, else [].
 
-    Empty too for a run that is on another machine, or names no process yet.
+    Also [] on another machine, or before it has a process.
     """
     if other_machine(run):
         return []
-    if named := run.tags.get(PROCESS_TAG):  # its steps end with it
+    if named := run.tags.get(PROCESS_TAG):  # its steps end with this process
         return [] if is_the_same(named) else [int(named.split()[0])]
     told = _told(instance, run)
     return [] if any(is_alive(pid, since) for pid, since in told.items()) else list(told)
 
 
 def dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> Iterator[tuple[DagsterRun, str]]:
-    """Yield each run that is under way but has lost its processes, and what has become of these.
+    """Yield each unfinished run without processes, and the reason.
 
-    `gone` is another machine, such as a container that was made anew, which is known to be no more.
+    `gone`: another machine that no longer exists, such as a replaced container.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
         if lost := lost_processes(instance, run):
@@ -79,20 +82,20 @@ def dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> Iterator
 
 
 def elsewhere(instance: dg.DagsterInstance) -> list[DagsterRun]:
-    """Return the runs that are under way on other machines, of which nothing can be told here."""
+    """Return the unfinished runs on other machines, which are not checked."""
     return [run for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) if other_machine(run)]
 
 
 def end_dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> list[str]:
-    """End the runs that have lost their processes, and free every place that no run holds; returns a sentence each.
+    """End the runs without processes and free unheld places in pools.
 
-    `gone` as in `dead_runs`.
+    Returns a sentence per run. `gone`: see `dead_runs`.
     """
     sentences = []
     for run, why in dead_runs(instance, gone):
         found = instance.get_run_by_id(run.run_id)
         if found is None or found.is_finished:
-            continue  # somebody else was faster
+            continue  # ended meanwhile
         sentence = f"{why}: killed, or the machine was restarted. What it had finished is kept."
         if found.status == dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(found, f"The run was stopped, and {sentence}")
@@ -105,27 +108,26 @@ def end_dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> list
 
 
 def unheld_claims(instance: dg.DagsterInstance) -> list[str]:
-    """Return the runs that have ended, or were deleted, and still hold or wait for a place in a pool."""
+    """Return ended or deleted runs that still claim a place."""
     claiming = runs_with_places(instance)
     runs = {run_id: instance.get_run_by_id(run_id) for run_id in sorted(claiming)}
     return [run_id for run_id, run in runs.items() if run is None or run.is_finished]
 
 
 def described(run: DagsterRun) -> str:
-    """Name the run as people see it: number, job or assets, and partition."""
+    """Return the run's number, job or assets, and partition."""
     assets = sorted(key.path[-1] for key in run.asset_selection or [])
     what = run.job_name
-    if len(assets) == 1 or what.startswith("__"):  # a job that Dagster has made up for a choice of assets
+    if len(assets) == 1 or what.startswith("__"):  # Dagster's implicit job for an asset selection
         what = ", ".join(assets) or "assets"
     partition = run.tags.get("dagster/partition")
     return f"run {run.run_id[:8]} ({what} of {partition})" if partition else f"run {run.run_id[:8]} ({what})"
 
 
 def started(pid: int) -> str:
-    """Return the start of the process as text that setting the clock does not change.
+    """Return the process's start as text independent of the clock.
 
-    Linux counts from the boot, which has an identity of its own; elsewhere the time was noted when it was started.
-    Raises psutil.NoSuchProcess.
+    Linux: boot id and ticks since boot; elsewhere: the creation time. Raises psutil.NoSuchProcess.
     """
     boot = Path("/proc/sys/kernel/random/boot_id")
     if not boot.is_file():
@@ -138,7 +140,7 @@ def started(pid: int) -> str:
 
 
 def is_the_same(named: str) -> bool:
-    """Return True while the process runs that a run has `named` by number and start (see `process_tags`)."""
+    """Return True while the process `named` by `process_tags` runs."""
     pid, start = named.split()
     try:
         return started(int(pid)) == start and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
@@ -149,9 +151,9 @@ def is_the_same(named: str) -> bool:
 
 
 def is_alive(pid: int, since: float) -> bool:
-    """Return True while the process with the number `pid` runs, unless it was made after the time `since` (seconds).
+    """Return True while the process runs, unless it began after `since` (seconds).
 
-    A later process has only been given the same number.
+    A later process only reuses the number.
     """
     try:
         process = psutil.Process(pid)
@@ -163,13 +165,13 @@ def is_alive(pid: int, since: float) -> bool:
 
 
 def other_machine(run: DagsterRun) -> str | None:
-    """Return the machine that the run is on, unless it is this one."""
+    """Return the run's machine, or None for this one."""
     host = run.tags.get(HOST_TAG, platform.node())
     return host if host != platform.node() else None
 
 
 def _told(instance: dg.DagsterInstance, run: DagsterRun) -> Mapping[int, float]:
-    """The processes that events of the run, its steps included, tell of -> a time at which each was there."""
+    """Return process number -> event time, from the run's events."""
     named: dict[int, float] = {}
     for log in instance.all_logs(run.run_id, of_type=NAMING):
         told = log.get_dagster_event().engine_event_data.metadata.get("pid")
@@ -179,7 +181,7 @@ def _told(instance: dg.DagsterInstance, run: DagsterRun) -> Mapping[int, float]:
 
 
 def steps_under_way(instance: dg.DagsterInstance) -> str | None:
-    """Name the steps of this process's runs that are under way, with seconds; None where there is none."""
+    """Return this process's running steps with seconds, or None."""
     told = []
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY, tags=process_tags())):
         for step in instance.get_run_step_stats(run.run_id):

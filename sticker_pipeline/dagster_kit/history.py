@@ -11,28 +11,28 @@ import dagster as dg
 from sticker_pipeline.dagster_kit import compat
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
 
-Known = Callable[[dg.AssetKey, str | None], str | None]  # root, partition -> the data version that was observed last
+Known = Callable[[dg.AssetKey, str | None], str | None]  # root, partition -> last observed data version
 Tags = Mapping[str, str]
 Kind = dg.DagsterEventType
 
-SEARCHED = 10  # materializations of a partition, for one with a version
-AT_A_TIME = 500  # records of one query; SQLite allows 999 values in one
-MEMBERS_SECONDS = 1.0  # a page asks every two
+SEARCHED = 10  # materializations of a partition searched for a version
+AT_A_TIME = 500  # records per query; SQLite allows 999 values
+MEMBERS_SECONDS = 1.0  # a page of the UI asks every two
 
 
 @dataclass(frozen=True)
 class Event:
-    """The last materialization of an asset, or observation of a root, of one partition."""
+    """The last materialization or observation of an asset or root partition."""
 
     storage_id: int
     version: str | None
 
 
 class History:
-    """The last event of each asset and partition, and versions before it. Nothing is read twice.
+    """The last event of each asset and partition, and earlier versions, cached.
 
-    Numbers and versions are read for all partitions of an asset at once. What a step noted stands in its record, which
-    has the images of its asset too: it is read for those partitions alone that are asked for, and once in a process.
+    Storage ids and versions are read for all partitions at once. The records with steps' notes also hold images: they
+    are read only for requested partitions, once per process.
     """
 
     def __init__(self, instance: dg.DagsterInstance, graph: compat.AssetGraph) -> None:
@@ -43,18 +43,18 @@ class History:
         self._tags = _tags_by_number(compat.history_id(instance))
 
     def latest(self, asset: dg.AssetKey, partition: str | None) -> Event | None:
-        """Return the last event of the asset's partition; of an asset without partitions that of None."""
+        """Return the last event of the asset's partition (None: unpartitioned)."""
         if partition is not None and partition in self._forgotten.get(asset, ()):
             self._read_forgotten(asset, {partition})
         return self._known(asset).get(partition)
 
     def latest_of_all(self, asset: dg.AssetKey) -> Mapping[str | None, Event]:
-        """Return the last event of each partition of the asset."""
+        """Return the last event of each partition."""
         self._read_forgotten(asset, self._forgotten.get(asset, set()))
         return self._known(asset)
 
     def noted(self, asset: dg.AssetKey, partition: str | None) -> Tags:
-        """Return the tags of the last materialization of the asset's partition: what its step noted."""
+        """Return the tags of the partition's last materialization, noted by its step."""
         event = self.latest(asset, partition)
         if event is None:
             return {}
@@ -62,7 +62,7 @@ class History:
         return self._tags.get(event.storage_id, {})
 
     def read_noted(self, asset: dg.AssetKey, partitions: Iterable[str | None]) -> None:
-        """Read `noted` of many partitions at once."""
+        """Read `noted` for many partitions at once."""
         known = self.latest_of_all(asset)
         self._read_tags(asset, [known[partition].storage_id for partition in partitions if partition in known])
 
@@ -87,26 +87,26 @@ class History:
         self._forgotten[asset] = self._forgotten[asset] - partitions
 
     def version_at(self, asset: dg.AssetKey, partition: str | None, storage_id: int) -> str | None:
-        """Return the data version that the asset's partition had at the event with this number."""
+        """Return the partition's data version at this storage id."""
         return self._versions_at(asset, partition, storage_id).get(partition)
 
     def versions_at(self, asset: dg.AssetKey, storage_id: int) -> Mapping[str | None, str | None]:
-        """Return the data versions that all partitions of the asset had at the event with this number."""
+        """Return all partitions' data versions at this storage id."""
         return self._versions_at(asset, None, storage_id)
 
     def record_of(self, asset: dg.AssetKey, partition: str | None, version: str) -> dg.EventLogRecord | None:
-        """Return the last materialization of the asset's partition with this data version, of the last SEARCHED."""
+        """Return the last materialization with this data version, of the last SEARCHED."""
         if self.latest(asset, partition) is None:
             return None
         records = dg.AssetRecordsFilter(asset, asset_partitions=[partition] if partition else None)
-        for most in (1, SEARCHED):  # it is the last one nearly always, and each has images
+        for most in (1, SEARCHED):  # nearly always the last one; each record has images
             for record in self.instance.fetch_materializations(records, limit=most).records:
                 if (record.event_log_entry.tags or {}).get(DATA_VERSION_TAG) == version:
                     return record
         return None
 
     def forget(self, asset: dg.AssetKey, partition: str | None) -> None:
-        """Read the last event of the partition again once it is asked for; without a partition, those of all."""
+        """Read the last event again when next used; None: of all partitions."""
         if partition is None or not self.graph.get(asset).is_partitioned:
             self._latest.pop(asset, None)
             self._forgotten.pop(asset, None)
@@ -114,12 +114,12 @@ class History:
             self._forgotten.setdefault(asset, set()).add(partition)
 
     def observed(self, root: dg.AssetKey, partition: str | None) -> str | None:
-        """Return the data version of the root that was observed last."""
+        """Return the root's last observed data version."""
         event = self.latest(root, partition)
         return event.version if event else None
 
     def report(self, event: dg.AssetMaterialization | dg.AssetObservation) -> None:
-        """Store an event that belongs to no run."""
+        """Store an event without a run."""
         self.instance.report_runless_asset_event(event)
         self.forget(event.asset_key, event.partition)
 
@@ -157,7 +157,7 @@ def _kind(node: compat.AssetNode) -> Kind:
 
 @lru_cache(maxsize=4)
 def _tags_by_number(history: str) -> dict[int, Tags]:
-    """The tags of the materializations of one history that this process has read. They never change."""
+    """Return the process's cache of a history's tags by storage id; they never change."""
     return {}
 
 
@@ -166,7 +166,7 @@ def _parts(numbers: Sequence[int]) -> Iterable[Sequence[int]]:
 
 
 def latest_observed(instance: dg.DagsterInstance, root: dg.AssetKey, partition: str | None) -> str | None:
-    """Return the data version of `root` that was observed last."""
+    """Return the last observed data version of `root`."""
     record = instance.get_latest_data_version_record(root, is_source=True, partition_key=partition)
     seen = record.asset_observation if record else None
     return seen.tags.get(DATA_VERSION_TAG) if seen else None
@@ -174,7 +174,10 @@ def latest_observed(instance: dg.DagsterInstance, root: dg.AssetKey, partition: 
 
 @contextmanager
 def remembered_partitions(instance: dg.DagsterInstance) -> Iterator[None]:
-    """Read each set of dynamic partitions once in the block: Dagster asks for them thousands of times in a look."""
+    """Read each dynamic partition set once in the block.
+
+    Dagster asks thousands of times per evaluation.
+    """
     read = cache(instance.get_dynamic_partitions)
     instance.get_dynamic_partitions = lambda partitions_def_name: read(partitions_def_name)  # type: ignore[method-assign]
     try:
@@ -184,10 +187,10 @@ def remembered_partitions(instance: dg.DagsterInstance) -> Iterator[None]:
 
 
 def remember_members(instance: dg.DagsterInstance) -> None:
-    """Find a dynamic partition in the whole set of them, which is read at most once in MEMBERS_SECONDS.
+    """Look dynamic partitions up in the whole set, read at most every MEMBERS_SECONDS.
 
-    The UI asks for each partition of each check, with a query each. A partition that is not in the set is looked up,
-    so a new one is there at once; one that was removed may stay so long.
+    The UI queries each partition of each check. New partitions are still queried, so found at once; removed ones may
+    remain for MEMBERS_SECONDS.
     """
     ask, read = instance.has_dynamic_partition, instance.get_dynamic_partitions
     known: dict[str, tuple[float, frozenset[str]]] = {}

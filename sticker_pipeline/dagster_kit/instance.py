@@ -1,4 +1,4 @@
-"""The Dagster instance of this deployment: where its history lies, and its settings."""
+"""The deployment's Dagster instance: its history's folder and settings."""
 
 import os
 import shutil
@@ -17,23 +17,24 @@ from sticker_pipeline.core.storage import atomic_file
 from sticker_pipeline.core.texts import UserError, shortened
 
 SETTINGS = "dagster.yaml"
-STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # settings of a history elsewhere
-HISTORY = ("history", "schedules")  # the folders of one that lies in DAGSTER_HOME
+STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # keys that place the history elsewhere
+HISTORY = ("history", "schedules")  # its folders in DAGSTER_HOME
 
 
 class SettingsError(UserError):
-    """dagster.yaml cannot be read; the message says what to do."""
+    """dagster.yaml cannot be read; the message gives the remedy."""
 
 
 def home() -> Path:
-    """Return DAGSTER_HOME, by default `.dagster` of the working folder."""
+    """Return DAGSTER_HOME, by default `.dagster`."""
     return Path(os.environ.get("DAGSTER_HOME", ".dagster")).absolute()
 
 
 def make_home() -> Path:
-    """Make sure of DAGSTER_HOME, its settings and its history; returns it.
+    """Return DAGSTER_HOME, with settings and history created where missing.
 
-    `make ui` looks there too. Settings that are there stay. Raises SpaceError where its disk is full.
+    Sets the environment variable. Existing settings stay. Raises SpaceError for a full disk, SettingsError for an
+    unreadable dagster.yaml.
     """
     found = home()
     enough(found, HISTORY_BYTES, "the run history", tell)
@@ -49,7 +50,7 @@ def make_home() -> Path:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """The settings as a mapping. Raises SettingsError for a file that is none."""
+    """Return the settings; raises SettingsError unless a YAML mapping."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -62,17 +63,17 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _make_history(home: Path) -> None:
-    """Make an empty history, whole or not at all, and by one process at a time.
+    """Make an empty history, atomically and by one process at a time.
 
-    Two that make its tables at once, and one that is killed while it does, would leave a broken one for ever.
+    Two processes creating its tables, or one killed meanwhile, would leave it broken.
     """
     if all((home / name).exists() for name in HISTORY):
         return
     new = home / ".new_history"
     with claimed(home / ".claims" / "history.lock", "a new run history", tell):
-        shutil.rmtree(new, ignore_errors=True)  # what a killed one has left
+        shutil.rmtree(new, ignore_errors=True)  # left by a killed process
         new.mkdir()
-        (new / SETTINGS).touch()  # Dagster warns where there are none
+        (new / SETTINGS).touch()  # without it Dagster warns
         with dg.DagsterInstance.local_temp(str(new)):
             pass
         for name in HISTORY:
@@ -83,7 +84,6 @@ def _make_history(home: Path) -> None:
 
 @contextmanager
 def open_instance() -> Iterator[dg.DagsterInstance]:
-    """Open the instance of DAGSTER_HOME."""
     make_home()
     with dg.DagsterInstance.get() as instance:
         yield instance

@@ -1,7 +1,7 @@
-"""Starts the trainer as a process of its own through Dagster Pipes, and never leaves one behind.
+"""Runs the trainer as a process through Dagster Pipes, and ends it reliably.
 
-The stock subprocess client signals only its direct child and never kills; here a supervisor owns the trainer's process
-group and ends it when the step is cancelled, fails or dies. Swap this resource to train on another machine.
+The stock client signals only its direct child and never kills it. Here a supervisor owns the trainer's process group
+and ends it when the step is cancelled, fails or dies. Swap this resource to train on another machine.
 """
 
 import os
@@ -28,14 +28,14 @@ from sticker_pipeline.core.process.signals import STOP_SIGNALS
 from sticker_pipeline.core.texts import visible
 from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
-KEPT_LINES = 20  # of a failing trainer's stderr, shown in the failure
-SAMPLE_SIDE = 192  # pixels of a sample image in the UI
-NOT_PLOTTED = {"total_steps", "epoch", "epoch_done", "eta_s"}  # a curve of these says nothing
+KEPT_LINES = 20  # of stderr, in the message of a failure
+SAMPLE_SIDE = 192  # pixels, of a sample image in the UI
+NOT_PLOTTED = {"total_steps", "epoch", "epoch_done", "eta_s"}  # useless as curves
 MIN_SECONDS_BETWEEN_OBSERVATIONS = 5.0  # the UI loads every event of an asset
 
 
 class TrainerFailed(Exception):
-    """The trainer ended with an error; the message ends with its own last words."""
+    """The trainer failed; the message ends with its last stderr lines."""
 
 
 class TrainerLauncher(dg.ConfigurableResource):
@@ -52,12 +52,12 @@ class TrainerLauncher(dg.ConfigurableResource):
         on_progress: Callable[[Mapping[str, Any]], None],
         module: str = "sticker_pipeline.training",
     ) -> None:
-        """Run `python -m <module> <arguments>` to its end, calling `on_progress` with each progress message.
+        """Run `python -m <module> <arguments>` to its end.
 
-        Raises TrainerFailed when it ends with an error. When this step is cancelled, the trainer is asked to save a
-        checkpoint, and no process of it is left when the cancellation goes on.
+        Calls `on_progress` with each progress message. Raises TrainerFailed for a failure. On cancellation, the trainer
+        is asked for a checkpoint, and all its processes end first.
         """
-        python = [sys.executable, "-P", "-m"]  # -P: the working folder holds no modules of ours
+        python = [sys.executable, "-P", "-m"]  # -P: import nothing from the working folder
         command = [*python, "sticker_pipeline.training.supervisor", *python, module, *arguments]
         with open_pipes_session(
             context=context,
@@ -70,7 +70,7 @@ class TrainerLauncher(dg.ConfigurableResource):
                 GRACE_VARIABLE: str(self.stop_grace_seconds),
                 "PYTHONUNBUFFERED": "1",
             }
-            # The supervisor gets a session of its own so that a Ctrl-C in the terminal reaches the trainer once, by us.
+            # A session of its own: Ctrl-C in the terminal reaches the trainer once, through the launcher.
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -98,7 +98,7 @@ class TrainerLauncher(dg.ConfigurableResource):
 def _follow(
     process: subprocess.Popen[str], session: PipesSession, on_progress: Callable[[Mapping[str, Any]], None]
 ) -> None:
-    """Hand on progress messages until the process ends."""
+    """Pass on progress messages until the process ends."""
     seen = 0
     while True:
         ended = process.poll() is not None
@@ -113,9 +113,10 @@ def _follow(
 
 @contextmanager
 def _forwarded(source: IO[str] | None, target: IO[str], last_lines: deque[str]) -> Iterator[None]:
-    """Copy what a process prints to an output of ours meanwhile, line by line, with hidden letters as escapes.
+    """Copy a process's output to `target` during the block, line by line.
 
-    The last lines are remembered."""
+    Escapes hidden letters and keeps the last lines in `last_lines`.
+    """
     assert source is not None
 
     def forward() -> None:
@@ -134,16 +135,17 @@ def _forwarded(source: IO[str] | None, target: IO[str], last_lines: deque[str]) 
 
 
 def _end(process: subprocess.Popen[str], grace_seconds: float) -> None:
-    """Close the supervisor's lifeline, which ends the trainer, and wait for it. Further signals do not cut this short.
+    """Close the supervisor's lifeline, which ends the trainer, and wait.
 
-    Where the supervisor itself was killed, the trainer ends by its own lifeline, and is killed after both graces.
+    Further signals do not cut this short. After a killed supervisor, the trainer ends by its own lifeline, or is killed
+    after two graces.
     """
     assert process.stdin is not None
     process.stdin.close()
     with _signals_ignored():
         try:
             code = process.wait(3 * grace_seconds)
-        except subprocess.TimeoutExpired:  # it was halted, say
+        except subprocess.TimeoutExpired:  # halted, for instance
             process.kill()
             code = process.wait()
         if code < 0:
@@ -155,7 +157,7 @@ def _end(process: subprocess.Popen[str], grace_seconds: float) -> None:
 
 
 def _session(leader: int) -> list[psutil.Process]:
-    """The processes of the session, in which the trainer and all that it starts are."""
+    """Return the session's processes: the trainer and its descendants."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -189,10 +191,10 @@ def _ending(code: int) -> str:
 
 
 def progress_observer(context: dg.AssetExecutionContext) -> Callable[[Mapping[str, Any]], None]:
-    """A callback that shows the trainer's progress in the UI: observations of the asset and the run tag `progress`.
+    """Return a callback that shows progress in the UI.
 
-    Steps (step, loss, gradient norm, speed: live curves) are throttled; the end of an epoch, with its losses on fixed
-    images and its samples, is always shown.
+    It logs observations of the asset and sets the run tag `progress`. Steps (step, loss, gradient norm, speed: live
+    curves) are throttled; epochs, with losses on fixed images and samples, are not.
     """
     last = {"time": 0.0, "step": -1}
 

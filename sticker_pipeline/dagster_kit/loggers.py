@@ -1,4 +1,4 @@
-"""Loggers: what a run prints in a terminal."""
+"""Loggers for a run's terminal output."""
 
 import logging
 import re
@@ -12,19 +12,19 @@ from sticker_pipeline.core.process.output import CONSOLE, tell
 from sticker_pipeline.dagster_kit.compat import failed_by_checks, failed_by_interrupt
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
 
-DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that say nothing to a person
-OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # how the message of an error of ours begins
+DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that are not shown
+OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # the beginning of this package's error messages
 
 
 @dg.logger({}, description="Progress of a run as a person reads it in a terminal.")
 def terminal(_: dg.InitLoggerContext) -> logging.Logger:
-    logger = logging.Logger("terminal", level=logging.DEBUG)  # Dagster logs its events as DEBUG
+    logger = logging.Logger("terminal", level=logging.DEBUG)  # the level of Dagster's events
     logger.addHandler(TerminalHandler(CONSOLE))
     return logger
 
 
 class TerminalHandler(logging.Handler):
-    """Prints steps, their progress and their summaries; everything else stays in Dagster's event log."""
+    """Prints steps, progress and summaries; the rest stays in the event log."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -60,15 +60,15 @@ class TerminalHandler(logging.Handler):
 
 
 def _was_said(event: dg.DagsterEvent) -> bool:
-    """Return True for a failure that has its words already: the run was stopped, or its checks stand above."""
+    """Return True for a failure explained already: interrupt or failed checks."""
     failure = event.step_failure_data
     return failed_by_checks(failure) or failed_by_interrupt(failure)
 
 
 def innermost_message(event: dg.DagsterEvent) -> str:
-    """Return the message of a failed step's own error, without Dagster's wrapping and the exception's class.
+    """Return a failed step's own error, without Dagster's wrapping and class name.
 
-    An error of ours goes before the system's or a library's that it explains.
+    An error of this package takes precedence over its cause.
     """
     error = event.step_failure_data.error
     while error is not None and error.cause is not None and not OWN_ERROR.match(error.message):

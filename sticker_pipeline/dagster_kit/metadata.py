@@ -1,6 +1,6 @@
-"""Metadata of assets as the UI shows it: images, tables and their columns.
+"""Metadata of assets in the UI: images, tables and columns.
 
-Keys that begin with `dagster/` are Dagster's own; the UI has a place for them.
+Keys beginning with `dagster/` are Dagster's, with a place in its UI.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from PIL import Image
 from sticker_pipeline.core.images import embedded_markdown
 from sticker_pipeline.core.schemas import Column, TableSchema, columns_of, limits
 
-SUMMARY = "summary"  # the entry that says in one line what a step made
+SUMMARY = "summary"  # a step's result in one line
 PREVIEW_ROWS = 20
 COLUMN_SCHEMA = "dagster/column_schema"
 ROW_COUNT = "dagster/row_count"  # of an asset without partitions
@@ -22,12 +22,15 @@ ROWS_OF, COLUMNS_OF = "rows of ", "columns of "
 
 
 def inline_image(image: Image.Image, alt: str) -> dg.MetadataValue:
-    """Show an image in the UI."""
+    """Return metadata that shows an image."""
     return dg.MetadataValue.md(embedded_markdown(image, alt))
 
 
 def table(rows: pd.DataFrame, most: int = PREVIEW_ROWS) -> dg.TableMetadataValue:
-    """Show the first rows of a table in the UI; numbers keep four significant digits."""
+    """Return metadata that shows a table's first rows.
+
+    Numbers have four significant digits.
+    """
     shown = rows.head(most)
     columns = [dg.TableColumn(str(name), _column_type(shown[name])) for name in shown.columns]
     records = [
@@ -38,7 +41,7 @@ def table(rows: pd.DataFrame, most: int = PREVIEW_ROWS) -> dg.TableMetadataValue
 
 
 def columns(first: TableSchema, *others: TableSchema) -> dict[str, Any]:
-    """Return the metadata of the definition of an asset that writes these tables; `first` is what the asset is."""
+    """Return the metadata of an asset that writes these tables, `first` as its own."""
     return {
         **{f"{ROWS_OF}{schema.file}": f"one for {schema.rows}" for schema in (first, *others)},
         COLUMN_SCHEMA: _shown(first.columns, first),
@@ -47,7 +50,7 @@ def columns(first: TableSchema, *others: TableSchema) -> dict[str, Any]:
 
 
 def described(rows: pd.DataFrame, schema: TableSchema, count: str = PARTITION_ROW_COUNT) -> dict[str, Any]:
-    """Return the metadata of a table that was made: its columns, and its number of rows under the key `count`."""
+    """Return a table's metadata: columns, and row count under `count`."""
     return {count: len(rows), COLUMN_SCHEMA: _shown(columns_of(list(map(str, rows.columns)), schema), schema)}
 
 

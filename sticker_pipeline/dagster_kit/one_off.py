@@ -1,4 +1,4 @@
-"""Values for one run, which a person gives in the launch pad in place of those of character.yaml."""
+"""Values for one run from the launch pad, in place of character.yaml's."""
 
 from typing import Any, ClassVar
 
@@ -6,22 +6,25 @@ import dagster as dg
 
 from sticker_pipeline.core.texts import UserError
 
-ONE_OFF = "one_off"  # the entry of an artifact's settings that has them
+ONE_OFF = "one_off"  # their entry in an artifact's settings
 
 
 class OneOffError(UserError):
-    """A value of a launch that is not taken; the message says what to write."""
+    """A launch's value is refused; the message gives the remedy."""
 
 
 class OneOff(dg.Config):
-    """Values of a `section` of the settings for one run; None: as character.yaml and the profile say."""
+    """Values of a settings `section` for one run.
+
+    None: as in character.yaml and the profile.
+    """
 
     section: ClassVar[str]
 
     def given(self, context: dg.AssetExecutionContext) -> dict[str, Any]:
         """Return the values that are not None, by name.
 
-        Raises OneOffError for one that would be read from an environment variable, which Dagster allows for integers.
+        Raises OneOffError for a value from an environment variable, which Dagster allows for integers.
         """
         ops: Any = context.run.run_config.get("ops", {})
         stated = ops.get(context.op_def.name, {}).get("config", {})
@@ -32,6 +35,6 @@ class OneOff(dg.Config):
 
 
 def in_words(given: dict[str, Any]) -> str:
-    """Say that an artifact was made with the `given` values."""
+    """Return text that reports the `given` values."""
     values = ", ".join(f"{name} = {value}" for name, value in given.items())
     return f"made with {values} by its launch, not as character.yaml says"

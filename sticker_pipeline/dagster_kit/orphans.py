@@ -1,4 +1,4 @@
-"""No step outlives its run: what a killed run leaves behind would go on training beside the run's own retry."""
+"""Ends steps with their run: an orphan would train beside the run's retry."""
 
 import multiprocessing
 import os
@@ -8,8 +8,11 @@ from multiprocessing.process import BaseProcess
 
 
 def end_with_run() -> None:
-    """Kill this process when that of its run ends, however it ends. The launcher's supervisor, whose pipe closes with
-    it, then ends a training with a checkpoint. Nothing happens in a process that is the run itself."""
+    """Kill this process when its run's process ends.
+
+    The launcher's supervisor, whose pipe closes, then ends a training with a checkpoint. No effect in the run's own
+    process.
+    """
     run = multiprocessing.parent_process()
     if run is not None:
         threading.Thread(target=_end_after, args=(run,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Who owns the assets: people and teams of a deployment, by an environment variable."""
+"""Owners of the assets, from an environment variable."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,11 +10,14 @@ VARIABLE = "STICKER_OWNER"
 
 
 class OwnerError(UserError):
-    """STICKER_OWNER names nobody; the message says what to write."""
+    """STICKER_OWNER is invalid; the message gives the remedy."""
 
 
 def owners(environment: Mapping[str, str]) -> list[str]:
-    """Return the owners in STICKER_OWNER, which commas separate; none by default. Raises OwnerError."""
+    """Return the owners in STICKER_OWNER, comma-separated; default: none.
+
+    Raises OwnerError for neither an e-mail address nor `team:` and a name.
+    """
     found = [name for part in environment.get(VARIABLE, "").split(",") if (name := part.strip())]
     for name in found:
         try:
@@ -28,7 +31,7 @@ def owners(environment: Mapping[str, str]) -> list[str]:
 
 
 def owned(definitions: dg.Definitions, names: Sequence[str]) -> dg.Definitions:
-    """Return the definitions with each asset owned by the people and teams of these names."""
+    """Return the definitions with these owners of each asset."""
     if not names:
         return definitions
     return definitions.map_resolved_asset_specs(func=lambda spec: spec.replace_attributes(owners=names))

@@ -1,8 +1,7 @@
-"""How a step waits for a place in a pool: asleep, with words, and so that it can be stopped.
+"""Waiting for a place in a pool: asleep, with a message, interruptible.
 
-Dagster's executors ask for a place in a loop without a pause (a whole core), say nothing of who has it, and, in one
-process, hide the signals that would stop them. Both take the class below in its place; `wait_in_peace` gives it to
-them.
+Dagster's executors ask in a loop without a pause (a whole core), do not report the holder and, in one process, hide the
+signals that would stop them. `wait_in_peace` gives them the classes below.
 """
 
 import logging
@@ -16,24 +15,27 @@ from sticker_pipeline.dagster_kit.compat import ConcurrencyContext, places, pool
 from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, other_machine, process_tags
 from sticker_pipeline.dagster_kit.pools import GPU
 
-LOGGER = logging.getLogger(__name__)  # a terminal shows it; in the UI the same words are events of the run
+LOGGER = logging.getLogger(__name__)  # for the terminal; in the UI, an event of the run
 SECONDS_BETWEEN_CLAIMS = 1.0
-SECONDS_BETWEEN_LOOKS = 5.0  # for dead runs, which would never give their place back
-NAP_SECONDS = 0.05  # between two questions; a run's other steps, whose events wait meanwhile, go on nearly undisturbed
+SECONDS_BETWEEN_LOOKS = 5.0  # for dead runs, which never free their places
+NAP_SECONDS = 0.05  # between claims; short, for events of the run's other steps wait meanwhile
 
 
 class PatientClaims(ConcurrencyContext):
-    """Claims places in pools as Dagster does, with a pause and a reason after each refusal."""
+    """Claims places in pools like Dagster; after a refusal, reports and pauses."""
 
     def __init__(self, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> None:
         super().__init__(instance, dagster_run)
         self._run = dagster_run
-        instance.add_run_tags(dagster_run.run_id, process_tags())  # whoever claims places for the run is its process
+        instance.add_run_tags(dagster_run.run_id, process_tags())  # the process that claims is the run's
         self._say = now_and_then(self._tell)
         self._look = now_and_then(lambda _: self._end_dead_runs(), SECONDS_BETWEEN_LOOKS)
 
     def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
-        """Claim a place in the pool for the step; where there is none, say who has them, and pause."""
+        """Claim a place in the pool for the step.
+
+        If none is free: report the holders, pause, return False.
+        """
         if super().claim(concurrency_key, step_key, step_priority):
             return True
         self._look(concurrency_key)
@@ -43,7 +45,7 @@ class PatientClaims(ConcurrencyContext):
         return False
 
     def pause(self) -> None:
-        """Sleep a little."""
+        """Sleep for NAP_SECONDS."""
         time.sleep(NAP_SECONDS)
 
     def _tell(self, text: str) -> None:
@@ -56,22 +58,22 @@ class PatientClaims(ConcurrencyContext):
 
 
 class InterruptibleClaims(PatientClaims):
-    """For steps in the run's own process, where nothing else looks for a signal while a step waits."""
+    """Claims for steps in the run's process, where nothing else checks signals."""
 
     def pause(self) -> None:
-        """Sleep a little. Raises DagsterExecutionInterruptedError when the run is to stop."""
+        """Sleep for NAP_SECONDS; raises DagsterExecutionInterruptedError after an interrupt."""
         super().pause()
         if was_interrupted():
             raise dg.DagsterExecutionInterruptedError("stopped while it waited")
 
 
 def wait_in_peace() -> None:
-    """Make Dagster's executors of this process wait as this module has it."""
+    """Make this process's executors use this module's classes."""
     replace_claims(in_own_process=InterruptibleClaims, in_processes=PatientClaims)
 
 
 def holders(instance: dg.DagsterInstance, pool: str) -> str:
-    """Name who has the places of the pool: each run and step, how far it is, and since when."""
+    """Return the pool's holders: run, step, progress, since when."""
     found = places(instance, pool)
     taken = {(step.run_id, step.step_key): step.assigned_timestamp for step in found.pending_steps}
     who = [
@@ -79,13 +81,13 @@ def holders(instance: dg.DagsterInstance, pool: str) -> str:
         for slot in found.claimed_slots
     ]
     name = "the GPU" if pool == GPU else f"the pool {pool!r}"
-    ahead = found.pending_step_count - 1  # without the one that asks
+    ahead = found.pending_step_count - 1  # without the asking step
     queue = f" ({ahead} more wait for it)" if ahead > 0 else ""
     return f"{name}: {'; '.join(who)}{queue}" if who else f"{name}, which is about to be free{queue}"
 
 
 def pools_in_use(instance: dg.DagsterInstance) -> list[str]:
-    """Say of each pool that is in use who has its places, and which steps wait for one."""
+    """Return a line per pool in use and per waiting step."""
     lines = []
     for pool in sorted(pools(instance)):
         found = places(instance, pool)

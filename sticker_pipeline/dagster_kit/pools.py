@@ -1,4 +1,4 @@
-"""The pool of the steps that take the GPU, or, where there is none, all cores for long."""
+"""The pool of steps that take the GPU, or without one all cores, for long."""
 
 import os
 import shutil
@@ -9,12 +9,17 @@ GPU = "gpu"
 
 
 def has_gpu(environment: Mapping[str, str] = os.environ, drivers: Path = Path("/proc/driver/nvidia")) -> bool:
-    """Whether this machine has an NVIDIA GPU that its processes may use. Asked of the driver, without PyTorch."""
+    """Return True if processes may use an NVIDIA GPU here.
+
+    Checks the driver, without PyTorch.
+    """
     if environment.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
     return drivers.exists() or shutil.which("nvidia-smi", path=environment.get("PATH")) is not None
 
 
 BRIEF = GPU if has_gpu() else None
-"""Of a step that needs the GPU for a short time: without one it takes turns with nobody, and a dataset goes on beside
-another character's training."""
+"""The pool of a step that needs the GPU briefly.
+
+None without a GPU: datasets are made beside another character's training.
+"""

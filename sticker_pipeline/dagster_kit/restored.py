@@ -1,8 +1,7 @@
-"""The history in accord with the artifacts: what it has otherwise is reported anew from their manifests.
+"""Reports artifacts that differ from Dagster's history, by their manifests.
 
-A manifest has the version of the content, the code version, and the versions of all inputs. So an asset whose history
-was deleted counts as made, one whose files were deleted as stale, and a part of a root that an asset does not use
-leaves it as it is.
+A manifest has the versions of content, code and inputs. So an asset with a deleted history counts as made, one with
+deleted files as stale, and an unused part of a root changes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +16,13 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.scope import Scope, Values, news
 from sticker_pipeline.dagster_kit.staleness import is_out_of_date, pointer, stale_assets
 
-GONE = "gone"  # the version of an artifact that was deleted
+GONE = "gone"  # the version of a deleted artifact
 
 
 def observe_and_restore(
     history: History, specs: Sequence[dg.AssetSpec], scope: Scope[Any], store: ArtifactStore, values: Values
 ) -> int:
-    """Observe the roots of the scope, then `restore` its assets; returns how many events were reported."""
+    """Observe the scope's roots, then `restore`; return the number of events."""
     observed = news(values, scope.partition, history.observed)
     for event in observed:
         history.report(event)
@@ -33,9 +32,9 @@ def observe_and_restore(
 def stale_now(
     history: History, assets: Sequence[dg.AssetKey], scope: Scope[Any], store: ArtifactStore
 ) -> list[dg.AssetKey]:
-    """Return those of `assets`, in the order of making, that are out of date by the files and settings of this moment.
+    """Return those of `assets` (upstream first) that are out of date now.
 
-    They and what differs in the artifacts are reported first. Raises what loading the scope raises, and StorageError.
+    First observes the roots and restores the history. Raises errors of loading the scope, and StorageError.
     """
     scope = scope.loaded(scope.load())
     specs = compat.asset_specs(history.graph, scope.partitions)
@@ -46,15 +45,14 @@ def stale_now(
 def restore(
     history: History, specs: Sequence[dg.AssetSpec], scope: Scope[Any], store: ArtifactStore, values: Values
 ) -> list[dg.AssetKey]:
-    """Report those assets of the scope that the history has otherwise than their artifacts; returns them.
+    """Report the scope's assets that differ between history and artifacts; return them.
 
-    `specs`: the assets of the scope, in the order of making. `values`: those of all its roots, already observed. After
-    it, an asset is out of date by the history exactly if it is so by its manifest. Raises StorageError for an artifact
-    that is damaged.
+    `specs`: upstream first. `values`: of all roots, observed. Afterwards history and manifests agree on what is out of
+    date. Raises StorageError for a damaged artifact.
     """
     if all(_accords(history, spec, scope, store, values) for spec in specs):
         return []
-    # What was read may be old by now: another run may have published, and reported, what it has made.
+    # Read again: another run may have published and reported meanwhile.
     store = store.afresh()
     for key in {key for spec in specs for key in (spec.key, *(dep.asset_key for dep in spec.deps))}:
         history.forget(key, scope.partition)
@@ -74,7 +72,7 @@ def _restored(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: Ar
 
 
 def _accords(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values) -> bool:
-    """Return True where the history has the asset as its artifact is."""
+    """Return True where history and artifact agree."""
     artifact, event = store.find(scope.place, scope.artifact_name(spec.key)), history.latest(spec.key, scope.partition)
     if artifact is None:
         return event is None or event.version == GONE
@@ -88,19 +86,22 @@ def _accords(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: Art
 def unchanged_deps(
     spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values, artifact: Artifact
 ) -> list[dg.AssetKey]:
-    """Return the dependencies that are as they were when the artifact was made; none, if one of its inputs is gone."""
+    """Return the dependencies unchanged since the artifact was made.
+
+    None of them if an input is gone.
+    """
     now = {dep.asset_key: versions_now(spec, dep.asset_key, scope, store, values) for dep in spec.deps}
     unchanged = [
         key for key, versions in now.items() if all(artifact.inputs.get(name) == of for name, of in versions.items())
     ]
     known = {name for versions in now.values() for name in versions}
-    return [] if artifact.inputs.keys() - known else unchanged  # an input is gone, such as a member of a style
+    return [] if artifact.inputs.keys() - known else unchanged  # gone: for instance a member of a style
 
 
 def versions_now(
     spec: dg.AssetSpec, dep: dg.AssetKey, scope: Scope[Any], store: ArtifactStore, values: Values
 ) -> dict[str, str | None]:
-    """Return what of `dep` the asset would be made from now, by entry; None for an artifact that is not there."""
+    """Return current versions of `dep` by input entry; None: missing artifact."""
     if dep in values:
         return dict(scope.part_versions(spec, {dep: values[dep]}))
     found = scope.artifacts(scope.artifact_name(dep), store)
@@ -110,9 +111,9 @@ def versions_now(
 def _report(
     history: History, asset: dg.AssetKey, scope: Scope[Any], artifact: Artifact, unchanged: Iterable[dg.AssetKey]
 ) -> None:
-    """Report the artifact as made from the events of what is `unchanged`.
+    """Report the artifact as made from the current events of `unchanged`.
 
-    It has the metadata and verdicts of the last materialization with its version, where the history has one.
+    Copies metadata and check results of the last materialization with its version, if any.
     """
     before = history.record_of(asset, scope.partition, artifact.data_version)
     made = before.asset_materialization if before else None

@@ -1,6 +1,6 @@
-"""The run launcher of `dagster.yaml`: Dagster's own, which can also tell that a run has lost its process.
+"""The run launcher of `dagster.yaml`: Dagster's own, which detects lost processes.
 
-Run monitoring asks here, marks such a run as failed, and Dagster retries it.
+Run monitoring then fails such a run, and Dagster retries it.
 """
 
 import signal
@@ -13,16 +13,19 @@ from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, lost_processes, o
 
 
 class LocalRunLauncher(DefaultRunLauncher):
-    """For runs on this machine, those of the command line included."""
+    """Launches runs on this machine; handles the command line's too."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Launch a run, and note on which machine; it names its process itself (patience.py)."""
+        """Launch a run and tag it with this machine.
+
+        The run tags its own process (`dagster_kit/patience.py`).
+        """
         not_an_update = {UPDATE_TAG: ""} if UPDATE_TAG in context.dagster_run.tags else {}
         self._instance.add_run_tags(context.dagster_run.run_id, {**unnamed_process_tags(), **not_an_update})
         super().launch_run(context)
 
     def terminate(self, run_id: str) -> bool:
-        """Ask a run to stop, be it one of the command line."""
+        """Ask a run to stop, also one of the command line."""
         run = self._instance.get_run_by_id(run_id)
         process = own_process(run) if run else None
         if run is None or process is None:
@@ -30,7 +33,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         self._instance.report_run_canceling(run)
         try:
             process.send_signal(signal.SIGINT)
-        except (psutil.NoSuchProcess, ValueError):  # it has just ended; or it is Windows, which has no such signal
+        except (psutil.NoSuchProcess, ValueError):  # it has just ended; or Windows, which lacks this signal
             return False
         return True
 
@@ -39,8 +42,10 @@ class LocalRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Return True where a process of the run, or of a step of it, is there. A run that names none has only just
-        begun. What a lost run held of a pool is free at once."""
+        """Return RUNNING unless all processes of the run and its steps have ended.
+
+        Without a known process, it has just begun. A lost run's places are freed at once.
+        """
         lost = lost_processes(self._instance, run)
         if not lost:
             return CheckRunHealthResult(WorkerStatus.RUNNING)

@@ -1,7 +1,7 @@
-"""A scope is what a partition stands for: a character, a style, a profile, or all characters together.
+"""A scope is the subject of a partition: a character, style, profile, or all characters.
 
-Its roots are the settings and files that its assets are made from. They are observed, so that Dagster knows their
-versions. A root has parts, and an asset names those that it uses: an edit of another part leaves the asset as it is.
+Its roots are the settings and files behind its assets, observed so that Dagster has their versions. An asset names the
+parts of roots that it uses: edits of other parts leave it current.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,14 +16,14 @@ from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG
 from sticker_pipeline.dagster_kit.history import Known
 
 Subject = TypeVar("Subject", covariant=True)
-Values = Mapping[dg.AssetKey, Mapping[str, Any]]  # root -> part -> its value, as JSON types
-USES = "uses/"  # how the tag of an asset begins that names a part of a root
+Values = Mapping[dg.AssetKey, Mapping[str, Any]]  # root -> part -> value, as JSON types
+USES = "uses/"  # tag prefix of the parts of roots that an asset uses
 Dep = str | dg.AssetKey | dg.AssetsDefinition
 MEDIA = dg.AssetKey(["character", "media"])
 
 
 class Deployment(Protocol):
-    """The folders that scopes lie in."""
+    """The store and the folders that scopes lie in."""
 
     @property
     def store(self) -> ArtifactStore: ...
@@ -34,7 +34,10 @@ class Deployment(Protocol):
 
 @dataclass(frozen=True)
 class Root:
-    """Settings or files with one version. `parts`: what each is, by its name, which is unique in the scope."""
+    """Settings or files with one version.
+
+    `parts`: name (unique in the scope) -> description.
+    """
 
     key: dg.AssetKey
     description: str
@@ -43,7 +46,7 @@ class Root:
 
 
 def made_from(roots: Sequence[Root], *deps: Dep, uses: Sequence[str]) -> dict[str, Any]:
-    """Return `deps` and `tags` of an asset that is made from other assets and from these parts of `roots`.
+    """Return `deps` and `tags` of an asset made from `deps` and parts of `roots`.
 
     Raises KeyError for a part of no root.
     """
@@ -53,33 +56,32 @@ def made_from(roots: Sequence[Root], *deps: Dep, uses: Sequence[str]) -> dict[st
 
 
 def used_parts(spec: dg.AssetSpec, root: Root) -> list[str]:
-    """Return the parts of the root that the asset uses."""
+    """Return the root's parts that the asset uses."""
     return [part for part in root.parts if f"{USES}{part}" in spec.tags]
 
 
 def one_hash(entry: str, value: Any) -> dict[str, str]:
-    """Return the `entry` of a part among an artifact's inputs: one hash of its value."""
+    """Return an artifact's input `entry` for a part: its value's hash."""
     return {entry: content_hash(value)}
 
 
 def own_artifact(place: str, asset: str, store: ArtifactStore) -> dict[str, Artifact | None]:
-    """Return the artifact of a scope by its name; None where it was not made."""
+    """Return the scope's artifact by name; None if missing."""
     return {asset: store.find(place, asset)}
 
 
 @dataclass(frozen=True)
 class Scope(Generic[Subject]):
-    """The subject of a partition: a character, a style, a profile, or all characters.
+    """A subject, its roots and its place in the store.
 
     - `name`: unique among scopes.
     - `place`: its scope in the store.
-    - `load`: returns the subject as it is now, or raises what says what to mend.
-    - `value`: returns the value of a part of a root.
-    - `artifacts`: returns the artifacts of an upstream asset by their names among the inputs.
-    - `versions`: returns the inputs that stand for a part and its value.
-    - `check`: raises what is in the way of a step.
-    - `change`: returns the subject with other values of a section of its settings, as if they stood there, or raises
-      what is wrong with them. None where no step takes any.
+    - `load`: returns the current subject, or raises an error with a remedy.
+    - `value`: returns the value of a root's part.
+    - `artifacts`: returns an upstream asset's artifacts by input name.
+    - `versions`: returns the input entries of a part's value.
+    - `check`: raises an error that prevents a step.
+    - `change`: returns the subject with other values in a settings section, or raises their error. None: not supported.
     """
 
     name: str
@@ -95,26 +97,26 @@ class Scope(Generic[Subject]):
     change: Callable[[Any, str, Mapping[str, Any]], Any] | None = None
 
     def artifact_name(self, asset: dg.AssetKey) -> str:
-        """Return the name of the asset's artifact in the store."""
+        """Return the asset's artifact name."""
         return artifact_of(asset.to_user_string())
 
     def loaded(self, subject: Any) -> "Scope[Subject]":
-        """Return the scope with a `subject` that is loaded already."""
+        """Return the scope with a loaded `subject`."""
         return replace(self, load=lambda: subject)
 
     def values(self, store: ArtifactStore, keys: Sequence[dg.AssetKey] | None = None) -> Values:
-        """Return the roots with these `keys` (default: all) with the values of their parts."""
+        """Return part values of the roots `keys` (default: all)."""
         subject = self.load()
         wanted = [root for root in self.roots if keys is None or root.key in keys]
         return {root.key: {part: self.value(part, subject, store) for part in root.parts} for root in wanted}
 
     def used(self, spec: dg.AssetSpec, values: Values) -> dict[str, Any]:
-        """Return the parts that the asset uses, of the roots in `values`."""
+        """Return the used parts of the roots in `values`."""
         roots = [root for root in self.roots if root.key in values]
         return {part: values[root.key][part] for root in roots for part in used_parts(spec, root)}
 
     def part_versions(self, spec: dg.AssetSpec, values: Values) -> dict[str, str]:
-        """Return what stands among the inputs of the asset's artifact for the parts of roots that it uses."""
+        """Return the input entries of the used parts."""
         found: dict[str, str] = {}
         for root in self.roots:
             for part in used_parts(spec, root) if root.key in values else ():
@@ -122,14 +124,14 @@ class Scope(Generic[Subject]):
         return found
 
 
-# Observable, and not merely external: only of observable assets does an automation condition see observations.
+# Observable, not external: automation conditions react only to observable assets' observations.
 def observable_roots(
     name: str,
     scope_of: Callable[[Any, str], Scope[Any]],
     roots: Sequence[Root],
     partitions: dg.PartitionsDefinition | None = None,
 ) -> dg.AssetsDefinition:
-    """Return the roots of a kind of scope as assets, which "Observe" in the UI observes for one."""
+    """Return roots as assets that "Observe" in the UI observes."""
     specs = [
         dg.AssetSpec(
             root.key,
@@ -153,20 +155,20 @@ def observable_roots(
 
 
 def observation(root: dg.AssetKey, partition: str | None, value: Mapping[str, Any]) -> dg.AssetObservation:
-    """Return the observation that `root` has the `value` now."""
+    """Return the observation of `value` for `root`."""
     version = content_hash(value)
     return dg.AssetObservation(root, partition=partition, metadata=shown(root, value), tags={DATA_VERSION_TAG: version})
 
 
 def shown(root: dg.AssetKey, value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a root: each part, and of media the number of files."""
+    """Return a root's metadata: its parts; of media the number of files."""
     parts = dict(value)
     files = {"files": len(parts.pop("media")["files"])} if root == MEDIA else {}
     return files | {part: dg.MetadataValue.json(content) for part, content in parts.items()}
 
 
 def news(values: Values, partition: str | None, known: Known) -> list[dg.AssetObservation]:
-    """Return the observations of those roots that have another value than is `known`."""
+    """Return observations of roots whose value differs from `known`."""
     return [
         observation(root, partition, value)
         for root, value in values.items()

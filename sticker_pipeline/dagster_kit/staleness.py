@@ -1,9 +1,8 @@
-"""Staleness by Dagster's own rule, read for many partitions at once.
+"""Staleness by Dagster's rule, read for many partitions at once.
 
-An asset is out of date if it was never made, or was made from other content or by other code than there is now. Equal
-content is an equal data version. The rule is read from the versions that a step noted when it began, not from events
-since the last look. So a change during a training is not lost, and one that was undone trains nothing. `restored.py`
-keeps the history in accord with the artifacts.
+An asset is out of date if it was never made, or if its code or its inputs' content (data version) changed. Versions are
+compared with those noted when the step began, not with events since the last evaluation: a change during a training is
+not lost, and an undone one trains nothing. `dagster_kit/restored.py` keeps history and artifacts in accord.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from sticker_pipeline.dagster_kit.history import Event, History
 
 
 class Staleness:
-    """Which assets are out of date, at one look. Nothing is asked twice."""
+    """Cached staleness at one evaluation."""
 
     def __init__(self, history: History) -> None:
         self.history, self.graph = history, history.graph
@@ -24,13 +23,12 @@ class Staleness:
         self._known_above: dict[AssetPartition, bool] = {}
 
     def out_of_date(self, target: AssetPartition) -> bool:
-        """Return True for what was never made, or was made from other content or by other code than there is now."""
         if target not in self._known:
             self._known[target] = is_out_of_date(self.history, target.asset_key, target.partition_key)
         return self._known[target]
 
     def read(self, targets: Iterable[AssetPartition]) -> None:
-        """Read what decides for `targets` at once."""
+        """Read the notes of all `targets` at once."""
         of_asset: dict[dg.AssetKey, list[str | None]] = {}
         for target in targets:
             of_asset.setdefault(target.asset_key, []).append(target.partition_key)
@@ -38,7 +36,7 @@ class Staleness:
             self.history.read_noted(asset, partitions)
 
     def above_out_of_date(self, target: AssetPartition) -> bool:
-        """Return True where something that the target is made from, directly or not, is out of date."""
+        """Return True if any direct or indirect input is out of date."""
         if target not in self._known_above:
             self._known_above[target] = any(
                 (self.graph.get(dep.asset_key).is_materializable and self.out_of_date(dep))
@@ -55,12 +53,12 @@ class Staleness:
 
 
 def is_out_of_date(history: History, asset: dg.AssetKey, partition: str | None) -> bool:
-    """Return True for what was never made, or was made from other content or by other code than there is now."""
+    """Return True if never made, or made from other content or code."""
     made, node = history.latest(asset, partition), history.graph.get(asset)
     if made is None:
         return True
     noted = compat.provenance(history.noted(asset, partition))
-    if noted is None:  # reported by a person
+    if noted is None:  # a person reported it
         return any(_changed(history, dep, partition, made.storage_id) for dep in node.parent_keys)
     if noted.code_version != node.code_version or set(noted.input_data_versions) != set(node.parent_keys):
         return True
@@ -68,7 +66,7 @@ def is_out_of_date(history: History, asset: dg.AssetKey, partition: str | None) 
 
 
 def _changed(history: History, dep: dg.AssetKey, partition: str | None, event: int | None) -> bool:
-    """Return True where the content of `dep` is another than at the `event`; None: there was nothing then."""
+    """Return True if `dep`'s content changed since `event` (None: it had none)."""
     is_partitioned = history.graph.get(dep).is_partitioned
     if is_partitioned and partition is None:
         return _any_changed(history, dep, event)
@@ -80,7 +78,7 @@ def _changed(history: History, dep: dg.AssetKey, partition: str | None, event: i
 
 
 def _any_changed(history: History, dep: dg.AssetKey, event: int | None) -> bool:
-    """`_changed` for any partition of `dep`, for an asset of all of them."""
+    """Return `_changed` for any partition, for an asset of all of them."""
     since = {name: found for name, found in history.latest_of_all(dep).items() if found.storage_id > (event or 0)}
     if not since or event is None:
         return bool(since)
@@ -89,7 +87,7 @@ def _any_changed(history: History, dep: dg.AssetKey, event: int | None) -> bool:
 
 
 def stale_assets(history: History, assets: Sequence[dg.AssetKey], partition: str | None) -> list[dg.AssetKey]:
-    """Return those of `assets`, in the order of making, that are out of date, and all that follow from them."""
+    """Return the `assets` (upstream first) that are out of date, with all downstream."""
     stale: list[dg.AssetKey] = []
     for key in assets:
         if any(dep in stale for dep in history.graph.get(key).parent_keys) or is_out_of_date(history, key, partition):
@@ -98,7 +96,7 @@ def stale_assets(history: History, assets: Sequence[dg.AssetKey], partition: str
 
 
 def pointer(history: History, dep: dg.AssetKey, partition: str | None) -> Event | None:
-    """Return the event of `dep` that an asset of the partition is made from now."""
+    """Return the current event of `dep` as input of the partition's asset."""
     if history.graph.get(dep).is_partitioned and partition is None:
         return max(history.latest_of_all(dep).values(), key=lambda event: event.storage_id, default=None)
     return history.latest(dep, partition if history.graph.get(dep).is_partitioned else None)

@@ -1,4 +1,4 @@
-"""A step makes one asset of one scope: it finds the inputs, publishes the artifact, and reports it to Dagster."""
+"""A step makes one asset of a scope: finds inputs, publishes, reports."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -39,12 +39,14 @@ class _WithCharacter(Protocol):
 
 @dataclass(frozen=True)
 class Step(Generic[Subject]):
-    """One asset of one scope in the making: write files into `staging`, then `publish` once.
+    """One asset of one scope being made: write into `staging`, then `publish` once.
 
-    `subject` is the scope as it was loaded. `inputs` has an artifact for each of the asset's deps that is one, `roots`
-    the value of each part of a root that it uses. `versions` has the data versions of both, by their names among the
-    artifact's inputs. `one_off` has the values that the launch gave: `subject` and `roots` are with them, and
-    `versions` without, so that the artifact is out of date when the settings change, and not before.
+    - `subject`: the loaded scope.
+    - `inputs`: artifacts among the asset's deps.
+    - `roots`: values of the used parts of roots.
+    - `versions`: data versions of both, by input name.
+    - `one_off`: the launch's values, included in `subject` and `roots`, not in `versions`: the artifact is out of date
+      only when the settings change.
     """
 
     context: dg.AssetExecutionContext
@@ -59,22 +61,23 @@ class Step(Generic[Subject]):
 
     @property
     def profile(self: "Step[_WithProfile]") -> Profile:
-        """The profile, of a scope that has one."""
         return self.subject.profile
 
     @property
     def character(self: "Step[_WithCharacter]") -> Character:
-        """The character, of the scope of one."""
         return self.subject.character
 
     def leave_out(self, entry: str) -> None:
-        """Take an input away: the artifact is made without it."""
+        """Remove an input of the artifact."""
         del self.inputs[entry], self.versions[entry]
 
     def publish(
         self, metadata: Mapping[str, Any], content: Callable[[str], bool] = lambda name: True
     ) -> dg.MaterializeResult:
-        """Publish `staging` as the artifact. `content` picks the files that make the data version (default: all)."""
+        """Publish `staging` as the artifact.
+
+        `content` selects the files of the data version (default: all).
+        """
         settings, shown = dict(self.roots), dict(metadata)
         if self.one_off:
             settings[ONE_OFF] = self.one_off
@@ -103,16 +106,16 @@ def open_step(
     also_current: bool = False,
     config: OneOff | None = None,
 ) -> Iterator[Step[Subject]]:
-    """Open what the asset of `context` needs, as its `deps` name it: artifacts and roots of its scope.
+    """Open the artifacts and roots that the asset's `deps` name.
 
-    Raises an error that says what to mend, before any work is done; MadeMeanwhile where there is nothing left to do
-    (see `once`). `also_current` makes again what is current. `config` has what the launch gives for this run.
+    Raises an error with a remedy before any work; MadeMeanwhile if nothing is left to do (see `once`), unless
+    `also_current`. `config` has the launch's values.
     """
     end_with_run()
     scope = scope_of(workspace, context.partition_key if context.has_partition_key else ALL)
     store = workspace.store
     with writing(context, workspace, scope) as staging:
-        scope = scope.loaded(scope.load())  # as it is after a wait
+        scope = scope.loaded(scope.load())  # as after the wait
         subject = scope.load()
         scope.check(subject)
         given = config.given(context) if config else {}
@@ -137,13 +140,13 @@ def open_step(
 
 
 def observe(instance: dg.DagsterInstance, partition: str | None, values: Values) -> None:
-    """Report those roots whose value Dagster has not seen yet."""
+    """Report the roots with a value new to Dagster."""
     for each in news(values, partition, partial(latest_observed, instance)):
         instance.report_runless_asset_event(each)
 
 
 def _changed(scope: Scope[Subject], subject: Any, config: OneOff | None, given: Mapping[str, Any]) -> Any:
-    """Return the subject with the `given` values of the section of `config`."""
+    """Return the subject with the `given` values."""
     if config is None or not given:
         return subject
     assert scope.change is not None, f"{scope.name} takes no values of a launch"
@@ -151,7 +154,7 @@ def _changed(scope: Scope[Subject], subject: Any, config: OneOff | None, given: 
 
 
 class MadeMeanwhile(Exception):
-    """Another run has made the artifact that this one was asked for."""
+    """Another run has made the requested artifact."""
 
     def __init__(self, artifact: Artifact) -> None:
         super().__init__(str(artifact.folder))
@@ -162,7 +165,7 @@ Result = TypeVar("Result", dg.MaterializeResult, dg.MaterializeResult | None)
 
 
 def once(make: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate the function of an asset so that it takes what another run has made meanwhile."""
+    """Decorate an asset's function to take another run's result."""
 
     @wraps(make)
     def step(context: dg.AssetExecutionContext, *resources: Any, **named: Any) -> Result:
@@ -182,10 +185,10 @@ def check_not_made(
     inputs: Mapping[str, str],
     given: Mapping[str, Any],
 ) -> None:
-    """Raises MadeMeanwhile where another run has made the artifact from the same `inputs` by the same code: at any
-    time, if this run was not requested by a person; since this one was, if it was.
+    """Raise MadeMeanwhile if another run made the artifact from equal `inputs` and code.
 
-    A person, and a retry of what a person launched, take only what was made with the same `given` values.
+    For a person's run, only if published since its request. A person's run and its retries need the same `given` values
+    too.
     """
     try:
         artifact = store.find(scope.place, scope.artifact_name(context.asset_key))
@@ -205,7 +208,6 @@ def check_not_made(
 
 
 def _last_metadata(context: dg.AssetExecutionContext) -> Mapping[str, Any]:
-    """Return the metadata of the last materialization of the asset."""
     partitions = [context.partition_key] if context.has_partition_key else None
     records = context.instance.fetch_materializations(
         dg.AssetRecordsFilter(context.asset_key, asset_partitions=partitions), limit=1
@@ -217,10 +219,10 @@ def _last_metadata(context: dg.AssetExecutionContext) -> Mapping[str, Any]:
 def writing(
     context: dg.AssetExecutionContext, workspace: Deployment, scope: Scope[Any]
 ) -> AbstractContextManager[Path]:
-    """Open the folder in which the asset of `context` is made, after any other run that makes it.
+    """Open the asset's staging folder, after other runs that make it.
 
-    Raises SpaceError where the folders of this deployment cannot be worked on. From here on what the step logs has no
-    hidden letters: Dagster prints it in a terminal too.
+    Raises SpaceError for unusable folders. From here on, hidden letters in the step's log are escaped: Dagster prints
+    it in a terminal too.
     """
     check_places(workspace.places)
     context.log.addFilter(without_hidden_letters)
@@ -230,20 +232,19 @@ def writing(
 
 
 def without_hidden_letters(record: logging.LogRecord) -> bool:
-    """Make hidden letters of the record's message escapes; keeps every record."""
+    """Escape hidden letters in the message; keep every record."""
     record.msg, record.args = visible(record.getMessage()), ()
     return True
 
 
 def code_version(context: dg.AssetExecutionContext) -> str:
-    """Return the code version of the asset of `context`."""
     version = context.assets_def.code_versions_by_key[context.asset_key]
     assert version is not None, f"{context.asset_key} has no code_version"
     return version
 
 
 def reported(artifact: Artifact, metadata: Mapping[str, Any]) -> dg.MaterializeResult:
-    """Return the result of a step that has published the artifact."""
+    """Return the step's result for an artifact."""
     return dg.MaterializeResult(
         data_version=dg.DataVersion(artifact.data_version),
         metadata={**metadata, "dagster/uri": str(artifact.folder)},

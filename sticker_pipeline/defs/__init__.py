@@ -1,1 +1,4 @@
-"""The Dagster shell: reads inputs, calls a stage, attaches metadata. No domain logic, no heavy imports."""
+"""The Dagster shell: reads inputs, calls a stage, attaches metadata.
+
+No domain logic, no heavy imports.
+"""

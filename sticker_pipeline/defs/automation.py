@@ -1,12 +1,12 @@
-"""What is made by itself, and when: the conditions that the assets name, and the sensor that evaluates them.
+"""Automation: the conditions of assets, and the sensor that evaluates them.
 
-What is out of date, `dagster_kit/staleness.py` says, for `update` too; the UI shows it as "stale".
+`dagster_kit/staleness.py` decides what is out of date ("stale" in the UI), for `update` too.
 
-- Each step is requested alone, and only when nothing above it is out of date. So no step mixes new inputs with old
-  ones, and a LoRA that waits for its night is not measured on images that were held out after it was trained.
-- A step is requested once for a change. One that failed is tried again when something that it is made from changes, or
-  on the next tick of the schedule; until then it holds back what is made from it, of the same character only.
-- A crash is retried at once by Dagster's run retries (`dagster.yaml`).
+- A step is requested alone, once everything above it is current. So it never mixes new with old inputs, and a LoRA that
+  waits for its night is not measured on images that entered the holdout after its training.
+- A step is requested once per change. A failed one is tried again when its inputs change, or on the schedule's next
+  tick; until then it holds back only its own character's downstream assets.
+- Dagster's run retries (`dagster.yaml`) repeat a crash at once.
 """
 
 import os
@@ -28,9 +28,9 @@ from sticker_pipeline.defs.scopes import ALL_ROOTS
 
 VARIABLE = "STICKER_RETRAIN"
 NIGHTLY = "0 3 * * *"
-LATE = timedelta(hours=6)  # what a night's work may take before its absence is shown
+LATE = timedelta(hours=6)  # tolerated delay of a night's work: failure after it, warning after a sixth
 WARN = dg.AssetCheckSeverity.WARN
-TICKS_LOOKED_AT = 500  # of the schedule, for its longest gap: more than a year of nights
+TICKS_LOOKED_AT = 500  # ticks searched for the longest gap: more than a year of nights
 
 
 class ScheduleError(UserError):
@@ -38,7 +38,10 @@ class ScheduleError(UserError):
 
 
 def schedule(environment: Mapping[str, str]) -> str:
-    """When LoRAs are trained: the cron schedule in STICKER_RETRAIN (UTC), nightly by default. Raises ScheduleError."""
+    """Return the cron schedule of trainings: STICKER_RETRAIN (UTC), default nightly.
+
+    Raises ScheduleError.
+    """
     value = environment.get(VARIABLE, NIGHTLY)
     if not compat.is_cron(value):
         raise ScheduleError(
@@ -49,13 +52,13 @@ def schedule(environment: Mapping[str, str]) -> str:
 
 
 def longest_gap(cron: str) -> timedelta:
-    """The longest time between two ticks of the schedule that follow each other."""
+    """Return the longest time between consecutive ticks."""
     ticks = islice(compat.cron_ticks(cron, datetime(2025, 1, 1, tzinfo=UTC)), TICKS_LOOKED_AT)
     return max(after - before for before, after in pairwise(ticks))
 
 
 class OutOfDate(dg.AutomationCondition):
-    """True for what was never made, or was made from other content or by other code than there is now."""
+    """True if never made, or made from other content or code."""
 
     @property
     def name(self) -> str:
@@ -72,8 +75,10 @@ class OutOfDate(dg.AutomationCondition):
 
 
 class AboveOutOfDate(dg.AutomationCondition):
-    """True where something that the target is made from, directly or not, is out of date. Only for targets whose deps
-    have the same partitions, or none."""
+    """True if any direct or indirect input is out of date.
+
+    Only for targets whose deps have the same partitions, or none.
+    """
 
     @property
     def name(self) -> str:
@@ -88,7 +93,7 @@ class AboveOutOfDate(dg.AutomationCondition):
 
 
 class OnlyWarned(dg.AutomationCondition):
-    """Of a check that failed: true where its last verdict is a warning, which stops nothing."""
+    """True if a failed check's last result is a warning, which stops nothing."""
 
     @property
     def name(self) -> str:
@@ -107,12 +112,12 @@ def _severity(instance: dg.DagsterInstance, check: dg.AssetCheckKey, partition: 
 
 @lru_cache(maxsize=1)
 def _staleness(view: AssetGraphView) -> Staleness:
-    """All conditions of one look share the view."""
+    """Return the staleness shared by one evaluation's conditions."""
     return Staleness(History(view.instance, view.asset_graph))
 
 
 def _where(context: dg.AutomationContext, true_of: Callable[[AssetPartition], bool]) -> dg.AutomationResult:
-    """The candidates of which it is true."""
+    """Return a result that is true where `true_of` is."""
     return compat.true_of(context, {target for target in compat.candidates(context) if true_of(target)})
 
 
@@ -120,7 +125,7 @@ RETRAIN_AT = schedule(os.environ)
 
 _tick = On.cron_tick_passed(RETRAIN_AT)
 _changed = (On.any_deps_match(On.data_version_changed()) | On.code_version_changed() | _tick).with_label("changed")
-# The other way round, `_changed.since(newly_requested)`, would lose a change in the very look after a request.
+# The inverse, `_changed.since(newly_requested)`, would lose a change right after a request.
 _not_requested_since = (~On.newly_requested().since(_changed)).with_label("not_requested_since_it_changed")
 _idle = ~On.in_progress() & ~On.any_deps_in_progress()
 
@@ -128,8 +133,11 @@ _judged = On.all_checks_match(On.check_passed() | On.check_failed() | On.in_prog
 _to_make = (OutOfDate() | (~_judged).with_label("without_a_verdict")).with_label("to_make")
 
 WHEN_STALE = (_to_make & ~AboveOutOfDate() & _idle & _not_requested_since).with_label("when_stale")
-"""As soon as what it is made from has changed and is settled; and once, where a blocking check has no verdict on it, as
-after the history was deleted. Its step then ends at once, and its checks are made."""
+"""As soon as its inputs have changed and are settled.
+
+Also once where a blocking check has no result for it, as after the history was deleted: its step ends at once, and its
+checks are made.
+"""
 
 _check_stops = On.any_deps_match(On.any_checks_match(On.check_failed() & ~OnlyWarned(), blocking_only=True))
 _no_check_stops = On.all_deps_match(
@@ -141,33 +149,46 @@ _due = (_tick & OutOfDate()).since(On.newly_requested() | On.newly_updated() | _
 NIGHTLY_WHEN_STALE = (
     _due.with_label("out_of_date_at_the_tick") & OutOfDate() & ~AboveOutOfDate() & _idle & _no_check_stops
 ).with_label("nightly_when_stale")
-"""On a tick of the schedule: what is out of date by then, once all above it is settled, unless a check stops it, or has
-not run. A check that only warns stops nothing. What changes later waits for the next tick."""
+"""On a tick of the schedule: what is out of date then, once all above it is settled.
+
+Not if a blocking check of its inputs failed or has not run; a warning stops nothing. Later changes wait for the next
+tick.
+"""
 
 WHEN_STALE_AND_CHECKED = (WHEN_STALE & _no_check_stops).with_label("when_stale_and_checked")
-"""Like WHEN_STALE, once every blocking check has judged the latest version of what it is made from, and none stops it.
-What fails of the gate is an error, never a warning."""
+"""Like WHEN_STALE, once every blocking check of its inputs' latest versions has run.
+
+None may have failed with an error. A failure of the gate is always an error, never a warning.
+"""
 
 WHEN_RELEASE_CHANGES = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_requested_since).with_label(
     "when_release_changes"
 )
-"""As soon as what it is made from has changed, whatever else is out of date: a release is not made again."""
+"""As soon as its inputs have changed, even if something above is out of date.
+
+A release is not made again.
+"""
 
 _without_characters = dg.AssetSelection.assets(*(root.key for root in ALL_ROOTS))
 _something_is_made = On.any_deps_match(~On.missing()).ignore(_without_characters)
 
 ACROSS_CHARACTERS = (_not_requested_since & ~On.in_progress() & _something_is_made).with_label("across_characters")
-"""As soon as something of any character has changed, whatever others lack, and on each tick of the schedule."""
+"""As soon as something of any character has changed, and on each tick of the schedule.
+
+What other characters lack does not matter.
+"""
 
 NIGHT_IS_DONE = dg.FreshnessPolicy.time_window(
     warn_window=longest_gap(RETRAIN_AT) + LATE / 6, fail_window=longest_gap(RETRAIN_AT) + LATE
 )
-"""Of what is made on each tick: red means that a whole tick of the schedule passed without it, so that nothing was
-retrained either. Does the daemon run, and is the sensor `automation` on?"""
+"""Freshness of assets made on each tick: red means that a whole tick passed without them.
+
+Then nothing was retrained either. Check that the daemon runs and the sensor `automation` is on.
+"""
 
 
 class _Automation(dg.AutomationConditionSensorDefinition):
-    """The sensor that evaluates the conditions, with each set of partitions read once for a look."""
+    """The conditions' sensor; reads each partition set once per evaluation."""
 
     def evaluate_tick(self, context: dg.SensorEvaluationContext) -> compat.SensorExecutionData:
         with remembered_partitions(context.instance):
@@ -179,7 +200,7 @@ automation = _Automation(
     target=dg.AssetSelection.all(),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
-    emit_backfills=False,  # one run for each character, so that one that fails holds no other
+    emit_backfills=False,  # one run per character: a failure holds no other back
     use_user_code_server=True,  # for the conditions of this module
     description=f"Makes what is out of date: everything but LoRAs at once, LoRAs on the schedule {RETRAIN_AT!r} (UTC). "
     "Released is only what has passed every check.",

@@ -7,7 +7,7 @@ from sticker_pipeline.defs.scopes import OF_ALL, SELECTED_STYLE_LORA, STYLE_LORA
 
 ACROSS = dg.AssetSelection.assets(*OF_ALL)
 SWEEP = dg.AssetSelection.assets("adapter_sweep")
-ON_REQUEST = SWEEP | dg.AssetSelection.assets("character_lcm_lora")  # they take long: only when a person asks for them
+ON_REQUEST = SWEEP | dg.AssetSelection.assets("character_lcm_lora")  # slow: made only on request
 
 dataset_line = dg.define_asset_job(
     "dataset_line",

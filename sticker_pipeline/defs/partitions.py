@@ -1,4 +1,4 @@
-"""The partition sets: one partition per character and one per style, kept by the folder sensor; one per profile."""
+"""Partition sets: characters and styles (from the folder sensor), and profiles."""
 
 import dagster as dg
 

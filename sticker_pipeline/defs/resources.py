@@ -1,4 +1,4 @@
-"""The deployment: where characters, artifacts and models lie (STICKER_* variables), and how trainings are launched."""
+"""Resources: folders (STICKER_* variables) and the trainer's launcher."""
 
 import os
 from pathlib import Path
@@ -26,11 +26,11 @@ from sticker_pipeline.dagster_kit.loggers import terminal
 from sticker_pipeline.dagster_kit.patience import wait_in_peace
 from sticker_pipeline.tagging.thresholds import resolved
 
-MOST_WORDS = 400  # letters of an error, in a sentence
+MOST_WORDS = 400  # characters of an error that are shown
 
 
 class Workspace(dg.ConfigurableResource):
-    """The folders that this deployment works on."""
+    """The deployment's folders."""
 
     characters: str = Field(description="one folder per character, each with a character.yaml")
     artifacts: str = Field(description="what the assets make; may be deleted, and is made again")
@@ -42,7 +42,7 @@ class Workspace(dg.ConfigurableResource):
 
     @property
     def places(self) -> Places:
-        """The folders of this deployment, to be judged by places.py."""
+        """The folders that `core/files/places.py` checks."""
         return Places(self.characters_folder, self.store.root, Path(self.models).absolute(), home())
 
     @property
@@ -54,21 +54,27 @@ class Workspace(dg.ConfigurableResource):
         return Path(self.characters).absolute()
 
     def character(self, name: str) -> Character:
-        """Raises CharacterError, saying what to mend; for a name that leads elsewhere, too."""
+        """Return the character.
+
+        Raises CharacterError, with a remedy, also for an invalid name.
+        """
         check_name(name)
         return load_character(Path(self.characters).absolute() / name)
 
     def profile(self, character: Character) -> Profile:
-        """Raises ProfileError, saying what to mend."""
+        """Return the character's profile.
+
+        Raises ProfileError, with a remedy.
+        """
         profile = character_profile(character, Path(self.models))
         try:
-            resolved(profile)  # thresholds that cannot be told are said before any work
+            resolved(profile)  # report unknown thresholds before any work
         except ProfileError as error:
             raise ProfileError(f"{character.folder / FILE_NAME}: {error}") from error
         return profile
 
     def valid_characters(self) -> tuple[list[tuple[Character, Profile]], list[str]]:
-        """Every character that can be worked on, and what is wrong with each of the others."""
+        """Return all valid characters, and problems of the others."""
         valid, problems = [], []
         for folder in character_folders(Path(self.characters).absolute()):
             try:
@@ -77,7 +83,7 @@ class Workspace(dg.ConfigurableResource):
             except (CharacterError, ProfileError) as error:
                 problems.append(str(error))
             except Exception as error:
-                if isinstance(error, OSError) and error.errno in FULL:  # but for a disk, which is everybody's
+                if isinstance(error, OSError) and error.errno in FULL:  # a full disk concerns all characters
                     raise
                 problems.append(f"{folder}: {shortened(str(error), MOST_WORDS)}")
         return valid, problems
@@ -101,8 +107,8 @@ def defs() -> dg.Definitions:
             "launcher": fixed(TrainerLauncher(), "Runs the trainer on this machine."),
             "io_manager": NO_VALUES,
         },
-        # Each step is a process of its own, so that a step's GPU memory goes with it; forked from one that has loaded
-        # the definitions already, a step starts in a fraction of a second.
+        # Each step has its own process, so that its GPU memory is freed. Forked from a process with the loaded
+        # definitions, it starts in a fraction of a second.
         executor=fixed_executor(
             {"start_method": {"forkserver": {"preload_modules": ["sticker_pipeline.definitions"]}}}
         ),

@@ -1,4 +1,4 @@
-"""The run launcher by the name that `dagster.yaml` of earlier versions gives it."""
+"""The run launcher under its name in earlier versions' `dagster.yaml`."""
 
 from sticker_pipeline.dagster_kit.run_launcher import LocalRunLauncher
 

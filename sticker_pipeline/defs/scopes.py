@@ -1,7 +1,7 @@
-"""The scopes: a character, a style, a profile, all characters; and their roots, as assets that are observed.
+"""The scopes (character, style, profile, all characters) and their roots, as observed assets.
 
-The parts of a root say which settings and files belong to it; their values come from `roots/`. An asset names the parts
-that it uses: `@dg.asset(**made_from("frames", uses=["sampling"]), …)`.
+A root's parts name its settings and files; `roots/` has their values. An asset names the parts that it uses:
+`@dg.asset(**made_from("frames", uses=["sampling"]), …)`.
 """
 
 from collections.abc import Mapping
@@ -128,7 +128,7 @@ ALL_ROOTS = (
 KEYS = {artifact: dg.AssetKey(key.split("/")) for artifact, key in ASSETS.items()}
 STYLE_TRAINING_SET, STYLE_LORA = KEYS["style_training_set"], KEYS["style_lora"]
 SELECTED_STYLE_LORA, LCM_LORA = KEYS["selected_style_lora"], KEYS["lcm_lora"]
-OF_ALL = ("leaderboard", "report")  # the assets of all characters together
+OF_ALL = ("leaderboard", "report")  # assets of all characters together
 
 made_from = partial(scope.made_from, CHARACTER_ROOTS)
 style_made_from = partial(scope.made_from, STYLE_ROOTS)
@@ -138,8 +138,6 @@ all_made_from = partial(scope.made_from, ALL_ROOTS)
 
 @dataclass(frozen=True)
 class OneCharacter:
-    """A character and its profile."""
-
     character: Character
     profile: Profile
 
@@ -149,7 +147,10 @@ StyleStep = Step[Style]
 
 
 def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
-    """Return the scope of the character with the name. Its `load` raises CharacterError or ProfileError."""
+    """Return the character's scope.
+
+    Its `load` raises CharacterError or ProfileError.
+    """
 
     def load() -> OneCharacter:
         loaded = workspace.character(name)
@@ -170,13 +171,19 @@ def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
 
 
 def _with_values(workspace: Workspace, own: OneCharacter, section: str, values: Mapping[str, Any]) -> OneCharacter:
-    """Return the character as if `values` of the section stood in its character.yaml. Raises ProfileError."""
+    """Return the character with these `values` in a section of its settings.
+
+    Raises ProfileError.
+    """
     changed = with_values(own.character, own.profile, section, values)
     return OneCharacter(changed, workspace.profile(changed))
 
 
 def of_style(workspace: Workspace, name: str) -> Scope[Style]:
-    """Return the scope of the style. Its `load` raises StyleError or ProfileError."""
+    """Return the style's scope.
+
+    Its `load` raises StyleError or ProfileError.
+    """
     return Scope(
         name=f"style {name}",
         partitions=STYLES,
@@ -192,7 +199,10 @@ def of_style(workspace: Workspace, name: str) -> Scope[Style]:
 
 
 def of_profile(workspace: Workspace, name: str) -> Scope[Profile]:
-    """Return the scope of the profile. Its `load` raises ProfileError."""
+    """Return the profile's scope.
+
+    Its `load` raises ProfileError.
+    """
     return Scope(
         name=f"profile {name}",
         partitions=PROFILE_NAMES,
@@ -207,7 +217,6 @@ def of_profile(workspace: Workspace, name: str) -> Scope[Profile]:
 
 
 def of_all(workspace: Workspace, place: str = ALL) -> Scope[AllCharacters]:
-    """Return the scope of all characters together."""
 
     def artifacts(asset: str, store: ArtifactStore) -> Mapping[str, Artifact | None]:
         if asset in OF_ALL:
@@ -228,9 +237,9 @@ def of_all(workspace: Workspace, place: str = ALL) -> Scope[AllCharacters]:
 
 
 def _style_versions(entry: str, value: dict[str, Any]) -> dict[str, str]:
-    """Return what stands among an artifact's inputs for a part.
+    """Return a part's entries among an artifact's inputs.
 
-    Of the members it is each artifact of each character, so that the lineage of a style can be followed.
+    Members have one per character and artifact, for a style's lineage.
     """
     if entry == "style/members":
         return {f"{who}/{asset}": version for who, own in value.items() for asset, version in own.items()}

@@ -1,5 +1,7 @@
-"""The folder sensor: a folder with a valid character.yaml is a character, and what changed in it is observed; a style
-that characters name is observed too, once two of them have a dataset."""
+"""The folder sensor: finds characters and styles, and observes their roots.
+
+A folder with a valid character.yaml is a character. A style needs two characters with a dataset.
+"""
 
 import json
 import time
@@ -24,19 +26,25 @@ from sticker_pipeline.defs.scopes import OneCharacter, of_all, of_character, of_
 from sticker_pipeline.roots.across import LCM_LORA, AllCharacters, profiles_of
 from sticker_pipeline.roots.style import named_styles, ready_styles
 
-EVENTS_A_LOOK = 1500  # Dagster stores them one by one, at 3 to 8 ms, and ends a sensor after 60 s
-SECONDS_A_LOOK = 15.0  # for files that were not read before
+EVENTS_A_LOOK = 1500  # stored one by one, 3 to 8 ms each; Dagster ends a sensor after 60 s
+SECONDS_A_LOOK = 15.0  # for files not read before
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """The sensor's memory: one hash of the roots of each scope, and the scope where a look broke off."""
+    """The sensor's state: a hash per scope, and the scope where it stopped.
+
+    A hash covers roots and the publication times of artifacts.
+    """
 
     seen: dict[str, str] = field(default_factory=dict)
     go_on: str = ""
 
     def without(self, gone: Collection[str]) -> "Cursor":
-        """Forget the scopes of these names: they are compared with Dagster's history when they come back."""
+        """Return the cursor without these scopes.
+
+        If they return, they are compared with the history.
+        """
         return Cursor({name: version for name, version in self.seen.items() if name not in gone}, self.go_on)
 
 
@@ -59,7 +67,7 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     removed = gone(root, partitions)
     styles, in_the_way = ready_styles(valid, workspace.store, workspace.models_folder)
     known_styles = set(context.instance.get_dynamic_partitions(str(STYLES.name)))
-    # A character that cannot be read now, which is not gone, may name any style: nothing is removed meanwhile.
+    # An unreadable character still exists and may name any style: no style is removed meanwhile.
     unread = partitions - names - set(removed)
     removed_styles = [] if unread else sorted(known_styles - named_styles(valid).keys())
     scopes = [
@@ -102,7 +110,7 @@ def _has_lcm_lora(workspace: Workspace, profile: str) -> bool:
 def _requests(
     partitions: dg.DynamicPartitionsDefinition, new: Sequence[str], removed: Sequence[str]
 ) -> Iterator[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
-    """Yield the requests that add and remove partitions, where there are any."""
+    """Yield the requests that add and remove partitions."""
     if new:
         yield partitions.build_add_request(new)
     if removed:
@@ -110,8 +118,10 @@ def _requests(
 
 
 def unreadable(root: Path) -> str | None:
-    """Why nothing can be said about which characters there are; None if it can. An empty folder looks like a disk that
-    is not mounted: it removes nobody."""
+    """Return why the characters cannot be listed, or None.
+
+    An empty folder may be an unmounted disk: no character is removed.
+    """
     try:
         is_empty = all(path.name.startswith(".") for path in root.iterdir())
     except OSError as error:
@@ -120,8 +130,10 @@ def unreadable(root: Path) -> str | None:
 
 
 def gone(root: Path, names: Iterable[str]) -> list[str]:
-    """Those of `names`, sorted, that have no folder under `root`, or one without a character.yaml. What cannot be read,
-    such as a link to a disk that is not mounted, is not gone."""
+    """Return those of `names` without a folder or character.yaml, sorted.
+
+    Something unreadable, such as a link to an unmounted disk, is not gone.
+    """
     return sorted(name for name in names if _is_missing(root / name) or _is_missing(root / name / FILE_NAME))
 
 
@@ -136,7 +148,10 @@ def _is_missing(path: Path) -> bool:
 
 
 def _cursor(text: str | None) -> Cursor:
-    """Return the sensor's memory; one that is damaged, or of an earlier version, is none: the history says the rest."""
+    """Return the parsed cursor; empty if damaged or of an earlier version.
+
+    Then the history decides.
+    """
     try:
         found = json.loads(text or "{}")
         return Cursor(dict(found["seen"]), str(found["go_on"]))
@@ -146,8 +161,10 @@ def _cursor(text: str | None) -> Cursor:
 
 @dataclass(frozen=True)
 class _Look:
-    """The result of one look. `events` counts those that were reported. `left` has the names of the scopes
-    that it did not come to."""
+    """One evaluation's result.
+
+    `events`: number reported. `left`: names of scopes not reached.
+    """
 
     events: int
     problems: list[str]
@@ -156,7 +173,7 @@ class _Look:
 
 
 def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, history: History) -> _Look:
-    """Look at the scopes, from where the last look broke off, until EVENTS_A_LOOK or SECONDS_A_LOOK are reached."""
+    """Observe scopes until EVENTS_A_LOOK or SECONDS_A_LOOK, from the last stop on."""
     events, problems, seen, left = 0, [], dict(before.seen), list[Scope[Any]]()
     end = time.monotonic() + SECONDS_A_LOOK
     specs_of = cache(partial(asset_specs, history.graph))
@@ -172,19 +189,19 @@ def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, hi
             if seen.get(scope.name) != version:
                 events += observe_and_restore(history, specs, scope, store, values)
                 seen[scope.name] = version
-        except (OSError, StorageError) as error:  # of one's files: all others are observed all the same
+        except (OSError, StorageError) as error:  # of one scope's files: the others are still observed
             problems.append(f"{scope.name}: {error}")
     go_on = left[0].name if left else ""
     return _Look(events, problems, {scope.name for scope in left}, Cursor(seen, go_on))
 
 
 def _published(scope: Scope[Any], specs: Sequence[dg.AssetSpec], store: ArtifactStore) -> list[int]:
-    """Return when each artifact of the scope was published, in ns: 0 where there is none."""
+    """Return each artifact's publication time in ns; 0: missing."""
     manifests = [store.folder(scope.place, scope.artifact_name(spec.key)) / MANIFEST for spec in specs]
     return [path.stat().st_mtime_ns if path.is_file() else 0 for path in manifests]
 
 
 def _from(name: str, scopes: Sequence[Scope[Any]]) -> Sequence[Scope[Any]]:
-    """`scopes`, beginning with the one of that name, those before it at the end."""
+    """Return `scopes` rotated to begin with this name."""
     first = next((index for index, scope in enumerate(scopes) if scope.name == name), 0)
     return [*scopes[first:], *scopes[:first]]

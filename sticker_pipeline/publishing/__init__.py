@@ -1,1 +1,1 @@
-"""Releases as others open them: report, ComfyUI and A1111 files, model cards."""
+"""Releases for other programs: report, ComfyUI and A1111 files, model cards."""

@@ -1,6 +1,6 @@
-"""From a gate's verdicts to the release that counts: the candidate, and what becomes of it.
+"""The release candidate, and the outcome of a gate's checks.
 
-What a release is stands in releases.py.
+`benchmark/releases.py` defines releases.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +31,9 @@ OUTCOMES = {
 def release_that_counts(
     folder: Path, checks: Sequence[Check], candidate: Callable[[], Candidate], time: datetime
 ) -> tuple[Release | None, str]:
-    """The release of `folder` that counts from now on, and how it came to that. A refused LoRA changes nothing.
+    """Return the current release of `folder`, and the outcome.
 
-    `candidate` makes what is published at `time` if the `checks` let it be.
+    A refused LoRA changes nothing. `candidate` makes what is published at `time` if the `checks` allow it.
     """
     if may_be_released(checks):
         published = publish(folder, candidate(), time)
@@ -50,8 +50,10 @@ def candidate_of(
     models: Path,
     store: ArtifactStore,
 ) -> Candidate:
-    """The selected LoRA with all that is to be remembered of it. `inputs`: the artifacts that it is released from, by
-    asset. `models`: the folder of models, which paths are relative to."""
+    """Return the selected LoRA with its release record.
+
+    `inputs`: artifacts by asset. `models`: the folder to which paths are relative.
+    """
     chosen = inputs["selected_lora"].table().query("chosen").iloc[0]
     spec, generation = load_spec(inputs["lora"].file(FILE_NAME)), profile.generation
     return Candidate(
@@ -82,13 +84,16 @@ def candidate_of(
 
 
 def gate_table(checks: Sequence[Check]) -> pd.DataFrame:
-    """A row for each check: check, passed, summary."""
+    """Return a row per check: check, passed, summary."""
     rows = [(check.name, check.verdict.passed, check.verdict.summary) for check in checks]
     return pd.DataFrame(rows, columns=["check", "passed", "summary"])
 
 
 def history_table(releases: Sequence[Release], number: int) -> pd.DataFrame:
-    """A row for each release: release, counts (true for the one of that `number`), published, epoch."""
+    """Return a row per release: release, counts, published, epoch.
+
+    `counts`: it has this `number`.
+    """
     rows = [
         (one.record.number, one.record.number == number, f"{one.record.published:%Y-%m-%d %H:%M}", one.record.epoch)
         for one in releases

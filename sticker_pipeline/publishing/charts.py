@@ -1,7 +1,7 @@
-"""Charts as inline SVG for the report page: curves, and means with their intervals.
+"""Inline SVG charts of the report page: curves, and means with intervals.
 
-They take their colours and fonts from the page's style sheet (report.css), so that they follow light and dark, and stay
-sharp at every size. Images for the Dagster UI, which has no style sheet of ours, are drawn in `images`.
+Colours and fonts come from `publishing/templates/report.css`: charts follow light and dark mode and stay sharp. Charts
+for the Dagster UI, which lacks that style sheet, are made by `images`.
 """
 
 import math
@@ -11,9 +11,9 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-WIDTH, HEIGHT = 440, 216  # of a chart in user units, in which text is 12 high
+WIDTH, HEIGHT = 440, 216  # of a chart, in user units; text is 12 high
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
-MOST_POINTS = 160  # of a curve: more would only make the page larger
+MOST_POINTS = 160  # of a curve; more only enlarge the page
 ROW = 26
 NAME_LETTERS = 17
 STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 240, 26, 9
@@ -21,8 +21,10 @@ STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 240, 26, 9
 
 @dataclass(frozen=True)
 class Curve:
-    """y over x, both [n]; `low` and `high`, where they are given, are the edges of a band around it. What is no number
-    leaves a gap. `look` is a class of the style sheet."""
+    """A curve: y over x, both [n].
+
+    `low`, `high`: edges of a band, if any. NaN leaves a gap. `look`: class of the style sheet.
+    """
 
     name: str
     look: str
@@ -34,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Mark:
-    """One mean in a chart of intervals, with its interval (NaN where it has none)."""
+    """A mean with its interval (NaN: none)."""
 
     name: str
     look: str
@@ -45,7 +47,10 @@ class Mark:
 
 
 def line_chart(curves: Sequence[Curve], *, label: str, x: str, y: str, chosen: float | None = None) -> Markup:
-    """Curves in one image, with a dashed line at the x value `chosen`. Nothing where no curve has a point."""
+    """Return a chart of curves, with a dashed line at x = `chosen`.
+
+    Empty without points.
+    """
     thinned = [thin(curve) for curve in curves]
     xs = [value for curve in thinned for value in curve.x]
     ys = [value for curve in thinned for value in (*curve.y, *curve.low, *curve.high) if math.isfinite(value)]
@@ -61,8 +66,10 @@ def line_chart(curves: Sequence[Curve], *, label: str, x: str, y: str, chosen: f
 
 
 def interval_chart(marks: Sequence[Mark], *, label: str, x: str, ceiling: str = "") -> Markup:
-    """One row for each mark: its name, its interval, its mean. The mean of the mark called `ceiling` is drawn through
-    all rows. Nothing where there is no mark."""
+    """Return a chart with a row per mark: name, interval, mean.
+
+    The mean of `ceiling` crosses all rows. Empty without marks.
+    """
     if not marks:
         return Markup("")
     width, left, right, height = 370, 122, 46, TOP + ROW * len(marks) + BOTTOM
@@ -89,7 +96,10 @@ def interval_chart(marks: Sequence[Mark], *, label: str, x: str, ceiling: str = 
 
 
 def strip(marks: Sequence[Mark], low: float, high: float, *, label: str) -> Markup:
-    """All marks on one line from `low` to `high`, for a cell of a table. Nothing where there is no mark."""
+    """Return all marks on one line from `low` to `high`, for a table cell.
+
+    Empty without marks.
+    """
     if not marks:
         return Markup("")
     scale = (STRIP_WIDTH - 2 * STRIP_PAD) / (high - low)
@@ -101,7 +111,10 @@ def strip(marks: Sequence[Mark], low: float, high: float, *, label: str) -> Mark
 
 
 def bare_strip(marks: Sequence[Mark], low: float, high: float) -> Markup:
-    """The signs of `strip` in fewer bytes: an interval for the "dot" alone, no words. Nothing where there is none."""
+    """Return `strip` in fewer bytes: no text, an interval only for "dot".
+
+    Empty without marks.
+    """
     if not marks:
         return Markup("")
     scale = (STRIP_WIDTH - 2 * STRIP_PAD) / (high - low)
@@ -113,7 +126,10 @@ def bare_strip(marks: Sequence[Mark], low: float, high: float) -> Markup:
 
 
 def about_zero(mark: Mark, reach: float, *, label: str) -> Markup:
-    """A difference on a line from −`reach` to `reach`, with an upright at 0, for a cell of a table."""
+    """Return a difference on a line from −`reach` to `reach`, for a table cell.
+
+    An upright marks 0.
+    """
     middle, centre = STRIP_HEIGHT / 2, STRIP_WIDTH / 2
     rail = '<path class="rail" d="M{0} {1:g}H{2}"/><path class="zero" d="M{3:g} 2V{4}"/>'
     parts = [Markup(rail).format(STRIP_PAD, middle, STRIP_WIDTH - STRIP_PAD, centre, STRIP_HEIGHT - 2)]
@@ -123,13 +139,16 @@ def about_zero(mark: Mark, reach: float, *, label: str) -> Markup:
 
 
 def extent(marks: Sequence[Mark]) -> tuple[float, float]:
-    """The lowest and highest number among means and intervals; (0, 1) where there is none."""
+    """Return the lowest and highest finite value; (0, 1) without any."""
     values = [value for mark in marks for value in (mark.mean, mark.low, mark.high) if math.isfinite(value)]
     return (min(values), max(values)) if values else (0.0, 1.0)
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers from `low` to `high`, some `about` of them: multiples of 1, 2, 2.5 or 5 times a power of ten."""
+    """Return about `about` round numbers from `low` to `high`.
+
+    Multiples of 1, 2, 2.5 or 5 times a power of ten.
+    """
     least = (high - low) / about
     power = 10.0 ** math.floor(math.log10(least))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= least * (1 - 1e-9))
@@ -137,7 +156,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def tick_text(value: float) -> str:
-    """`value` as short as it can be said: 0.25, 1500, 5e-6."""
+    """Return `value` as short text: 0.25, 1500, 5e−6."""
     if value == 0 or abs(value) >= 1e-3:
         return f"{value:.6g}".replace("-", "−")
     digits, _, power = f"{value:.2e}".partition("e")
@@ -149,8 +168,10 @@ def shortened(name: str, letters: int = NAME_LETTERS) -> str:
 
 
 def thin(curve: Curve, most: int = MOST_POINTS) -> Curve:
-    """At most `most` points: the means of equal parts of the curve, with its lowest and highest values as the band
-    where it has none of its own."""
+    """Return a curve of at most `most` points: means of equal parts.
+
+    The band has the extremes of each part's band, or else of y.
+    """
     count = len(curve.x)
     if count <= most:
         return curve
@@ -167,8 +188,10 @@ def thin(curve: Curve, most: int = MOST_POINTS) -> Curve:
 
 
 def marker(shape: str, x: float, y: float, look: str = "") -> Markup:
-    """A sign of about 10 units around (x, y). Shapes differ, so that nobody has to tell models apart by colour. `look`:
-    further classes, each after a space."""
+    """Return a sign of about 10 units around (x, y).
+
+    Shapes differ, so that colour is not needed. `look`: further classes, each after a space.
+    """
     paths = {
         "dot": f"M{x - 5:.1f} {y:.1f}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z",
         "ring": f"M{x - 4:.1f} {y:.1f}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z",
@@ -182,7 +205,7 @@ def marker(shape: str, x: float, y: float, look: str = "") -> Markup:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The mapping from values to places in a chart of curves."""
+    """Maps values to positions in a chart of curves."""
 
     x_low: float
     x_high: float
@@ -246,7 +269,7 @@ def _svg(width: float, height: float, label: str, parts: Sequence[Markup], look:
 
 
 def _widened(low: float, high: float, share: float) -> tuple[float, float]:
-    """The interval, wider by `share` at both ends, and never empty."""
+    """Return the interval, never empty, widened by `share` at both ends."""
     margin = (high - low) * share or (0.0 if high > low else abs(high) * 0.1 or 0.5)
     return low - margin, high + margin
 

@@ -1,6 +1,6 @@
-"""A ComfyUI workflow that draws with LoRAs, in both of ComfyUI's formats: for its browser, and for `POST /prompt`.
+"""ComfyUI workflows with LoRAs, in both formats: browser and `POST /prompt`.
 
-Both are written from one graph. Sampler names stand in samplers.py; images that carry the workflow, in png.py.
+Both come from one graph. `publishing/samplers.py` has sampler names, `publishing/png.py` images with workflows.
 """
 
 import re
@@ -28,25 +28,28 @@ WORKFLOWS = TableSchema(
     key=("file",),
 )
 FAMILY_NAMES: dict[Family, str] = {"sd15": "SD1.5", "sdxl": "SDXL"}
-MAX_SEED = 2**53 - 1  # ComfyUI takes more, but its browser part reads numbers as JavaScript does
+MAX_SEED = 2**53 - 1  # ComfyUI takes more, but its browser part uses JavaScript numbers
 _RANGES = {"strength": (-100, 100), "cfg": (0, 100), "steps": (1, 10_000), "batch": (1, 4_096), "clip_skip": (1, 24)}
 _SIDES = (16, 16_384)  # pixels
 
-# What the text boxes of ComfyUI's browser part change and have no way of writing: they drop // and /* */ as comments,
-# and a backslash before { or | or at the end does not arrive as it is.
+# Text that the text boxes of ComfyUI's browser part change, with no escape: they drop // and /* */ as comments,
+# and change a backslash before { or | or at the end.
 _UNWRITABLE = re.compile(r"//|/\*.*\*/|\\\||(?<!\\)\\(\\\\)*(\{|$)|[\x00-\x1f]")
 _MODEL_FILE = re.compile(r"[^\\/:*?\"<>|,\x00-\x1f]+(/[^\\/:*?\"<>|,\x00-\x1f]+)*\.safetensors")
-_PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # ComfyUI fills in what stands between two %
+_PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # ComfyUI replaces text between two %
 
 
 class WorkflowError(UserError):
-    """A value that ComfyUI would refuse or change; the message names it and says why."""
+    """ComfyUI would refuse or change a value; the message names it."""
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA by the name of its file below ComfyUI's models/loras. `hash`: `sshs_model_hash` in the file's metadata, by
-    which A1111 finds it under another name. Raises WorkflowError."""
+    """A LoRA file below ComfyUI's models/loras.
+
+    `hash`: the file's `sshs_model_hash`, by which A1111 finds it renamed. Raises WorkflowError for an invalid name or
+    strength.
+    """
 
     file: str
     strength: float = 1.0
@@ -58,19 +61,23 @@ class Lora:
 
     @property
     def name(self) -> str:
-        """What A1111 calls it."""
+        """The LoRA's name in A1111."""
         return PurePosixPath(self.file).stem
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """What is drawn, and with what. Prompts are written as captions are, see tagging/captions.py.
+    """One generation's settings; prompts are written like captions (`tagging/captions.py`).
 
-    `checkpoint`: a file name below ComfyUI's models/checkpoints. `loras`: in the order in which they are applied; their
-    changes add up. `sampler` and `scheduler`: ComfyUI's names, as samplers.py gives them. `v_prediction` and
-    `zero_snr`: of the base model. `clip_skip`: as in the settings of the training, 2 is the layer before the last.
-    `width`, `height`: pixels, multiples of 8. `prefix`: how the names of saved images begin. Raises WorkflowError, or
-    SamplerError for the names of samplers.
+    - `checkpoint`: file name below ComfyUI's models/checkpoints.
+    - `loras`: in order of application; changes add up.
+    - `sampler`, `scheduler`: ComfyUI's names (`publishing/samplers.py`).
+    - `v_prediction`, `zero_snr`: of the base model.
+    - `clip_skip`: as in training; 2 is the layer before the last.
+    - `width`, `height`: pixels, multiples of 8.
+    - `prefix`: beginning of saved images' names.
+
+    Raises WorkflowError, and SamplerError for unknown samplers.
     """
 
     checkpoint: str
@@ -125,7 +132,7 @@ def _check_range(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class _From:
-    """An output of another node: the node's id and the number of the output."""
+    """An output of another node: its id and output number."""
 
     node: int
     slot: int
@@ -133,7 +140,7 @@ class _From:
 
 @dataclass(frozen=True)
 class _Node:
-    """`inputs`: name -> value, or the output that it comes from."""
+    """A node; `inputs`: name -> value, or another node's output."""
 
     id: int
     type: str
@@ -143,8 +150,10 @@ class _Node:
 
 @dataclass(frozen=True)
 class _Type:
-    """A node as the browser shows it: sockets with their types, widgets from top to bottom, types of the outputs, and
-    its size in pixels of the canvas. _CONTROL is a widget that only the browser has."""
+    """A node type: sockets, widgets (top to bottom), outputs, size in canvas pixels.
+
+    Only the browser has the widget _CONTROL.
+    """
 
     sockets: tuple[tuple[str, str], ...]
     widgets: tuple[str, ...]
@@ -153,7 +162,7 @@ class _Type:
 
 
 _CONTROL = "control_after_generate"
-_AFTER_GENERATE = "randomize"  # the first image has the seed of the workflow, later ones others
+_AFTER_GENERATE = "randomize"  # the first image has the workflow's seed, later ones have others
 _TYPES = {
     "Note": _Type((), ("text",), (), (400, 190)),
     "CheckpointLoaderSimple": _Type((), ("ckpt_name",), ("MODEL", "CLIP", "VAE"), (400, 98)),
@@ -176,8 +185,8 @@ _TYPES = {
     "VAEDecode": _Type((("samples", "LATENT"), ("vae", "VAE")), (), ("IMAGE",), (320, 46)),
     "SaveImage": _Type((("images", "IMAGE"),), ("filename_prefix",), (), (420, 480)),
 }
-# Nodes by their ids. An id belongs to a role, whichever optional nodes there are; LoRAs after the first have those
-# behind the last.
+# Node ids. Each role has a fixed id, with or without optional nodes; LoRAs after the first get ids
+# after the last.
 _NOTE, _CHECKPOINT, _LORA, _SAMPLING, _LAST_LAYER, _POSITIVE, _NEGATIVE, _LATENT, _SAMPLER, _DECODE, _SAVE = range(
     1, 12
 )
@@ -187,20 +196,20 @@ _COLUMNS = {
     "Drawing": ("KSampler", "VAEDecode"),
     "Images": ("SaveImage",),
 }
-_TITLE, _GAP, _MARGIN, _BETWEEN = 30, 30, 20, 70  # pixels of the canvas; a node's title stands above its position
+_TITLE, _GAP, _MARGIN, _BETWEEN = 30, 30, 20, 70  # canvas pixels; a node's title is above its position
 
 
 def api_format(workflow: Workflow) -> dict[str, Any]:
-    """What `POST /prompt` takes as "prompt": {id: {class_type, inputs}}."""
+    """Return the "prompt" of `POST /prompt`: {id: {class_type, inputs}}."""
     return {
         str(node.id): {"class_type": node.type, "inputs": {name: _sent(value) for name, value in node.inputs.items()}}
         for node in _graph(workflow)
-        if node.type != "Note"  # which only the browser has
+        if node.type != "Note"  # only in the browser
     }
 
 
 def ui_format(workflow: Workflow) -> dict[str, Any]:
-    """What ComfyUI's browser part opens: nodes on a canvas in columns, with a note for the person who opens it."""
+    """Return the browser's format: nodes in columns, with a note."""
     nodes = _graph(workflow)
     links = _links(nodes)
     places, groups = _layout(nodes)
@@ -217,7 +226,7 @@ def ui_format(workflow: Workflow) -> dict[str, Any]:
 
 
 def _graph(workflow: Workflow) -> list[_Node]:
-    """Nodes in an order in which they can run."""
+    """Return the nodes in an executable order."""
     return [
         _Node(_NOTE, "Note", "Read me", {"text": _note(workflow)}),
         _Node(_CHECKPOINT, "CheckpointLoaderSimple", "Base model", {"ckpt_name": workflow.checkpoint}),
@@ -246,7 +255,10 @@ def _lora_numbers(workflow: Workflow) -> list[int]:
 
 
 def _loaded(workflow: Workflow) -> int:
-    """The node that gives model and text encoder with all LoRAs; its outputs are those of a checkpoint's."""
+    """Return the id of the last LoRA loader, or of the checkpoint.
+
+    Both have the same outputs for model and text encoder.
+    """
     return [_CHECKPOINT, *_lora_numbers(workflow)][-1]
 
 
@@ -294,7 +306,7 @@ def _note(workflow: Workflow) -> str:
 
 
 def lora_tags(workflow: Workflow) -> str:
-    """What A1111 loads the LoRAs by, as it stands in a prompt."""
+    """Return the LoRAs as tags in A1111's prompt."""
     return " ".join(f"<lora:{lora.name}:{lora.strength:g}>" for lora in workflow.loras)
 
 
@@ -303,7 +315,7 @@ def _sent(value: Any) -> Any:
 
 
 def _links(nodes: list[_Node]) -> list[list[Any]]:
-    """[number, from node, from output, to node, to socket, type] of each connection."""
+    """Return each connection: number, from node and output, to node and socket, type."""
     ends = [
         (node.inputs[name].node, node.inputs[name].slot, node.id, socket, kind)
         for node in nodes
@@ -344,13 +356,13 @@ def _widget(node: _Node, name: str) -> Any:
     if name == _CONTROL:
         return _AFTER_GENERATE
     value = node.inputs[name]
-    if node.type == "CLIPTextEncode":  # the browser draws one of {this|that}
+    if node.type == "CLIPTextEncode":  # the browser chooses randomly from {this|that}
         return re.sub(r"[{}]", r"\\\g<0>", value)
     return value
 
 
 def _layout(nodes: list[_Node]) -> tuple[dict[int, tuple[int, int]], list[dict[str, Any]]]:
-    """Positions by id, and a group around each column."""
+    """Return positions by node id, and a group per column."""
     places: dict[int, tuple[int, int]] = {}
     groups: list[dict[str, Any]] = []
     x = 0

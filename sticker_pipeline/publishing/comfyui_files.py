@@ -1,6 +1,6 @@
-"""A release as files that ComfyUI and A1111 open: images that carry their workflow, workflows, and the LoRAs they name.
+"""A release as files for ComfyUI and A1111: images with workflows, workflows, LoRAs.
 
-What a workflow is stands in comfyui.py, how an image carries it in png.py.
+`publishing/comfyui.py` defines workflows, `publishing/png.py` embeds them.
 """
 
 import json
@@ -32,15 +32,15 @@ from sticker_pipeline.roots.hashes import file_hash
 
 Row = tuple[str, str, str, str, int, str]  # of COLUMNS
 COLUMNS = ["image", "setting", "style", "prompt", "seed", "file"]
-AS_RELEASED = "as released"  # the setting of the release alone, as the profile draws
-LORAS = "loras"  # the folder of the LoRAs that workflows name
+AS_RELEASED = "as released"  # the release alone with the profile's settings
+LORAS = "loras"  # the folder of the workflows' LoRAs
 WORKFLOW = "workflow.json"
-COMFYUI_LATENTS = 4  # channels of the latents of every SD1.5 and SDXL model that ComfyUI and A1111 open
+COMFYUI_LATENTS = 4  # latent channels of all SD1.5 and SDXL models in ComfyUI and A1111
 
 
 @dataclass(frozen=True)
 class Way:
-    """A setting that is published: what it is called, the LoRA files with their strengths, and how else it draws."""
+    """A published setting: name, LoRA files with strengths, generation settings."""
 
     name: str
     loras: list[tuple[Path, float]]
@@ -48,14 +48,14 @@ class Way:
 
     @property
     def folder(self) -> str:
-        """Of its files in the artifact; the release's own lie at the top."""
+        """The folder of its files; the release's own is the top."""
         return "" if self.name == AS_RELEASED else self.name.replace(" ", "_")
 
 
 def ways_to_publish(
     lora: Path, strength: float, generation: GenerationSettings, others: Sequence[Recommended]
 ) -> list[Way]:
-    """The ways to draw with the release: as it was released first, then what is recommended."""
+    """Return the settings: as released first, then recommended ones."""
     return [
         Way(AS_RELEASED, [(lora, strength)], generation),
         *(Way(at_most(each.budget), each.loras, each.settings) for each in others),
@@ -70,9 +70,10 @@ def write_way(
     staging: Path,
     checkpoint_sha256: str | None,
 ) -> tuple[list[Row], list[str]]:
-    """Write the images of a way with their workflow, the workflow of the first, and the LoRAs, below `staging`.
+    """Write a setting's images with workflows, its first workflow, and its LoRAs.
 
-    Returns rows of COLUMNS, and sentences about what ComfyUI cannot be told. `checkpoint_sha256`: `checkpoint_hash`.
+    All go below `staging`. Returns rows of COLUMNS, and a sentence per prompt that ComfyUI cannot take.
+    `checkpoint_sha256`: see `checkpoint_hash`.
     """
     images = generated(generator, way.name, requests, way.loras, way.settings)
     workflow_of = _workflows(generator.profile, record, way)
@@ -99,12 +100,12 @@ def write_way(
 
 
 def checkpoint_hash(profile: Profile, store: ArtifactStore) -> str | None:
-    """The hash by which A1111 finds the base model, where it is one file."""
+    """Return the hash by which A1111 finds a single-file base model."""
     return file_hash(profile.base, store) if profile.base.is_file() else None
 
 
 def ways_table(record: Record, ways: Sequence[Way]) -> pd.DataFrame:
-    """A row for each way: setting, loras, steps, cfg, sampler, workflow."""
+    """Return a row per setting: setting, loras, steps, cfg, sampler, workflow."""
     rows = [
         (
             way.name,
@@ -120,14 +121,20 @@ def ways_table(record: Record, ways: Sequence[Way]) -> pd.DataFrame:
 
 
 def published_sheet(index: pd.DataFrame, folder: Path) -> Image.Image:
-    """One sheet of all images of `index` (COLUMNS, files in `folder`), each with its setting, or else its style."""
+    """Return a sheet of all images of `index` (COLUMNS; files in `folder`).
+
+    Labels: recommended setting, or else style.
+    """
     images = [Image.open(folder / name) for name in index["file"]]
     labels = index["style"].where(index["setting"] == AS_RELEASED, index["setting"])
     return contact_sheet(images, labels.tolist(), columns=8, cell=96)
 
 
 def how_to_open(profile: Profile, record: Record) -> str:
-    """Say what to do with the files, as markdown, or why not with this base model."""
+    """Return instructions for the files as markdown.
+
+    For base models with other latents: why another one is needed.
+    """
     channels = _latent_channels(profile)
     if channels != COMFYUI_LATENTS:
         return (
@@ -142,7 +149,7 @@ def how_to_open(profile: Profile, record: Record) -> str:
 
 
 def how_to_use(record: Record) -> str:
-    """Say where to put the LoRA and how to call the character, as markdown."""
+    """Return where to put the LoRA and how to prompt, as markdown."""
     return (
         f"Put {code(record.file)} into ComfyUI's `models/loras` or A1111's `models/Lora`, use a base model like "
         f"{code(record.base_model)}, and begin the prompt with {code(record.trigger)}."
@@ -150,14 +157,16 @@ def how_to_use(record: Record) -> str:
 
 
 def lora_name(record: Record, path: Path) -> str:
-    """The release's own name. That of another LoRA says whose it is and what, so that those of several characters can
-    lie in one folder of ComfyUI."""
+    """Return a LoRA's file name: the release's, or scope and asset.
+
+    These let several characters share a ComfyUI folder.
+    """
     asset = path.parent
     return record.file if asset.name == "released_lora" else f"{asset.parent.name}.{asset.name}.safetensors"
 
 
 def _workflows(profile: Profile, record: Record, way: Way) -> Callable[..., Workflow]:
-    """Makes the workflow of a prompt (`positive`) and `seed`; all else is the same for every image."""
+    """Return a function from `positive` and `seed` to a workflow."""
     settings, base = way.settings, profile.base
     trained = how_trained(profile, way.loras)
     noise = base_noise(base)
@@ -194,6 +203,9 @@ def _write_workflow(folder: Path, workflow: Workflow) -> None:
 
 
 def _latent_channels(profile: Profile) -> int:
-    """Of the base model, as its VAE says; single files are ComfyUI's own format."""
+    """Return the base model's latent channels, from its VAE's configuration.
+
+    Single files have ComfyUI's format.
+    """
     config = profile.base / "vae" / "config.json"
     return json.loads(config.read_text(encoding="utf-8"))["latent_channels"] if config.is_file() else COMFYUI_LATENTS

@@ -1,4 +1,7 @@
-"""What the report says, read from artifacts. Any artifact may be missing; nothing is measured or decided here."""
+"""Content of the report, read from artifacts.
+
+Any artifact may be missing; nothing is measured or decided here.
+"""
 
 import json
 import math
@@ -53,23 +56,26 @@ from sticker_pipeline.tagging import summary
 from sticker_pipeline.tagging.curation import DROPPED
 from sticker_pipeline.training.logs.tables import LOG, VALIDATION_LOSS
 
-GAINS = "gain:"  # what a figure of a style's goal is called that is a difference to the base model's
+GAINS = "gain:"  # prefix of a style goal's metrics that are differences to the base model
 LINE = (
     *("raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set"),
     *("lora", "selected_lora", "samples", "benchmark", RELEASED_LORA, "comfyui_workflow"),
 )
-"""The assets of a character, in the order in which data moves."""
-STYLE_BYTES = 120_000  # of one style's image
-CHARACTER_BYTES = 1_500_000  # of one character's images, however many characters there are
+"""The assets of a character, upstream first."""
+STYLE_BYTES = 120_000  # per style image
+CHARACTER_BYTES = 1_500_000  # per character, for all its images
 MOST_PROMPTS, MOST_REFERENCES = 8, 8
-SMOOTHED = 20  # the loss of a step is noise: its mean over a twentieth of the training is shown
+SMOOTHED = 20  # a step's loss is noisy: means over a twentieth of the training
 BY_EPOCH = {name: METRICS[name].title for name in (SIMILARITY, "nearest_training", "diversity", COPIES)}
-LOOKS = ("m-lora", "m-base", "m-released", "m-rival0", "m-rival1")  # of curves that are no model's
+LOOKS = ("m-lora", "m-base", "m-released", "m-rival0", "m-rival1")  # of curves that belong to no model
 WHY = "It has the highest similarity; of equal epochs the earliest is taken, which has had the least time to copy."
 
 
 def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
-    """What is known of the style's LoRA; None where it is not there yet. Raises StorageError for a damaged one."""
+    """Return the report of a style's LoRA, if there is one.
+
+    Raises StorageError for a damaged artifact.
+    """
     chosen = store.find(style_scope(name), SELECTED_STYLE_LORA)
     if chosen is None:
         return None
@@ -92,7 +98,10 @@ def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
 
 
 def style_choice(table: pd.DataFrame) -> Choice:
-    """`table`: epoch, STYLE_METRICS, chosen, reason; of each epoch, the base model's first."""
+    """Return the choice among a style's epochs.
+
+    `table`: epoch (base model first), STYLE_METRICS, chosen, reason.
+    """
     epochs = _floats(table["epoch"])
     curves = tuple(
         Curve(metric.title, look, epochs, _floats(table[name]))
@@ -106,8 +115,10 @@ def style_choice(table: pd.DataFrame) -> Choice:
 
 
 def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
-    """What drawing in a few steps costs and saves with the profile; None where nobody asked for its LCM-LoRA yet.
-    Raises StorageError for a damaged one."""
+    """Return the report of the profile's LCM-LoRA, if there is one.
+
+    Raises StorageError for a damaged artifact.
+    """
     made = store.find(profile_scope(profile), LCM_LORA)
     if made is None:
         return None
@@ -117,8 +128,10 @@ def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
 
 @dataclass(frozen=True)
 class Sources:
-    """All that a character's page is made of. Of `artifacts` only the manifests were read; `problems` are sentences
-    about what cannot be."""
+    """The sources of a character's page.
+
+    Only manifests of `artifacts` are read. `problems`: a sentence per unreadable source.
+    """
 
     character: Character
     profile: Profile
@@ -129,7 +142,7 @@ class Sources:
 
 
 def sources_of(store: ArtifactStore, character: Character, profile: Profile, checks: Sequence[Check] = ()) -> Sources:
-    """Return what there is of a character; `checks` has the last verdict of each check."""
+    """Return a character's sources; `checks`: last results."""
     problems: list[str] = []
     found = {asset: artifact for asset in LINE if (artifact := _found(store, character.name, asset, problems))}
     released, of_releases = release_history(releases_folder(store, character.name))
@@ -137,7 +150,7 @@ def sources_of(store: ArtifactStore, character: Character, profile: Profile, che
 
 
 def shown(sources: Sources) -> Any:
-    """Return all that decides what a character's page shows, as JSON types."""
+    """Return all that determines the page, as JSON types."""
     character = sources.character
     return {
         "character": [character.name, character.trigger, character.settings.style, sources.profile.name],
@@ -149,7 +162,7 @@ def shown(sources: Sources) -> Any:
 
 
 def published(artifact: Artifact | None) -> Any:
-    """Return what an artifact is, as JSON types: its versions, inputs and the hash of each file."""
+    """Return an artifact's versions, inputs and file hashes, as JSON types."""
     if artifact is None:
         return None
     hashes = {name: entry["sha256"] for name, entry in artifact.files.items()}
@@ -157,7 +170,10 @@ def published(artifact: Artifact | None) -> Any:
 
 
 def character_report(sources: Sources) -> CharacterReport:
-    """Return what is known of a character. Artifacts with a damaged table count as none, which `problems` say."""
+    """Return the report of a character.
+
+    Artifacts with a damaged table count as missing, with a sentence in `problems`.
+    """
     problems = list(sources.problems)
     found = {asset: artifact for asset, artifact in sources.artifacts.items() if _is_whole(artifact, problems)}
     character, checks = sources.character, sources.checks
@@ -185,7 +201,7 @@ def character_report(sources: Sources) -> CharacterReport:
 
 
 def _found(store: ArtifactStore, name: str, asset: str, problems: list[str]) -> Artifact | None:
-    """The artifact; None where there is none, or where `problems` is told that its manifest is damaged."""
+    """Return the artifact, if any; a damaged manifest adds to `problems`."""
     try:
         return store.find(name, asset)
     except StorageError as error:
@@ -194,7 +210,7 @@ def _found(store: ArtifactStore, name: str, asset: str, problems: list[str]) -> 
 
 
 def _is_whole(artifact: Artifact, problems: list[str]) -> bool:
-    """Tell whether the tables of the artifact are as published; `problems` is told of the first that is not."""
+    """Return True if the tables are as published; else add to `problems`."""
     try:
         for table in artifact.files:
             if table.endswith(".parquet"):
@@ -208,7 +224,7 @@ def _is_whole(artifact: Artifact, problems: list[str]) -> bool:
 def _candidate(
     found: Mapping[str, Artifact], chosen: Choice | None, checks: Sequence[Check], released: Sequence[Release]
 ) -> Release | None:
-    """The LoRA that was chosen and measured last, where the gate refused it."""
+    """Return the chosen and measured LoRA if the gate refused it."""
     if chosen is None or not _judged(found):
         return None
     sha256 = str(found["selected_lora"].sha256("lora.safetensors"))
@@ -216,7 +232,7 @@ def _candidate(
 
 
 def _judged(found: Mapping[str, Artifact]) -> bool:
-    """Whether the benchmark is about the LoRA that is chosen now, and not about an earlier one."""
+    """Return True if the benchmark is of the LoRA chosen now."""
     links = (("selected_lora", "samples"), ("samples", "benchmark"))
     return all(
         {before, after} <= found.keys() and found[after].inputs.get(before) == found[before].data_version
@@ -225,13 +241,16 @@ def _judged(found: Mapping[str, Artifact]) -> bool:
 
 
 def _table(found: Mapping[str, Artifact], asset: str, name: str = "index.parquet") -> pd.DataFrame | None:
-    """A table of an artifact; None where there is no artifact, or an earlier version of it had no such table."""
+    """Return an artifact's table; None if missing, as in earlier versions."""
     artifact = found.get(asset)
     return artifact.table(name) if artifact and name in artifact.files else None
 
 
 def figures(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
-    """`table`: model, style, metric, mean, ci_low, ci_high, n."""
+    """Return the estimates of a table.
+
+    `table`: model, style, metric, mean, ci_low, ci_high, n.
+    """
     if table is None:
         return ()
     columns = (table[name].tolist() for name in ("model", "style", "metric", "mean", "ci_low", "ci_high", "n"))
@@ -239,7 +258,10 @@ def figures(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
 
 
 def differences(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
-    """`table`: model, other, metric, style, difference, ci_low, ci_high, n. The LoRA's, each under the other's name."""
+    """Return the LoRA's paired differences, under the other models' names.
+
+    `table`: model, other, metric, style, difference, ci_low, ci_high, n.
+    """
     if table is None:
         return ()
     ours = table[table["model"] == LORA]
@@ -247,7 +269,10 @@ def differences(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
 
 
 def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training | None:
-    """The curves of a training: `log` one row per step, `fixed` the error by epoch and split."""
+    """Return a training's curves.
+
+    `log`: a row per step; `fixed`: error by epoch and split.
+    """
     if log is None or log.empty:
         return None
     window = max(1, len(log) // SMOOTHED)
@@ -273,8 +298,10 @@ def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training |
 
 
 def choice(table: pd.DataFrame | None) -> Choice | None:
-    """`table`: epoch, metrics (JSON), chosen; and, where there are any, the sentences `reason`, which may begin with
-    their verdict ("chosen: ", "not: ")."""
+    """Return the choice of an epoch, if one is chosen.
+
+    `table`: epoch, metrics (JSON), chosen; optionally `reason`, which may begin with "chosen: " or "not: ".
+    """
     if table is None or not table["chosen"].any():
         return None
     metrics = [json.loads(text) for text in table["metrics"]]
@@ -298,13 +325,13 @@ def choice(table: pd.DataFrame | None) -> Choice | None:
 
 
 def _sentence(reason: str) -> str:
-    """`reason` without the verdict that it begins with, which the page says by itself."""
+    """Return `reason` capitalized, without "chosen: " or "not: "."""
     plain = reason.removeprefix("chosen: ").removeprefix("not: ")
     return plain[:1].upper() + plain[1:]
 
 
 def tags(seen: pd.DataFrame | None, captions: pd.DataFrame | None, dropped: pd.DataFrame | None) -> Tags | None:
-    """What curation made of the tagger's tags."""
+    """Return tags before and after curation."""
     if seen is None or captions is None:
         return None
     before, after = summary.mean_tags(seen, captions)
@@ -320,7 +347,7 @@ def tags(seen: pd.DataFrame | None, captions: pd.DataFrame | None, dropped: pd.D
 
 
 def weights(table: pd.DataFrame | None) -> Weights | None:
-    """The sources' shares of the draws, the largest first."""
+    """Return the sources' sampling shares, largest first."""
     if table is None or table.empty:
         return None
     sources = source_shares(table).sort_values("share", ascending=False, kind="stable")
@@ -330,8 +357,11 @@ def weights(table: pd.DataFrame | None) -> Weights | None:
 
 
 def lineage(found: Mapping[str, Artifact], kept: Sequence[str] = ()) -> tuple[Made, ...]:
-    """Every asset of LINE. An input is outdated where the artifact of that name now has another version; not so of
-    those that are `kept` as they are, as a release is while the new LoRA is refused."""
+    """Return every asset of LINE, with its outdated inputs.
+
+    An input is outdated if its artifact has another version now. Assets in `kept` have none: a release stays while the
+    new LoRA is refused.
+    """
     made = (_made(asset, found) for asset in LINE)
     return tuple(replace(one, outdated=()) if one.asset in kept else one for one in made)
 
@@ -351,7 +381,7 @@ def _made(asset: str, found: Mapping[str, Artifact]) -> Made:
 
 
 def _grids(found: Mapping[str, Artifact], character: Character, most_bytes: int) -> tuple[Grid, ...]:
-    """Held-out images and what the models drew, by style, all made small together."""
+    """Return held-out and generated images by style, in `most_bytes` together."""
     plans = _InlineImages()
     references = _references(found, character, plans)
     drawn = _drawn(found, plans)
@@ -371,14 +401,14 @@ def _grids(found: Mapping[str, Artifact], character: Character, most_bytes: int)
 
 
 class _InlineImages:
-    """Images that are wanted, and then their thumbnails, in the same order."""
+    """Requested images, then thumbnails in that order."""
 
     def __init__(self) -> None:
         self._images: list[Image.Image] = []
         self._alts: list[str] = []
 
     def want(self, artifact: Artifact, file: str, alt: str) -> int:
-        """The number under which the image will be found."""
+        """Request an image; return its thumbnail's number."""
         with Image.open(artifact.folder / file) as image:
             self._images.append(reduced(image))
         self._alts.append(alt)
@@ -393,12 +423,15 @@ class _InlineImages:
 
 
 def _references(found: Mapping[str, Artifact], character: Character, plans: _InlineImages) -> dict[str, list[int]]:
-    """style -> numbers of images: the middle frame of each held-out source, at most MOST_REFERENCES."""
+    """Return style -> images of at most MOST_REFERENCES held-out sources.
+
+    Each is a source's middle frame.
+    """
     rows, frames = _table(found, "training_set"), _table(found, "frames")
     if rows is None or frames is None:
         return {}
     styles = {name: group.style for name, group in character.groups.items()}
-    # files by the frames' own table: the training set may be of earlier frames, some of which are gone
+    # files from the frames' table: the training set may refer to removed frames
     holdout = frames[frames["frame_id"].isin(rows.loc[rows["split"] == "holdout", "frame_id"])]
     holdout = holdout.assign(style=holdout["group"].map(styles)).sort_values(["source_id", "frame_index"])
     wanted = {}
@@ -414,15 +447,15 @@ def _references(found: Mapping[str, Artifact], character: Character, plans: _Inl
 def _drawn(
     found: Mapping[str, Artifact], plans: _InlineImages
 ) -> dict[str, tuple[tuple[str, ...], dict[str, list[int | None]]]]:
-    """style -> (what each prompt asks for, model -> numbers of images): the first seed of at most MOST_PROMPTS.
+    """Return style -> (prompt contents, model -> image numbers).
 
-    Models are beside one another by what they were asked for, which is the same for all: the texts of their prompts are
-    not, since a rival knows the character by another trigger.
+    First seeds of at most MOST_PROMPTS prompts. Models are aligned by requested attributes, not by prompts: a rival has
+    its own trigger.
     """
     table = _table(found, "samples")
     if table is None:
         return {}
-    asked = "attributes" if "attributes" in table else "prompt"  # samples of earlier versions have the text alone
+    asked = "attributes" if "attributes" in table else "prompt"  # samples of earlier versions have only the text
     wanted = {}
     for style, part in table.groupby("style", sort=True):
         first = part.drop_duplicates(["model", asked])
@@ -441,20 +474,20 @@ def _drawn(
 
 
 def own_tags(prompts: Sequence[str]) -> list[str]:
-    """What each prompt asks for: its tags without those that all prompts have, or all where nothing else is left."""
+    """Return each prompt's tags without common ones, or all if none remain."""
     split = [[tag.strip() for tag in prompt.split(",")] for prompt in prompts]
     shared = set.intersection(*(set(part) for part in split)) if len(split) > 1 else set()
     return [", ".join([tag for tag in part if tag not in shared] or part) for part in split]
 
 
 def _ordered(models: pd.Series) -> list[str]:
-    """base, lora, released, then recommended settings, then the others by name."""
+    """Return base, lora, released, recommended settings, then others by name."""
     first = {"base": 0, "lora": 1, "released": 2}
     return sorted(models.unique(), key=lambda model: (first.get(model, 3), by_name(model)))
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers 0 to count − 1, evenly spread."""
+    """Return at most `most` of 0 … count − 1, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist() if count else []
 
 

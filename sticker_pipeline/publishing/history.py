@@ -1,5 +1,7 @@
-"""The release history as the report shows it, from a character's folder of releases. What a release is, and how one
-comes about, belongs to release.py."""
+"""The release history for the report.
+
+`benchmark/releases.py` defines and publishes releases.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,8 +16,10 @@ CANDIDATE = "candidate"
 
 
 def release_history(folder: Path) -> tuple[tuple[Release, ...], list[str]]:
-    """Every release in `folder` that was ever current and is still there, the latest first; and a sentence about each
-    that cannot be read. Without a folder there is nothing of either."""
+    """Return the releases in `folder` that were ever current, latest first, and problems.
+
+    Problems are sentences about unreadable releases; removed ones are left out. Both are empty without a folder.
+    """
     try:
         log = events(folder)
     except (OSError, ValueError) as error:
@@ -35,8 +39,10 @@ def release_history(folder: Path) -> tuple[tuple[Release, ...], list[str]]:
 
 
 def refused_candidate(epoch: int, sha256: str, checks: Iterable[Check], releases: Sequence[Release]) -> Release | None:
-    """The LoRA that the gate holds back now: None where no blocking check failed, and where the same file was released
-    before."""
+    """Return the LoRA that the gate refuses now.
+
+    None without a failed blocking check, or if the file was released before.
+    """
     failed = [check for check in checks if check.asset == GATED and check.blocking and check.verdict is False]
     if not failed or sha256 in {release.version for release in releases}:
         return None
@@ -45,7 +51,7 @@ def refused_candidate(epoch: int, sha256: str, checks: Iterable[Check], releases
 
 
 def _told(log: Sequence[Event], number: int) -> list[str]:
-    """What happened to release `number`, a sentence each, in order."""
+    """Return the events of release `number` as sentences."""
     told = []
     published = False
     for event in log:

@@ -1,6 +1,6 @@
-"""A release as a model card: Markdown with the front matter that the Hugging Face hub reads.
+"""A release's model card: Markdown with the Hugging Face hub's front matter.
 
-It says what was measured and what was not. No licence is stated: that is for whoever publishes the file to say.
+It states what was measured and what was not; no licence, which is the publisher's to state.
 """
 
 import math
@@ -23,12 +23,14 @@ embeddings. The column of the held-out images says what they have among themselv
 
 
 def model_card(release: Release) -> str:
-    """The card as text, ending with a line break. Equal releases give equal cards; it holds no path."""
+    """Return the card as text, ending with a line break.
+
+    Equal releases give equal cards, without local paths.
+    """
     return f"---\n{_front_matter(release.record)}---\n\n{card_text(release)}"
 
 
 def card_text(release: Release) -> str:
-    """The card without its front matter."""
     record = release.record
     sections = [
         f"# {literal(record.character)}\n\nA LoRA of one character for {FAMILY_NAMES[record.family]}: "
@@ -56,11 +58,14 @@ def _front_matter(record: Record) -> str:
 
 
 class _OneLine(yaml.SafeDumper):
-    """Writes each text in one line: a line of its own, such as `---`, could end the front matter."""
+    """Writes each text in one line: a line `---` could end the front matter."""
 
 
 def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Quoted but where all readers agree: a line that begins with a letter is no number, `---` or comment to any."""
+    """Represent text quoted unless all readers agree without quotes.
+
+    A line beginning with a letter is never a number, `---` or a comment.
+    """
     plain = text[:1].isalpha() and text.splitlines() == [text]
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
@@ -88,7 +93,7 @@ def _drawn(drawing: Drawing) -> str:
 
 
 def _table(metrics: list[MetricRow]) -> str:
-    """A row for each metric and style, `all` first, a column for each model."""
+    """Return metrics: a row per metric and style, a column per model."""
     cells = {(figure.metric, figure.style, figure.model): figure for figure in metrics}
     present = list(dict.fromkeys(figure.model for figure in metrics))
     models = [
@@ -110,7 +115,7 @@ def _table(metrics: list[MetricRow]) -> str:
 
 
 def _meanings(metrics: list[MetricRow]) -> str:
-    """A line for each metric: what it means, and which way is better."""
+    """Return a line per metric: meaning and better direction."""
     present = {figure.metric for figure in metrics}
     return "\n".join(
         f"- {row.title}: {row.meaning}" + (f" ({row.better} is better)" if row.better else "")

@@ -1,4 +1,4 @@
-"""Images that carry how they were drawn: ComfyUI opens them as a workflow, A1111 reads their settings."""
+"""PNG images with generation settings for ComfyUI (workflow) and A1111 (text)."""
 
 import io
 import json
@@ -13,13 +13,14 @@ from sticker_pipeline.publishing.comfyui import Workflow, WorkflowError, api_for
 from sticker_pipeline.publishing.samplers import a1111_names
 from sticker_pipeline.tagging.captions import escaped_prompt
 
-A1111_SPECIAL = "\\()[]"  # it takes parentheses and brackets for emphasis, and a backslash for an escape
+A1111_SPECIAL = "\\()[]"  # parentheses and brackets are emphasis, a backslash is an escape
 
 
 def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256: str | None = None) -> bytes:
-    """A PNG file with the same pixels as `image`, which `workflow` with a batch of one draws.
+    """Return a PNG file of `image`, which `workflow` generates.
 
-    Chunks: "prompt" and "workflow" as ComfyUI writes them, and "parameters" as A1111 does (see `a1111_parameters`).
+    Chunks: "prompt" and "workflow" as in ComfyUI, "parameters" as in A1111 (`a1111_parameters`). Raises WorkflowError
+    for a batch other than one.
     """
     if workflow.batch != 1:
         raise WorkflowError(f"An image is of one seed, and this workflow draws {workflow.batch} from it.")
@@ -33,9 +34,10 @@ def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256:
 
 
 def a1111_parameters(workflow: Workflow, checkpoint_sha256: str | None = None) -> str:
-    """The text by which A1111 (1.10) keeps settings in an image. "RNG: CPU", since ComfyUI draws noise there too.
+    """Return A1111's (1.10) settings text.
 
-    `checkpoint_sha256`: of the whole file. With it and the hashes of the LoRAs, A1111 finds files under other names.
+    "RNG: CPU", as ComfyUI samples noise. `checkpoint_sha256`, of the whole file, and the LoRAs' hashes let A1111 find
+    renamed files.
     """
     sampler, schedule = a1111_names(workflow.sampler, workflow.scheduler)
     hashes = ", ".join(f"{lora.name}: {lora.hash[:12]}" for lora in workflow.loras if lora.hash)

@@ -1,8 +1,8 @@
-"""The pages of the report: self-contained HTML about a character, a style, a profile, from plain values to text.
+"""Pages of the report: self-contained HTML about a character, style or profile.
 
-Equal values give equal bytes. Nothing is read here (contents.py reads artifacts); a page asks the network for nothing
-(its own Content-Security-Policy forbids it) and is whole without JavaScript, which only searches, sorts and enlarges.
-The index of them is in report_index.py.
+Equal values give equal bytes. `publishing/contents.py` reads the values, `publishing/report_index.py` has the index. A
+page makes no network request (its Content-Security-Policy forbids it) and is complete without JavaScript, which
+searches, sorts and enlarges.
 """
 
 import base64
@@ -39,13 +39,13 @@ from sticker_pipeline.core.storage import content_hash
 from sticker_pipeline.publishing import charts
 from sticker_pipeline.publishing.charts import Curve, Mark
 
-RIVAL_LOOKS = 5  # colours that rivals take turns in
-RECOMMENDED_SHAPES = ("ring", "diamond", "triangle", "square")  # of our LoRA in recommended settings, in its colour
+RIVAL_LOOKS = 5  # colours of rivals, reused in turn
+RECOMMENDED_SHAPES = ("ring", "diamond", "triangle", "square")  # of the new LoRA's recommended settings, in its colour
 
 
 @dataclass(frozen=True)
 class MetricEstimate:
-    """One measured mean with its 95 % interval (NaN: none) over `n` units."""
+    """A mean with its 95 % interval (NaN: none) over `n` units."""
 
     model: str
     style: str
@@ -58,7 +58,10 @@ class MetricEstimate:
 
 @dataclass(frozen=True)
 class InlineImage:
-    """An encoded image (`media_type` such as image/webp) with its size in pixels, and what a reader hears of it."""
+    """An encoded image with its size in pixels and alternative text.
+
+    `media_type`: such as image/webp.
+    """
 
     data: bytes
     media_type: str
@@ -75,8 +78,10 @@ class GridRow:
 
 @dataclass(frozen=True)
 class Grid:
-    """Images of one style: `rows` of models over the same `prompts`; `references` are held-out images, which belong
-    to no prompt."""
+    """Images of one style.
+
+    `rows`: models over the same `prompts`. `references`: held-out, without prompts.
+    """
 
     style: str
     prompts: tuple[str, ...]
@@ -86,7 +91,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Training:
-    """`summary` is a sentence; each group of curves is one chart (empty: it was not logged)."""
+    """A training's charts, one per group of curves (empty: not logged).
+
+    `summary` is a sentence.
+    """
 
     summary: str
     loss: tuple[Curve, ...]
@@ -96,7 +104,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen epoch, why, and the curves by epoch that it was chosen by; `others`: why not each of the others."""
+    """The chosen epoch, the reason, and the deciding curves.
+
+    `others`: reasons against other epochs.
+    """
 
     epoch: int
     reason: str
@@ -120,7 +131,7 @@ class DropReason:
 
 @dataclass(frozen=True)
 class Tags:
-    """`counts`: the number of frames with a tag before and after curation, the most frequent first."""
+    """Tags before and after curation; `counts`: frames per tag, most frequent first."""
 
     per_image_before: float
     per_image_after: float
@@ -139,7 +150,10 @@ class ClipWeight:
 
 @dataclass(frozen=True)
 class Weights:
-    """`sources` with their share of the draws, the largest first; `effective` is Kish's number of equal images."""
+    """Sampling shares of `sources`, largest first.
+
+    `effective`: Kish's number of equal images.
+    """
 
     effective: float
     sources: tuple[ClipWeight, ...]
@@ -147,7 +161,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Check:
-    """`verdict` None: not checked. `summary` says what was found and what to do."""
+    """A check's result; `verdict` None: not checked.
+
+    `summary`: finding and remedy.
+    """
 
     asset: str
     name: str
@@ -158,8 +175,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Made:
-    """One artifact of the lineage: its data version, and those of the inputs that it was made from; `outdated` are the
-    inputs that have changed since. `version` is empty where it was not made yet."""
+    """An artifact of the lineage: its and its inputs' data versions.
+
+    `outdated`: inputs changed since. `version` is empty if missing.
+    """
 
     asset: str
     version: str
@@ -170,7 +189,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Release:
-    """One entry of the release history, also of what was refused; `current` is what people get."""
+    """An entry of the release history, accepted or refused."""
 
     name: str
     accepted: bool
@@ -182,8 +201,10 @@ class Release:
 
 @dataclass(frozen=True)
 class CharacterReport:
-    """What is known of one character. None or empty: not there yet. `differences` are paired: the new LoRA less the
-    `model` that each is named for. `problems`: sentences about what could not be read."""
+    """The report of one character; None or empty: missing.
+
+    `differences` are paired: new LoRA minus `model`. `problems`: sentences about unreadable sources.
+    """
 
     name: str
     trigger: str
@@ -204,9 +225,11 @@ class CharacterReport:
 
 @dataclass(frozen=True)
 class StyleReport:
-    """A LoRA of a style that characters share (`characters` empty: the style's training set is another by now).
-    `figures` and `differences`, which are paired with the base model, are of characters that nobody has drawn;
-    `image` has base model and LoRA of the same prompts."""
+    """The report of a style's LoRA.
+
+    `figures` and `differences` (paired with the base model) are of invented characters. `image`: base model and LoRA
+    for equal prompts. `characters` is empty if the training set has changed.
+    """
 
     name: str
     characters: tuple[str, ...]
@@ -218,8 +241,10 @@ class StyleReport:
 
 @dataclass(frozen=True)
 class FewSteps:
-    """Drawing in a few steps with the LCM-LoRA of a profile's base model; `figures` are of ways to draw, of which the
-    first is what the others are held against. The LoRA has the guidance `guidance_scale` in itself."""
+    """Few-step sampling with a profile's LCM-LoRA.
+
+    `figures` are per sampling setting, the reference first. `guidance_scale` is distilled into the LoRA.
+    """
 
     profile: str
     guidance_scale: float
@@ -228,7 +253,7 @@ class FewSteps:
 
 @dataclass(frozen=True)
 class Look:
-    """The colour class and the sign of a model; the same all over the page."""
+    """A model's colour class, sign and title on the whole page."""
 
     colour: str
     shape: str
@@ -236,7 +261,10 @@ class Look:
 
 
 def character_page(character: CharacterReport, ui: str = "") -> str:
-    """Return the page about a character. Raises ValueError as `page` does."""
+    """Return a character's page.
+
+    Raises ValueError as `page` does.
+    """
     looks = model_looks(character)
     return page(
         "character.html.jinja",
@@ -252,23 +280,28 @@ def character_page(character: CharacterReport, ui: str = "") -> str:
 
 
 def style_page(style: StyleReport, ui: str = "") -> str:
-    """Return the page about a style. Raises ValueError as `page` does."""
+    """Return a style's page.
+
+    Raises ValueError as `page` does.
+    """
     values = {"BASE": BASE, "LORA": LORA, "REFERENCE": REFERENCE}
     return page("style.html.jinja", "", ui, style=style, metrics=STYLE_METRICS, page=_Helpers({}), **values)
 
 
 def few_steps_page(way: FewSteps, ui: str = "") -> str:
-    """Return the page about drawing in a few steps with a profile. Raises ValueError as `page` does."""
+    """Return the page about few-step sampling with a profile.
+
+    Raises ValueError as `page` does.
+    """
     return page("few_steps.html.jinja", "", ui, way=way, metrics=FEW_STEPS_METRICS, page=_Helpers({}))
 
 
 def page(template: str, script: str, ui: str, **values: Any) -> str:
-    """Return a page as HTML text, to be written as UTF-8; `script` is empty for a page without one.
+    """Return a page as HTML text, to be written as UTF-8.
 
-    Names, tags, prompts and everything else that comes from people's files is escaped; what UTF-8 cannot say, as in odd
-    file names, is spelled out. `ui`: the address of the Dagster UI, such as http://127.0.0.1:3000, or empty for a page
-    without links to it. Raises ValueError for a `ui` that is no http address, and for an image whose media type is not
-    an image.
+    `script`: empty for none. Text from people's files (names, tags, prompts) is escaped, also what UTF-8 cannot encode,
+    as in odd file names. `ui`: the Dagster UI's address, such as http://127.0.0.1:3000; empty for no links. Raises
+    ValueError for a `ui` that is no http address, and for an image of another media type.
     """
     if ui and not re.match(r"https?://", ui):
         raise ValueError(f"{ui!r} is not the address of a UI: it must begin with http:// or https://")
@@ -284,7 +317,10 @@ def page(template: str, script: str, ui: str, **values: Any) -> str:
 
 
 def model_looks(character: CharacterReport) -> dict[str, Look]:
-    """The look of every model on the page, in the order of legends; a rival's depends on the rivals' names alone."""
+    """Return the look of every model, in legend order.
+
+    A rival's depends only on the rivals' names.
+    """
     named = {figure.model for figure in character.figures}
     named |= {row.model for grid in character.grids for row in grid.rows}
     looks = {
@@ -303,7 +339,7 @@ def model_looks(character: CharacterReport) -> dict[str, Look]:
 
 
 def styles_of(character: CharacterReport) -> tuple[str, ...]:
-    """The styles with a similarity: the one for all of them first, then by name."""
+    """Return the styles with a similarity, all together first, then by name."""
     found = {figure.style for figure in character.figures if figure.metric == SIMILARITY}
     return tuple(sorted(found, key=lambda style: (style != OVERALL, style)))
 
@@ -318,12 +354,12 @@ def similarity_marks(character: CharacterReport, style: str, looks: Mapping[str,
 
 
 def figures_by_model(character: CharacterReport, style: str) -> dict[str, dict[str, MetricEstimate]]:
-    """model -> metric -> figure, of one style."""
+    """Return model -> metric -> estimate of one style."""
     return by_model(figure for figure in character.figures if figure.style == style)
 
 
 def by_model(figures: Iterable[MetricEstimate]) -> dict[str, dict[str, MetricEstimate]]:
-    """model -> metric -> figure."""
+    """Return model -> metric -> estimate."""
     found: dict[str, dict[str, MetricEstimate]] = {}
     for figure in figures:
         found.setdefault(figure.model, {})[figure.metric] = figure
@@ -331,7 +367,7 @@ def by_model(figures: Iterable[MetricEstimate]) -> dict[str, dict[str, MetricEst
 
 
 def spoken(marks: Iterable[Mark]) -> str:
-    """Marks as a sentence for those who do not see the chart."""
+    """Return marks as a sentence: the chart's alternative text."""
     return "; ".join(f"{mark.name} {mark.mean:.3f}{_spoken_interval(mark)}" for mark in marks)
 
 
@@ -340,61 +376,69 @@ def _spoken_interval(mark: Mark) -> str:
 
 
 def sign(look: Look) -> Markup:
-    """Return the sign of a model, for legends."""
+    """Return a model's sign for legends."""
     svg = '<svg class="key {0}" viewBox="0 0 14 14" aria-hidden="true">{1}</svg>'
     return Markup(svg).format(look.colour, charts.marker(look.shape, 7, 7))
 
 
 def judgement(gain: MetricEstimate | None, better: str = "higher") -> str:
-    """What an interval of a paired difference says: better, worse, or unclear (also where there is none). `better`:
-    whether higher or lower figures are."""
+    """Return a paired difference's verdict: better, worse or unclear (also if None).
+
+    `better`: higher or lower.
+    """
     if gain is None:
         return "unclear"
     return verdict(gain.low, gain.high) if better == "higher" else verdict(-gain.high, -gain.low)
 
 
 def gain_of(character: CharacterReport, style: str) -> MetricEstimate | None:
-    """Return the paired gain of the new LoRA over the base model in one style."""
+    """Return the new LoRA's paired gain over the base model."""
     return figures_by_model(character, style).get(LORA, {}).get(GAIN)
 
 
 def was_checked(character: CharacterReport) -> bool:
-    """Return True where any check has a verdict."""
     return any(check.verdict is not None for check in character.checks)
 
 
 def failed_checks(character: CharacterReport) -> int:
-    """Return the number of failed checks."""
     return sum(check.verdict is False for check in character.checks)
 
 
 def current_release(character: CharacterReport) -> Release | None:
-    """Return the release that people get; None where there is none."""
     return next((release for release in character.releases if release.current), None)
 
 
 def data_uri(image: InlineImage) -> str:
-    """Return the image as an address that holds it. Raises ValueError for a media type that is no image."""
+    """Return the image as a data URI.
+
+    Raises ValueError for another media type.
+    """
     if not re.fullmatch(r"image/[a-z+]+", image.media_type):
         raise ValueError(f"{image.media_type!r} is not the type of an image")
     return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
 
 
 def speed(figures: Sequence[MetricEstimate]) -> dict[str, float]:
-    """Way to draw -> how many times as fast as the first one it is."""
+    """Return sampling setting -> speed relative to the first."""
     seconds = {figure.model: figure.mean for figure in figures if figure.metric == "seconds"}
     first = next(iter(seconds.values()), math.nan)
     return {way: first / taken for way, taken in seconds.items()}
 
 
 def number(value: float, form: str = ".3f") -> str:
-    """`value` with a true minus sign, and a thin space before %; a dash for no number."""
+    """Return `value` with a true minus sign and a thin space before %.
+
+    A dash if not finite.
+    """
     return format(value, form).replace("-", "−").replace("%", "\u202f%") if math.isfinite(value) else "–"
 
 
 @dataclass(frozen=True)
 class Versus:
-    """The new LoRA beside one model in one style: `theirs` is its similarity, `difference` ours less theirs."""
+    """The new LoRA beside one model in one style.
+
+    `theirs`: the other's similarity; `difference`: ours minus theirs.
+    """
 
     style: str
     model: str
@@ -404,7 +448,7 @@ class Versus:
 
 
 class _Helpers:
-    """What the template asks for while it draws a character."""
+    """Functions for the page templates."""
 
     def __init__(self, looks: Mapping[str, Look]) -> None:
         self.looks = looks
@@ -430,18 +474,18 @@ class _Helpers:
 
     @staticmethod
     def columns(figures: Sequence[MetricEstimate], metrics: Mapping[str, Metric]) -> list[tuple[str, Metric]]:
-        """Those of `metrics` that have a figure, in their order."""
+        """Return those of `metrics` with an estimate, in order."""
         present = {figure.metric for figure in figures}
         return [(name, metric) for name, metric in metrics.items() if name in present]
 
     def metrics(self, character: CharacterReport, style: str) -> list[tuple[str, Metric]]:
-        """The metrics that have a figure in this style: known ones first, in their order, then others by name."""
+        """Return the style's metrics: known ones first, others by name."""
         present = {figure.metric for figure in character.figures if figure.style == style}
         names = [*(name for name in METRICS if name in present), *sorted(present - METRICS.keys())]
         return [(name, described(name)) for name in names]
 
     def best(self, character: CharacterReport, style: str, name: str, metric: Metric) -> str:
-        """The LoRA with the best figure; "" where that is no single one of two or more."""
+        """Return the single best LoRA; "" for a tie or fewer than two."""
         found = {
             model: figures[name].mean
             for model, figures in figures_by_model(character, style).items()
@@ -455,7 +499,7 @@ class _Helpers:
         return winners[0] if len(winners) == 1 else ""
 
     def versus(self, character: CharacterReport) -> list[Versus]:
-        """The new LoRA's similarity beside that of each other model, by style; all strips on one scale."""
+        """Return the new LoRA beside each model, by style; strips share one scale."""
         found = [
             Versus(style, model, theirs.get(SIMILARITY), difference, Markup(""))
             for style in styles_of(character)
@@ -473,7 +517,10 @@ class _Helpers:
         return Mark(name, judgement(difference), "dot", difference.mean, difference.low, difference.high)
 
     def other_differences(self, character: CharacterReport) -> list[tuple[Metric, dict[str, MetricEstimate]]]:
-        """Metric -> model -> difference, over all styles, of the metrics besides similarity that can be better."""
+        """Return metric -> model -> difference over all styles.
+
+        Without similarity and metrics that have no better direction.
+        """
         over_all = [difference for difference in character.differences if difference.style == OVERALL]
         rows = [
             (metric, {difference.model: difference for difference in over_all if difference.metric == name})
@@ -499,7 +546,10 @@ class _Helpers:
 
     @staticmethod
     def cloud(tags: Tags, trigger: str) -> list[tuple[TagCount, float]]:
-        """The tags of the captions but the trigger, which all have, by name, each with its size in em."""
+        """Return at most 60 caption tags by name, with sizes in em.
+
+        Without the trigger, which all captions have.
+        """
         kept = [count for count in tags.counts if count.after and count.tag != trigger][:60]
         most = max((count.after for count in kept), default=1)
         sized = [(count, 0.75 + 1.45 * math.sqrt(count.after / most)) for count in kept]
@@ -507,7 +557,7 @@ class _Helpers:
 
 
 def told(curves: Iterable[Curve], x: str) -> str:
-    """Where each curve begins and ends, as a sentence."""
+    """Return each curve's first and last value as a sentence."""
     parts = []
     for curve in curves:
         points = [(at, value) for at, value in zip(curve.x, curve.y, strict=True) if math.isfinite(value)]
@@ -518,13 +568,12 @@ def told(curves: Iterable[Curve], x: str) -> str:
 
 
 def templates_hash() -> str:
-    """Return the hash of the files that pages are made of besides what they show."""
+    """Return the hash of all templates, scripts and style sheets."""
     names = sorted(entry.name for entry in _templates().iterdir() if entry.is_file())
     return content_hash({name: template_text(name) for name in names})
 
 
 def template_text(name: str) -> str:
-    """Return the text of a template, script or style sheet."""
     return (_templates() / name).read_text(encoding="utf-8")
 
 

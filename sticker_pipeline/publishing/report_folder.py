@@ -1,7 +1,7 @@
-"""The report as a folder: the index, and a page for each character, style and profile.
+"""The report as a folder: an index, and pages of characters, styles and profiles.
 
-A page that would show the same as in the report before is taken over from it, as a hard link, and is not made again:
-`pages.json` has the hash of all that each page shows, and its line of the index. One character is read at a time.
+Unchanged pages are hard links into the report before. `pages.json` has each page's content hash and index line. One
+character is read at a time.
 """
 
 import json
@@ -44,12 +44,12 @@ from sticker_pipeline.publishing.report_index import (
 from sticker_pipeline.roots.across import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
 
 INDEX_PAGE = "report.html"
-PAGES = "pages.json"  # page -> the hash of all that it shows ("": to be made again), and its line of the index
+PAGES = "pages.json"  # page -> hash of its content ("": to be made again), and its index line
 
 
 @dataclass(frozen=True)
 class Made:
-    """A page, and its line of the index; not `whole` where it says what could not be read."""
+    """A page and its index line; not `whole` after unreadable sources."""
 
     page: str
     line: CharacterLine | StyleLine | FewStepsLine
@@ -58,7 +58,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Before:
-    """The report before, of which pages are taken over: its artifact, and its PAGES."""
+    """The previous report's artifact and PAGES, for unchanged pages."""
 
     artifact: Artifact | None = None
     pages: Mapping[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: the bytes of the index, and how many pages were made and taken over."""
+    """The index's bytes, and the numbers of made and reused pages."""
 
     index_bytes: int
     made: int
@@ -74,7 +74,10 @@ class Written:
 
 
 def report_before(artifact: Artifact | None, code_version: str) -> Before:
-    """Return what can be taken over from `artifact`: nothing of a report that other code made, or a damaged one."""
+    """Return the reusable part of `artifact`.
+
+    Empty if damaged or made by other code.
+    """
     if artifact is None or artifact.code_version != code_version or PAGES not in artifact.files:
         return Before()
     try:
@@ -93,10 +96,10 @@ def write_report(
     problems: Sequence[str] = (),
     before: Before | None = None,
 ) -> Written:
-    """Write the report about `characters`, sorted by name, and about their styles and profiles, into `folder`.
+    """Write the report about `characters`, their styles and profiles into `folder`.
 
-    What artifacts do not hold is given by the caller: the last verdict of each check, by character. `problems` are
-    sentences about characters that cannot be read at all. Raises CharacterError for a name that cannot be a file's.
+    `checks`: last results by character, which artifacts lack. `problems`: sentences about invalid characters. Raises
+    CharacterError for a name that cannot be a file's.
     """
     shelf = _Shelf(folder, before or Before(), content_hash([templates_hash(), ui]))
     lines = [
@@ -115,7 +118,7 @@ def write_report(
 
 @dataclass
 class _Shelf:
-    """The pages of the report in the making; `common` is the hash of what all pages show."""
+    """Pages being written; `common`: hash of their common content."""
 
     folder: Path
     before: Before
@@ -124,7 +127,7 @@ class _Shelf:
     taken_over: int = 0
 
     def add(self, file: str, content: Any, make: Callable[[], Made]) -> Any:
-        """Take over or `make` the page that shows `content` (JSON types); returns its line of the index."""
+        """Reuse or `make` the page of `content` (JSON types); return its index line."""
         key = content_hash([self.common, content])
         found = self._take_over(file, key)
         if found is None:
@@ -138,7 +141,7 @@ class _Shelf:
             return None
         try:
             link_or_copy(artifact.file(file), self.folder / file)
-        except StorageError:  # it is damaged, and made again
+        except StorageError:  # damaged: made again
             return None
         self.taken_over += 1
         return known
@@ -161,7 +164,7 @@ def _add_character(shelf: _Shelf, sources: Sources, ui: str) -> CharacterLine:
 
 
 def _add_style(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems: list[str]) -> StyleLine | None:
-    """Add the page of a style; None where there is nothing of it yet, or it is damaged, which `problems` is told."""
+    """Add a style's page if it has a LoRA; damage adds to `problems`."""
 
     def make() -> Made:
         report = style_report(store, name)
@@ -179,7 +182,7 @@ def _add_style(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems
 
 
 def _add_profile(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems: list[str]) -> FewStepsLine | None:
-    """Add the page of a profile; None where there is nothing of it, or it is damaged, which `problems` is told."""
+    """Add a profile's page if it has an LCM-LoRA; damage adds to `problems`."""
 
     def make() -> Made:
         way = few_steps(store, name)

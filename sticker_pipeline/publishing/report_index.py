@@ -1,7 +1,7 @@
-"""The index of the report: a line for each character, style and profile, which leads to its page (report.py).
+"""The report's index: a line per character, style and profile, linked to its page.
 
-It is one file that asks the network for nothing, and stays below 2 MB with 1,000 characters. A line is made of JSON
-types: lines are kept beside the pages, so that a page that did not change is not read for the index.
+One file without network requests, below 2 MB for 1,000 characters. Lines are JSON types, stored with the pages:
+unchanged pages are not read.
 """
 
 import math
@@ -38,7 +38,7 @@ from sticker_pipeline.publishing.report import (
 )
 from sticker_pipeline.publishing.thumbnails import face
 
-RIVAL = "rival"  # among the marks of a line: the best one, which is another for each character
+RIVAL = "rival"  # mark of a line: the character's best rival
 LOOKS = {
     BASE: Look("m-base", "ring", "base model"),
     LORA: Look("m-lora", "dot", "new LoRA"),
@@ -48,18 +48,22 @@ LOOKS = {
 }
 WORDS = {"better": "better than base", "worse": "worse than base", "unclear": "no clear difference"}
 FACES = ((72, 30), (36, 35))  # longest side, WebP quality: about 1.0 and 0.4 kB
-FINE = 400  # characters up to which faces are of the finer kind, and all signs of a line have their intervals
-MOST_FACES = 1_100  # characters up to which there are faces at all
-MOST_PROBLEMS = 50  # that are said; each is a sentence of some 200 letters
+FINE = 400  # most characters for finer faces, and intervals at all signs of a line
+MOST_FACES = 1_100  # most characters for any faces
+MOST_PROBLEMS = 50  # shown; each is a sentence of about 200 characters
 
 Interval = Sequence[float]  # mean, low, high
 
 
 @dataclass(frozen=True)
 class CharacterLine:
-    """What the index says of a character. `marks`: the key of LOOKS -> similarity over all styles; `checks`: how many
-    there are, of which none may have been `checked` yet; `faces`: addresses that hold an image, in the order of FACES;
-    `problems`: sentences about what could not be read."""
+    """A character's index line.
+
+    - `marks`: key of LOOKS -> similarity over all styles.
+    - `checks`: their number; none may be `checked` yet.
+    - `faces`: data URIs, in the order of FACES.
+    - `problems`: sentences about unreadable sources.
+    """
 
     name: str
     trigger: str
@@ -80,7 +84,7 @@ class CharacterLine:
 
 @dataclass(frozen=True)
 class StyleLine:
-    """What the index says of a style; `characters` is 0 where its training set is another by now."""
+    """A style's index line; `characters` is 0 if its training set has changed."""
 
     name: str
     characters: int
@@ -90,7 +94,7 @@ class StyleLine:
 
 @dataclass(frozen=True)
 class FewStepsLine:
-    """What the index says of drawing in a few steps with a profile: its fastest way, and how many `times` as fast."""
+    """A profile's index line: fastest setting, and speed factor `times`."""
 
     name: str
     fastest: str
@@ -98,7 +102,6 @@ class FewStepsLine:
 
 
 def character_line(character: CharacterReport) -> CharacterLine:
-    """Return the line of a character."""
     style = next(iter(styles_of(character)), "")
     found = figures_by_model(character, style)
     measured = {model: own[SIMILARITY] for model, own in found.items() if SIMILARITY in own}
@@ -125,13 +128,11 @@ def character_line(character: CharacterReport) -> CharacterLine:
 
 
 def style_line(style: StyleReport) -> StyleLine:
-    """Return the line of a style."""
     gain = by_model(style.differences).get(LORA, {}).get("style_similarity")
     return StyleLine(style.name, len(style.characters), style.choice.epoch, _interval(gain) if gain else None)
 
 
 def few_steps_line(way: FewSteps) -> FewStepsLine:
-    """Return the line of a profile that draws in a few steps."""
     times = speed(way.figures)
     fastest = max(times, key=lambda name: times[name], default="")
     return FewStepsLine(way.profile, fastest, times.get(fastest, math.nan))
@@ -143,7 +144,10 @@ def index_page(
     profiles: Sequence[FewStepsLine] = (),
     problems: Sequence[str] = (),
 ) -> str:
-    """Return the index as HTML text. `problems`: sentences about characters that cannot be read at all."""
+    """Return the index as HTML text.
+
+    `problems`: sentences about invalid characters.
+    """
     said = [*problems, *(problem for line in lines for problem in line.problems)]
     shown = [key for key in LOOKS if any(key in line.marks for line in lines)]
     low, high = charts.extent([mark for line in lines for mark in _marks(line)])
@@ -175,12 +179,12 @@ def index_page(
 
 
 def page_file(name: str, kind: str = "characters") -> str:
-    """Return where the page of a character, style or profile lies in the report."""
+    """Return a page's path in the report."""
     return f"{kind}/{name}.html"
 
 
 def address(name: str, kind: str = "characters") -> str:
-    """Return the relative address of a page, percent-encoded, for the index."""
+    """Return a page's relative, percent-encoded address."""
     return f"{kind}/{quote(name, safe='', errors='backslashreplace')}.html"
 
 
@@ -207,7 +211,7 @@ def _faces(character: CharacterReport) -> list[str]:
 
 
 def _face(line: CharacterLine, count: int) -> Markup:
-    """The face of a character, one of `count`: finer where there are few, and none where there are too many."""
+    """Return a character's face: finer if few, none if too many."""
     if count > MOST_FACES:
         return Markup("")
     if not line.faces:

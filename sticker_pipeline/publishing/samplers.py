@@ -1,6 +1,6 @@
-"""What ComfyUI and A1111 call samplers and schedules: tables, and which of them draw what our settings draw.
+"""Samplers and schedules of ComfyUI and A1111: names, and equivalents of ours.
 
-How our own samplers are made stands in diffusion/samplers.py.
+`diffusion/samplers.py` makes our samplers.
 """
 
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.diffusion.base_model import BaseNoise
 
-# A1111's names (modules/sd_samplers_*.py, 1.10) -> `sampler_name` of ComfyUI's KSampler. Not here, as ComfyUI has none
-# of that name: PLMS, Restart, DDIM CFG++.
+# A1111's names (modules/sd_samplers_*.py, 1.10) -> `sampler_name` of ComfyUI's KSampler. Not in ComfyUI, so not
+# here: PLMS, Restart, DDIM CFG++.
 SAMPLERS = {
     "Euler a": "euler_ancestral",
     "Euler": "euler",
@@ -40,18 +40,18 @@ SCHEDULES = {
     "Beta": "beta",
 }
 
-# Our samplers: ComfyUI's, and the spacing of noise levels that diffusers gives them unless the base model states one.
+# Our samplers -> ComfyUI's, and diffusers' default spacing of noise levels, unless the base model states one.
 _OURS = {
     "euler": ("euler", "linspace"),
     "dpmsolver++": ("dpmpp_2m", "linspace"),
     "ddim": ("ddim", "leading"),
     "lcm": ("lcm", "trailing"),
 }
-# (our sampler, spacing) -> the schedule with the same levels. Both ends of `linspace` are steps for Euler and DDIM; for
-# DPM++ the lower end is where it arrives. DDIM's levels are one more in ComfyUI where 1000 is no multiple of the steps.
-# (dpmsolver++, leading) exists nowhere else: these levels are near. So are those of LCM, which has its own whatever the
-# spacing, some of 20 apart: they are within 17 of 1000 in 1 to 8 steps, for `simple` as for `sgm_uniform`. ComfyUI's
-# own examples of LCM name both, and people take the second.
+# (our sampler, spacing) -> the schedule with equal levels. Both ends of `linspace` are steps for Euler and DDIM; for
+# DPM++ the lower end is its target. ComfyUI's DDIM has one more level if 1000 is no multiple of the steps.
+# (dpmsolver++, leading) has no equivalent: the levels are near. So are those of LCM, which has its own levels, some
+# 20 apart, for any spacing: within 17 of 1000 in 1 to 8 steps, for `simple` and `sgm_uniform`. ComfyUI's
+# own LCM examples name both; the second is in common use.
 _LEVELS = {
     ("euler", "linspace"): "normal",
     ("ddim", "linspace"): "normal",
@@ -69,11 +69,14 @@ _LEVELS = {
 
 
 class SamplerError(UserError):
-    """A sampler or schedule that the other program does not have; the message lists those that it has."""
+    """The other program lacks a name; the message lists its own."""
 
 
 def our_sampler(scheduler: str, noise: BaseNoise) -> tuple[str, str]:
-    """ComfyUI's (sampler_name, scheduler) for that of GenerationSettings on a base model. Raises SamplerError."""
+    """Return ComfyUI's (sampler_name, scheduler) for a sampler of GenerationSettings.
+
+    Raises SamplerError for an unknown sampler or spacing.
+    """
     if scheduler not in _OURS:
         raise SamplerError(f"Sampler {scheduler!r} is none of {_listed(_OURS)}.")
     sampler, usual = _OURS[scheduler]
@@ -84,7 +87,10 @@ def our_sampler(scheduler: str, noise: BaseNoise) -> tuple[str, str]:
 
 
 def a1111_names(sampler: str, schedule: str) -> tuple[str, str]:
-    """A1111's ("Sampler", "Schedule type") for ComfyUI's names. Raises SamplerError for others than those above."""
+    """Return A1111's ("Sampler", "Schedule type") for ComfyUI's names.
+
+    Raises SamplerError for names outside the tables.
+    """
     samplers, schedules = ({ours: theirs for theirs, ours in table.items()} for table in (SAMPLERS, SCHEDULES))
     for value, table in ((sampler, samplers), (schedule, schedules)):
         if value not in table:

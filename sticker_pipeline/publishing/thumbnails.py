@@ -1,4 +1,4 @@
-"""Images made small enough that a page of them stays small."""
+"""Thumbnails for small pages."""
 
 import io
 from collections.abc import Sequence
@@ -9,12 +9,15 @@ from sticker_pipeline.core.images import over_white
 
 LADDER = ((288, 82), (224, 80), (176, 76), (128, 72), (96, 64), (64, 50), (48, 35))  # longest side, WebP quality
 LARGEST = LADDER[0][0]
-SHEET_LADDER = ((1600, 82), (1280, 76), (1024, 70), (800, 60))  # words on a sheet must stay legible
+SHEET_LADDER = ((1600, 82), (1280, 76), (1024, 70), (800, 60))  # text on a sheet must stay legible
 
 
 def thumbnails(images: Sequence[Image.Image], most_bytes: int) -> list[tuple[bytes, int, int]]:
-    """Each image over white as (WebP, width, height): the finest step of LADDER whose files have at most `most_bytes`
-    together, or else the last one. Nothing is enlarged; equal images give equal bytes."""
+    """Return each image over white as (WebP, width, height).
+
+    By the finest step of LADDER with at most `most_bytes` in total, or the last. Nothing is enlarged; equal images give
+    equal bytes.
+    """
     encoded: list[tuple[bytes, int, int]] = []
     for side, quality in LADDER:
         encoded = [_encoded(image, side, quality) for image in images]
@@ -24,8 +27,10 @@ def thumbnails(images: Sequence[Image.Image], most_bytes: int) -> list[tuple[byt
 
 
 def sheet(image: Image.Image, most_bytes: int) -> tuple[bytes, int, int]:
-    """An image of many images over white as (WebP, width, height): the finest step of SHEET_LADDER that has at most
-    `most_bytes`, or else the last one."""
+    """Return a contact sheet over white as (WebP, width, height).
+
+    By the finest step of SHEET_LADDER with at most `most_bytes`, or the last.
+    """
     flat = over_white(image)
     encoded = (b"", 0, 0)
     for side, quality in SHEET_LADDER:
@@ -36,13 +41,16 @@ def sheet(image: Image.Image, most_bytes: int) -> tuple[bytes, int, int]:
 
 
 def face(encoded: bytes, side: int, quality: int) -> bytes:
-    """Return the encoded image as WebP with no side longer than `side`; nothing is enlarged."""
+    """Return the image as WebP, reduced to sides of at most `side`."""
     with Image.open(io.BytesIO(encoded)) as image:
         return _webp(over_white(image), side, quality)[0]
 
 
 def reduced(image: Image.Image) -> Image.Image:
-    """`image` over white, no larger than any thumbnail: many can be held until it is known how small they must be."""
+    """Return `image` over white, no larger than any thumbnail.
+
+    Many fit into memory until their size is decided.
+    """
     flat = over_white(image)
     flat.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     return flat
@@ -54,7 +62,7 @@ def _encoded(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, i
 
 
 def _webp(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, int]:
-    """`image`, which is changed, with no side longer than `side`."""
+    """Return `image`, which changes, as WebP with sides of at most `side`."""
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=4)

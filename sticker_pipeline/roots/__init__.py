@@ -1,4 +1,4 @@
-"""Values of roots: the settings and files that assets are made from, as JSON types.
+"""Values of roots (settings and files behind assets), as JSON types.
 
-Equal values mean that nothing has to be made again. Which values belong to which root stands in `defs/scopes.py`.
+Equal values: nothing is made again. `defs/scopes.py` assigns them to roots.
 """

@@ -1,4 +1,4 @@
-"""All characters together: their artifacts, and the values of the roots that they share."""
+"""All characters together: artifacts, and values of shared roots."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -18,16 +18,16 @@ Valid = Sequence[tuple[Character, Profile]]
 
 @dataclass(frozen=True)
 class AllCharacters:
-    """Every character that can be worked on, and what is wrong with each of the others."""
+    """All valid characters, and problems of the others."""
 
     valid: Valid
     problems: list[str]
 
 
 def artifacts_across(characters: Path, store: ArtifactStore, asset: str) -> dict[str, Artifact]:
-    """Return the artifact `asset` of each character that has it, by name, sorted.
+    """Return the artifact `asset` of each character that has it, sorted.
 
-    One that is damaged is left out, with a warning. Artifacts of characters that were removed do not count.
+    Damaged ones are left out with a warning; removed characters do not count.
     """
     found = {}
     for name in character_names(characters):
@@ -42,8 +42,11 @@ def artifacts_across(characters: Path, store: ArtifactStore, asset: str) -> dict
 
 
 def value(part: str, valid: Valid, store: ArtifactStore) -> Any:
-    """All that `part` stands for, as JSON types: of roster the names, sorted; of shared `style/asset` and
-    `profile/asset` -> data version, of what is there. `valid`: all characters with a valid character.yaml."""
+    """Return the value of `part`, as JSON types.
+
+    "roster": names, sorted. "shared": `style/asset` and `profile/asset` -> data version, if any. `valid`: all
+    characters with a valid character.yaml. Raises KeyError for another part.
+    """
     match part:
         case "roster":
             return sorted(character.name for character, _ in valid)
@@ -58,7 +61,10 @@ def value(part: str, valid: Valid, store: ArtifactStore) -> Any:
 
 
 def _version(store: ArtifactStore, scope: str, asset: str) -> str | None:
-    """The data version of an artifact; None where there is none, or a damaged one, which whoever reads it will say."""
+    """Return an artifact's data version; None if missing or damaged.
+
+    Its reader reports damage.
+    """
     try:
         found = store.find(scope, asset)
     except StorageError:
@@ -67,10 +73,10 @@ def _version(store: ArtifactStore, scope: str, asset: str) -> str | None:
 
 
 def styles_of(characters: Iterable[tuple[Character, Profile]]) -> list[str]:
-    """The styles that `characters` name, sorted."""
+    """Return the styles of `characters`, sorted."""
     return sorted({character.settings.style for character, _ in characters if character.settings.style})
 
 
 def profiles_of(characters: Iterable[tuple[Character, Profile]]) -> list[str]:
-    """The profiles of `characters`, sorted."""
+    """Return the profiles of `characters`, sorted."""
     return sorted({profile.name for _, profile in characters})

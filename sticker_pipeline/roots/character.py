@@ -1,4 +1,4 @@
-"""Values of a character's roots: its media files, and the settings that decide each asset."""
+"""Values of a character's roots: media files, and each asset's settings."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,7 +20,7 @@ from sticker_pipeline.roots.loras import LORA_FILE, lcm_for, lcm_lora, style_lor
 from sticker_pipeline.roots.others import other_characters
 from sticker_pipeline.tagging.thresholds import resolved
 
-FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # of the media settings
+FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # part of the media settings
 SWEPT_OTHERWISE = (
     "What `adapter_sweep` recommends is not drawn: the base model, prompts or the profile's way to draw were others "
     "then. Materialize it again."
@@ -29,7 +29,7 @@ Value = dict[str, Any]
 
 
 def value(part: str, character: Character, profile: Profile, store: ArtifactStore) -> Value:
-    """Return all that `part` stands for, as JSON types. Equal values mean that nothing has to be made again."""
+    """Return the value of `part`, as JSON types; if equal, nothing is made again."""
     return VALUES[part](character, profile, store)
 
 
@@ -41,7 +41,7 @@ def _media(character: Character, profile: Profile, store: ArtifactStore) -> Valu
         "files": {path.relative_to(character.folder).as_posix(): sha for path, sha in hashes.items()},
         "groups": sorted(character.groups),
         "limits": profile.media.model_dump(exclude=FRAME_SETTINGS),
-        "readers": installed(),  # a file that was refused for want of one is looked at again
+        "readers": installed(),  # a file refused without a reader is tried again
     }
 
 
@@ -172,7 +172,10 @@ def _lcm(character: Character, profile: Profile, store: ArtifactStore) -> Value:
 
 
 def _recommended_for(character: Character, profile: Profile, store: ArtifactStore, asset: str, file: str) -> Value:
-    """For the LoRA `file` of `asset`; where nothing was swept, and where nothing is recommended, nothing of either."""
+    """Return the recommendation for the LoRA `file` of `asset`.
+
+    Empty without a sweep, a LoRA or a recommendation.
+    """
     swept, lora = store.find(character.name, "adapter_sweep"), store.find(character.name, asset)
     if swept is None or lora is None:
         return {"settings": [], "left_out": []}
@@ -190,7 +193,7 @@ def _recommended_for(character: Character, profile: Profile, store: ArtifactStor
     weights = {name: f"{name}_weight" for name in now}
     return {
         "settings": [
-            # with the files, so that a sweep of others that comes to the same setting is another value
+            # with the files: the same setting for other LoRAs is another value
             {**asdict(each), "loras": {name: now[name] for name, of in weights.items() if getattr(each.cell, of)}}
             for each in settings
         ],
@@ -207,7 +210,7 @@ def _recommended_release(character: Character, profile: Profile, store: Artifact
 
 
 def regularisation_folder(character: Character, profile: Profile) -> Path | None:
-    """The folder that training.regularisation names, beside the character's own where it is relative."""
+    """Return training.regularisation, relative to the character's folder."""
     name = profile.training.regularisation
     return character.folder / name if name else None
 

@@ -1,4 +1,4 @@
-"""Hashes of files that assets are made from, remembered in the store by path, size and time."""
+"""Hashes of files, cached in the store by path, size and time."""
 
 import stat
 from collections.abc import Sequence
@@ -12,7 +12,10 @@ from sticker_pipeline.diffusion.lora.formats import lora_hash
 
 
 def base_hash(base: Path, store: ArtifactStore) -> str:
-    """`model_hash` of a base model: with a single file, also over the folder of configurations beside it."""
+    """Return a base model's `model_hash`.
+
+    A single file's covers the configurations beside it too.
+    """
     return store.once(("base", base), lambda: _base_hash(base, store))
 
 
@@ -24,13 +27,15 @@ def _base_hash(base: Path, store: ArtifactStore) -> str:
 
 
 def file_hash(path: Path, store: ArtifactStore) -> str:
-    """Hex SHA-256 of a file that is there, remembered in the store."""
+    """Return an existing file's hex SHA-256, cached in the store."""
     return file_hashes([path], store.cache("hashes") / f"{path.name}.json")[path]
 
 
 def model_hash(folder: Path, store: ArtifactStore) -> str:
-    """One hash over the names and contents of a model's files, or that of a single file; `missing` where there is
-    neither."""
+    """Return one hash of a model's file names and contents.
+
+    Of a single file its own; `missing` without either.
+    """
     return store.once(("model", folder), lambda: _model_hash(folder, store))
 
 
@@ -43,7 +48,10 @@ def _model_hash(folder: Path, store: ArtifactStore) -> str:
 
 
 def lora_file_hash(path: Path, roots: Sequence[Path], store: ArtifactStore) -> str:
-    """The hash of a LoRA of others; `missing` where no file below `roots` can be read: a folder is none."""
+    """Return a third-party LoRA's hash.
+
+    `missing` without a readable regular file below `roots`.
+    """
 
     def hash_file(file: Path) -> str:
         memo = store.cache("hashes") / f"lora-{content_hash(str(file))[:16]}.json"
@@ -51,5 +59,5 @@ def lora_file_hash(path: Path, roots: Sequence[Path], store: ArtifactStore) -> s
 
     try:
         return lora_hash(path, hash_file) if stat.S_ISREG(status(path, roots).st_mode) else "missing"
-    except OSError:  # a name too long, a folder that may not be entered, a place out of the character's folder
+    except OSError:  # a name too long, a folder without permission, a path outside `roots`
         return "missing"

@@ -1,4 +1,4 @@
-"""LoRAs that are used together with a character's own: its style's, and the LCM-LoRA."""
+"""LoRAs used together with a character's own: its style's, and the LCM-LoRA."""
 
 import json
 from pathlib import Path
@@ -9,43 +9,47 @@ from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import Artifact, ArtifactStore, file_sha256, profile_scope, style_scope
 from sticker_pipeline.generation.sampling_config import Adapters
 
-LORA_FILE = "lora.safetensors"  # in every artifact that is one LoRA
-LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to sample with it, and what it was made for
+LORA_FILE = "lora.safetensors"  # in every artifact of one LoRA
+LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to sample with it, and the LoRA that it was made for
 
 
 def swept_release(character: Character, profile: Profile, store: ArtifactStore) -> Release | None:
-    """The release that counts, which is what people use, if it is for the profile's base model."""
+    """Return the current release if it is for the profile's base model family."""
     release = current(releases_folder(store, character.name))
     return release if release and release.record.family == profile.family else None
 
 
 def style_lora(character: Character, store: ArtifactStore) -> Artifact | None:
-    """The LoRA of the style that the character names, where there is one."""
+    """Return the LoRA of the character's style, if there is one."""
     style = character.settings.style
     return store.find(style_scope(style), "selected_style_lora") if style else None
 
 
 def lcm_lora(profile: Profile, store: ArtifactStore) -> Artifact | None:
-    """The LCM-LoRA of the profile's base model, where there is one."""
+    """Return the profile's LCM-LoRA, if there is one."""
     return store.find(profile_scope(profile.name), "lcm_lora")
 
 
 def lcm_for(sha256: str, character: Character, profile: Profile, store: ArtifactStore) -> Artifact | None:
-    """The LCM-LoRA to use with the character's LoRA of that hash, where there is one: the character's own, if it was
-    made for that LoRA, else the profile's."""
+    """Return the LCM-LoRA for the character's LoRA with this hash.
+
+    The character's own if made for that LoRA, else the profile's, if any.
+    """
     own = store.find(character.name, "character_lcm_lora")
     return own if own and _made_for(own) == sha256 else lcm_lora(profile, store)
 
 
 def adapters_of(lora: Path, character: Character, profile: Profile, store: ArtifactStore) -> Adapters:
-    """The character's LoRA with those that are used together with it."""
+    """Return the character's LoRA with those used together with it."""
     style, lcm = style_lora(character, store), lcm_for(file_sha256(lora), character, profile, store)
     return Adapters(lora, style.file(LORA_FILE) if style else None, lcm.file(LORA_FILE) if lcm else None)
 
 
 def _made_for(lcm: Artifact) -> str | None:
-    """The hash of the character's LoRA that its LCM-LoRA was made for; None where the file that says so is damaged:
-    then it is for none."""
+    """Return the hash of the character's LoRA that the LCM-LoRA was made for.
+
+    None, so for none, if `lcm.json` is damaged.
+    """
     try:
         made_for: str = json.loads((lcm.folder / LCM_FACTS).read_text(encoding="utf-8"))["character_lora"]
     except (OSError, ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""The other characters that images of one might be taken for."""
+"""Other characters that images of one may resemble."""
 
 from bisect import bisect
 from itertools import islice
@@ -7,24 +7,24 @@ from pathlib import Path
 from sticker_pipeline.core.character import Character, character_names
 from sticker_pipeline.core.storage import MANIFEST, ArtifactStore, content_hash
 
-MOST_OTHERS = 40  # characters that one is told apart from
+MOST_OTHERS = 40  # characters that one is compared with
 
 
 def other_characters(character: Character, store: ArtifactStore) -> list[str]:
-    """The names of at most MOST_OTHERS other characters that have a training set, sorted.
+    """Return at most MOST_OTHERS other characters with a training set, sorted.
 
-    Of more, those that follow it on a ring of hashes: a new character changes this for MOST_OTHERS others at most. Who
-    they are is part of the lineage, their images are not: a new GIF of one has none of the others measured again.
+    Of more, the next on a ring of hashes: a new character changes at most MOST_OTHERS others. Their names are lineage,
+    not their images: a new GIF of one repeats no other's evaluation.
     """
     ring = store.once("ring", lambda: _ring(character.folder.parent, store))
     own = bisect(ring, _on_ring(character.name))
-    most = MOST_OTHERS + 1  # with its own place
+    most = MOST_OTHERS + 1  # with its own
     following = dict.fromkeys(name for _, name in ring[own : own + most] + ring[:most] if name != character.name)
     return sorted(islice(following, MOST_OTHERS))
 
 
 def _ring(characters: Path, store: ArtifactStore) -> list[tuple[str, str]]:
-    """The characters that have a training set, as (hash, name), sorted by hash."""
+    """Return the characters with a training set as (hash, name), sorted."""
     made = ("training_set", "frames")
     return sorted(
         _on_ring(name)

@@ -1,4 +1,4 @@
-"""The value of a profile's root: what its LCM-LoRA is made from."""
+"""The value of a profile's root: inputs of its LCM-LoRA."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from sticker_pipeline.roots.hashes import base_hash, model_hash
 
 
 def value(profile: Profile, store: ArtifactStore) -> dict[str, Any]:
-    """Return all that the LoRA and its metrics are made from, as JSON types."""
+    """Return the inputs of the LCM-LoRA and its metrics, as JSON types."""
     return {
         "base": base_hash(profile.base, store),
         **{name: model_hash(getattr(profile, name), store) for name in ("clip", "tagger")},

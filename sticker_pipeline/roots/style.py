@@ -1,4 +1,4 @@
-"""Styles that characters share: which there are, who belongs to each, and the values of their roots."""
+"""Styles shared by characters: names, members, and values of roots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from sticker_pipeline.roots.hashes import base_hash, model_hash
 from sticker_pipeline.tagging.curation import DROPPED
 from sticker_pipeline.tagging.thresholds import resolved
 
-MADE_OF = ("frames", "curated_tags", "training_set")  # of each character
+MADE_OF = ("frames", "curated_tags", "training_set")  # artifacts of each character
 
 
 class StyleError(UserError):
-    """A style that cannot be made; the message says why, and what to do."""
+    """A style cannot be made; the message gives reason and remedy."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """A style, the characters that it is made of, sorted by name, and the profile that they share."""
+    """A style, its characters sorted by name, and their shared profile."""
 
     name: str
     members: list[Character]
@@ -31,7 +31,7 @@ class Style:
 
 
 def named_styles(valid: Sequence[tuple[Character, Profile]]) -> dict[str, list[Character]]:
-    """Style -> those of the `valid` characters that name it, both sorted."""
+    """Return style -> its characters among `valid`, both sorted."""
     found: dict[str, list[Character]] = {}
     for character, _ in valid:
         if character.settings.style:
@@ -42,8 +42,10 @@ def named_styles(valid: Sequence[tuple[Character, Profile]]) -> dict[str, list[C
 def ready_styles(
     valid: Sequence[tuple[Character, Profile]], store: ArtifactStore, models: Path
 ) -> tuple[list[Style], list[str]]:
-    """The styles that can be made, and what is in the way of others. One of which fewer than MIN_MEMBERS characters
-    have a dataset is in neither."""
+    """Return the styles that can be made, and problems of others.
+
+    Those with fewer than MIN_MEMBERS characters with a dataset are in neither.
+    """
     ready, problems = [], []
     for name, named in named_styles(valid).items():
         try:
@@ -57,8 +59,10 @@ def ready_styles(
 
 
 def style_of(name: str, valid: Sequence[tuple[Character, Profile]], store: ArtifactStore, models: Path) -> Style:
-    """The style, with those of its characters that have a training set. Raises StyleError where nobody names it, or
-    characters with different profiles do; ProfileError for settings that cannot be."""
+    """Return the style with its characters that have a training set.
+
+    Raises StyleError without characters or with several profiles, ProfileError for invalid settings.
+    """
     return _style(name, named_styles(valid).get(name, []), store, models)
 
 
@@ -74,7 +78,10 @@ def _style(name: str, named: Sequence[Character], store: ArtifactStore, models: 
 
 
 def value(part: str, style: Style, store: ArtifactStore) -> dict[str, Any]:
-    """All that `part` stands for, as JSON types. Equal values mean that nothing has to be made again."""
+    """Return the value of `part`, as JSON types; if equal, nothing is made again.
+
+    Raises KeyError for another part.
+    """
     profile = style.profile
     match part:
         case "members":
@@ -108,8 +115,10 @@ def value(part: str, style: Style, store: ArtifactStore) -> dict[str, Any]:
 
 
 def members_of(style: Style, store: ArtifactStore) -> list[Member]:
-    """The style's characters with their tables as published. What a character's captions are taught is what they were
-    made with, whatever its character.yaml says now."""
+    """Return the style's characters with their published tables.
+
+    Taught tags are those of the captions, not of the current character.yaml.
+    """
     found = []
     for character in style.members:
         frames, curated, training_set = (store.read(character.name, asset) for asset in MADE_OF)

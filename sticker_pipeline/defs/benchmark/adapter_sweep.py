@@ -1,4 +1,4 @@
-"""Asset of the stage `benchmark` that a person asks for: which weights, steps and guidance to draw a character with."""
+"""Asset of the stage `benchmark`, on request: weights, steps and guidance compared."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,11 +27,14 @@ from sticker_pipeline.generation.sweep import generate_cells, seconds_of, sweep_
 from sticker_pipeline.roots.loras import LORA_FILE, adapters_of, swept_release
 from sticker_pipeline.tagging.wd14 import open_tagger
 
-SHOWN_GRIDS = 3  # in the UI; the artifact has all
+SHOWN_GRIDS = 3  # in the UI; all are in the artifact
 
 
 class SweepConfig(OneOff):
-    """The grid of one sweep, in place of `sweep:` in character.yaml. Leave out what is to be as it says."""
+    """The grid of one sweep, in place of `sweep:` in character.yaml.
+
+    Omitted values are as in character.yaml.
+    """
 
     section: ClassVar[str] = "sweep"
 
@@ -43,7 +46,7 @@ class SweepConfig(OneOff):
 
 
 @dg.asset(
-    # The release is part of the section `sweep`: there may be none, and then it is the selected LoRA that is swept.
+    # The release is part of the section `sweep`; without one, the selected LoRA is swept.
     **made_from("selected_lora", "training_set", "frames", uses=["generation", "benchmark", "tagging", "sweep"]),
     partitions_def=CHARACTERS,
     code_version="2",
@@ -105,7 +108,7 @@ def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, worksp
 
 
 def _swept(work: CharacterStep) -> tuple[str, Path, list[Prompt]]:
-    """The character's LoRA that is swept, in words and as a file, and the prompts that call the character."""
+    """Return the swept LoRA's name and file, and its prompts."""
     release = swept_release(work.character, work.profile, work.store)
     if release is None:
         lora = work.inputs["selected_lora"].file(LORA_FILE)

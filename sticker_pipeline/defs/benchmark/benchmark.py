@@ -1,4 +1,4 @@
-"""Asset of the stage `benchmark`: a character's table, in figures with intervals."""
+"""Asset of the stage `benchmark`: a character's metrics with intervals."""
 
 import json
 
@@ -22,11 +22,11 @@ from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.generation.samples import WITHOUT_TRIGGER
 from sticker_pipeline.tagging.wd14 import open_tagger
 
-OTHERS = "others.json"  # the other characters that it was measured among -> data versions of their training sets
+OTHERS = "others.json"  # other characters -> data versions of their training sets
 
 
 @dg.asset(
-    # the gate is that of its checks, which Dagster runs only with their asset
+    # "gate" is for the checks, which Dagster runs only with their asset
     **made_from("samples", "training_set", "frames", uses=["tagging", "benchmark", "others", "gate"]),
     partitions_def=CHARACTERS,
     code_version=VERSION,
@@ -77,5 +77,5 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 **shown.plotted(result.table),
                 **described(result.table, tables.BENCHMARK),
             },
-            content=lambda name: name != OTHERS,  # what came of them is in the table
+            content=lambda name: name != OTHERS,  # their effect is in the table
         )

@@ -1,4 +1,4 @@
-"""The gate of a character's benchmark as checks: what fails here keeps a LoRA from being released."""
+"""Checks of a character's benchmark: the release gate."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from sticker_pipeline.defs.scopes import of_character
 
 @dg.multi_asset_check(specs=check_specs("benchmark", CHARACTERS, CHECKS, blocking=True))
 def benchmark_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
-    """The gate: what fails here keeps a LoRA from being released."""
+    """Check the gate: a failure prevents a release."""
     own = of_character(workspace, context.op_execution_context.partition_key).load()
     for check in gate_checks(workspace.store.read(own.character.name, "benchmark"), own.character):
         yield check_result("benchmark", check.name, check.verdict, error=True)

@@ -14,7 +14,7 @@ from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import all_made_from, of_all
 
-MOST_ROWS, MOST_NAMES = 500, 50  # of the leaderboard in the event log
+MOST_ROWS, MOST_NAMES = 500, 50  # shown in the event log
 
 
 @dg.asset(
@@ -65,7 +65,7 @@ def _told_of(without: list[str]) -> str:
 
 
 def _left_out(measured: int, shown: int) -> list[str]:
-    """What a table of the `shown` ones of all `measured` characters has to say."""
+    """Return a note if only `shown` of `measured` characters are shown."""
     if shown == measured:
         return []
     return [

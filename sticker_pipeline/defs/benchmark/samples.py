@@ -1,4 +1,4 @@
-"""Asset of the stage `generation`: images of the base model, of the LoRA and of its rivals, on the same seeds."""
+"""Asset of the stage `generation`: images of base model, LoRA and rivals, on equal seeds."""
 
 import json
 import shutil
@@ -115,8 +115,10 @@ def _new_lora(work: CharacterStep) -> Path:
 
 
 def _released(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
-    """The release that the new LoRA may replace, called by the words that it was taught, where there is one; and a
-    sentence where it cannot draw on this base model."""
+    """Return the baseline release's job with its own trigger, and notes.
+
+    Both empty without a release; a note explains another base model family.
+    """
     release = baseline_release(releases_folder(work.store, work.character.name), file_sha256(_new_lora(work)))
     if release is None:
         return [], []
@@ -128,7 +130,10 @@ def _released(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
 
 
 def _rivals(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
-    """The rivals that can be drawn, and a sentence about each other: a bad one never stops the rest."""
+    """Return the usable rivals' jobs, and a sentence per other one.
+
+    A bad rival never stops the rest.
+    """
     character, profile = work.character, work.profile
     usable, left_out = usable_rivals(character, profile)
     jobs = [

@@ -1,4 +1,4 @@
-"""The chosen epoch of a training, an asset of the stage `benchmark`."""
+"""Asset of the stage `benchmark`: the chosen epoch of a training."""
 
 import dagster as dg
 

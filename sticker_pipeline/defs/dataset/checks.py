@@ -1,6 +1,7 @@
-"""Checks of a character's dataset, with their evidence: one step for each asset, so that they cost little. They run
-whenever their asset is made; alone, Dagster runs no check of a partition yet. What is checked, and against which
-bounds, stands in the stages."""
+"""Checks of a character's dataset, with evidence: one cheap step per asset.
+
+They run with their asset: Dagster cannot yet check one partition alone. The stages have rules and bounds.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -36,12 +37,15 @@ def _subject(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> On
 
 
 def _artifacts(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Callable[[str], Artifact]:
-    """Read the artifact of an asset of the character that is checked."""
+    """Return a reader of the checked character's artifacts."""
     return partial(workspace.store.read, _subject(context, workspace).character.name)
 
 
 def _result(asset: str, name: str, verdict: Verdict, extra: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
-    """A failed check is a warning; only where training would be pointless it is an error, which stops what follows."""
+    """Return a check's result; a failure is a warning.
+
+    It is an error, which stops later steps, only if training would be pointless.
+    """
     return check_result(asset, name, verdict, error=verdict.pointless, extra=extra)
 
 

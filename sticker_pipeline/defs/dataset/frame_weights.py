@@ -1,4 +1,4 @@
-"""Asset of the stage `sampling`: how often each frame is drawn."""
+"""Asset of the stage `sampling`: the probability of sampling each frame."""
 
 import dagster as dg
 

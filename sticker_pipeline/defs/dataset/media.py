@@ -1,4 +1,4 @@
-"""Assets of the stage `media`: the inventory of a character's files, and their frames."""
+"""Assets of the stage `media`: a character's file inventory, and frames."""
 
 import dagster as dg
 
@@ -19,7 +19,7 @@ from sticker_pipeline.media.sidecars import WRITTEN_CAPTIONS, read_captions
 
 
 class NoMedia(UserError):
-    """A character without a single image that can be used."""
+    """A character has no usable image."""
 
 
 @dg.asset(

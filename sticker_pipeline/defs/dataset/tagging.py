@@ -1,4 +1,4 @@
-"""Assets of the stage `tagging`: what the tagger sees on each frame, and the captions made of it."""
+"""Assets of the stage `tagging`: tags of each frame, and captions."""
 
 import dagster as dg
 import pandas as pd

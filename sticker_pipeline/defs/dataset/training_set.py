@@ -1,4 +1,4 @@
-"""Asset of the stage `dataset`: what the trainer reads."""
+"""Asset of the stage `dataset`: the trainer's input."""
 
 import dagster as dg
 

@@ -1,6 +1,6 @@
-"""Asset `character_lcm_lora`: the profile's `lcm_lora`, which goes on learning on the images of one character.
+"""Asset `character_lcm_lora`: the profile's `lcm_lora`, trained further on one character's images.
 
-It is made when a person asks for it.
+Made only on request.
 """
 
 import dagster as dg

@@ -1,6 +1,6 @@
-"""Asset `lcm_lora` of each profile: its base model taught to draw in a few steps, and what that costs.
+"""Asset `lcm_lora` of a profile: its base model distilled to few steps, and measured.
 
-It is made when a person asks for it. So is `character_lcm_lora`, which is distilled and measured in the same way.
+Made only on request, as is `character_lcm_lora`, which shares distillation and measurement.
 """
 
 import json
@@ -69,8 +69,10 @@ def distil(
     staging: Path,
     **more: str,
 ) -> None:
-    """Run the distillation of `spec`, which is kept in `folder`; its LoRA, its log, and how to draw with it, with
-    `more` that is known of it, go to `staging`."""
+    """Run the distillation of `spec`, saved in `folder`.
+
+    LoRA, log and sampling facts (with `more`) go to `staging`.
+    """
     save_spec(spec, folder / FILE_NAME)
     launcher.train(context, [str(folder / FILE_NAME)], progress_observer(context), module=MODULE)
     for name in (LORA_FILE, LOG.file):
@@ -80,7 +82,7 @@ def distil(
 
 
 def published(work: Step[Any], profile: Profile, answers: Answers, spec: ConsistencySpec) -> dg.MaterializeResult:
-    """Generate and measure `answers`, publish all with what a person judges the LoRA by, and remove the work folder."""
+    """Generate and measure `answers`, publish all, remove the work folder."""
     seconds = generate_answers(answers, profile, work.context.log.info)
     index = measure_answers(answers, seconds, profile, work.store)
     write_table(index, work.staging, FEW_STEPS)

@@ -1,1 +1,1 @@
-"""Assets that people get: the release, files for ComfyUI, the report."""
+"""Assets for users: the release, files for ComfyUI, the report."""

@@ -1,4 +1,4 @@
-"""Asset of the stage `publishing`: what ComfyUI and A1111 open of the release of a character."""
+"""Asset of the stage `publishing`: a character's release for ComfyUI and A1111."""
 
 import dagster as dg
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Asset of the stage `publishing`: the release of a character that counts."""
+"""Asset of the stage `publishing`: a character's current release."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from sticker_pipeline.publishing.candidate import candidate_of, gate_table, hist
 from sticker_pipeline.publishing.comfyui_files import how_to_use
 from sticker_pipeline.roots.loras import LORA_FILE
 
-BESIDE_LORA = 2**20  # bytes that a release has beside its LoRA: record, spec, model card
+BESIDE_LORA = 2**20  # bytes of a release's other files: record, spec, model card
 
 
 @dg.asset(
@@ -45,7 +45,7 @@ def released_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> It
 
 @once
 def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult | None:
-    """The release that counts from now on, published; None where there is none yet."""
+    """Publish the release that is now current, if any."""
     with open_step(context, workspace, of_character) as work:
         character, store = work.character, work.store
         checks, folder = gate_checks(work.inputs["benchmark"], character), releases_folder(store, character.name)

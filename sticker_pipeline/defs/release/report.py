@@ -18,7 +18,7 @@ from sticker_pipeline.publishing.report import Check
 from sticker_pipeline.publishing.report_folder import INDEX_PAGE, PAGES, Before, report_before, write_report
 from sticker_pipeline.roots.across import RELEASED_LORA
 
-UI = "http://127.0.0.1:3000"  # where `make ui` is found
+UI = "http://127.0.0.1:3000"  # address of `make ui`
 
 
 @dg.asset(
@@ -33,8 +33,11 @@ UI = "http://127.0.0.1:3000"  # where `make ui` is found
     "drawing in a few steps. What of a character is not there yet says so.",
 )
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
-    """Verdicts of checks are read as they are now. They are no artifacts, have no data version, and so are no inputs:
-    where they alone change, the report is not stale, and is as it was until it is made again."""
+    """Publish the report, with current check results.
+
+    Check results are not artifacts and have no data version, so they are not inputs: if only they change, the report is
+    not stale and stays until made again.
+    """
     with open_step(context, workspace, of_all, also_current=True) as work:
         valid = work.subject.valid
         checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
@@ -50,21 +53,23 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
                 "to_open_it": "sticker-pipeline report; a click on the path copies it, as browsers open no "
                 "file from here",
             },
-            content=lambda name: name != PAGES,  # all that it says is in the pages
+            content=lambda name: name != PAGES,  # its content is in the pages
         )
 
 
 def _before(store: ArtifactStore, version: str) -> Before:
-    """The report that is there, of which pages are taken over."""
+    """Return the existing report, for its unchanged pages."""
     try:
         return report_before(store.find(ALL, "report"), version)
-    except StorageError:  # its manifest is damaged: it is made anew
+    except StorageError:  # damaged manifest: made anew
         return Before()
 
 
 def check_specs() -> list[dg.AssetCheckSpec]:
-    """Every check of a character, in the order of the line. Read from all definitions, as definitions.py does: the job
-    that makes the page knows only its own assets, and so does its context."""
+    """Return every check of a character, upstream first.
+
+    Read from all definitions, like definitions.py: the job's context has only its own assets.
+    """
     graph = dg.load_from_defs_folder(path_within_project=Path(__file__).parents[1]).resolve_asset_graph()
     order = {asset: place for place, asset in enumerate(graph.toposorted_asset_keys)}
     specs = [graph.get_check_spec(check) for check in graph.asset_check_keys]
@@ -77,7 +82,10 @@ def check_specs() -> list[dg.AssetCheckSpec]:
 def latest_verdicts(
     instance: dg.DagsterInstance, specs: Sequence[dg.AssetCheckSpec], characters: Sequence[str]
 ) -> dict[str, list[Check]]:
-    """The last verdict of every check for each character (None: it was never evaluated). A few queries for a check."""
+    """Return each character's last result of every check (None: never evaluated).
+
+    A few queries per check.
+    """
     found = [last_evaluations(instance, spec.key, characters) for spec in specs]
     return {
         name: [_check(spec, of_check.get(name)) for spec, of_check in zip(specs, found, strict=True)]

@@ -1,1 +1,1 @@
-"""Assets of a style that several characters share."""
+"""Assets of a style shared by several characters."""

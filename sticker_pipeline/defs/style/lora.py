@@ -1,4 +1,4 @@
-"""Asset `style/lora`: the LoRA of a style that several characters share."""
+"""Asset `style/lora`: the LoRA of a style."""
 
 import dagster as dg
 

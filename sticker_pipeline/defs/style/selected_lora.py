@@ -1,4 +1,4 @@
-"""Asset `style/selected_lora`: the epoch to use of a style's training."""
+"""Asset `style/selected_lora`: the chosen epoch of a style's training."""
 
 from dataclasses import replace
 from pathlib import Path

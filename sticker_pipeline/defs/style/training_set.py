@@ -1,4 +1,4 @@
-"""Asset `style/training_set`: what the LoRA of a style that several characters share is trained on."""
+"""Asset `style/training_set`: the training data of a style's LoRA."""
 
 import dagster as dg
 
@@ -36,7 +36,7 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
     with open_step(context, workspace, of_style) as work:
         profile = work.profile
         made = style_set(members_of(work.subject, work.store), profile.style.tags, profile.resolution, profile.buckets)
-        for name in made.rows["file"]:  # the characters' own may be made anew while this is trained on
+        for name in made.rows["file"]:  # copied: a character's own may be made again during the training
             who, _, file = name.partition("/")
             link_or_copy(work.store.folder(who, "frames") / file, work.staging / IMAGES / name)
         write_table(made.rows, work.staging, STYLE_ROWS)

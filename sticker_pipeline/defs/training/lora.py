@@ -1,4 +1,4 @@
-"""Assets of the stage `training`: the LoRA, trained in a process of its own."""
+"""Asset of the stage `training`: the LoRA, trained in its own process."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +29,10 @@ from sticker_pipeline.training.specs import character_spec
 
 
 class LoraConfig(OneOff):
-    """Settings of one training, in place of `training:` in character.yaml. Leave out what is to be as it says."""
+    """Settings of one training, in place of `training:` in character.yaml.
+
+    Omitted values are as in character.yaml.
+    """
 
     section: ClassVar[str] = "training"
 
@@ -82,7 +85,7 @@ def lora(
 def train(
     context: dg.AssetExecutionContext, launcher: TrainerLauncher, spec: TrainingSpec, folder: Path, staging: Path
 ) -> None:
-    """Train as `spec` says, which is kept in `folder`, and place in `staging` what the trainer made."""
+    """Train by `spec`, saved in `folder`; put the results into `staging`."""
     path = folder / FILE_NAME
     save_spec(spec, path)
     context.log.info("TensorBoard: tensorboard --logdir %s", spec.output / "tensorboard")
@@ -91,7 +94,7 @@ def train(
 
 
 def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
-    """What a person looks at to judge a training, curves and images first."""
+    """Return a training's evidence, curves and images first."""
     log, fixed = (pd.read_parquet(folder / schema.file) for schema in (LOG, VALIDATION_LOSS))
     return {
         SUMMARY: results.headline(folder, log),
@@ -112,7 +115,7 @@ def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
 
 
 def _check_prompts(work: CharacterStep) -> None:
-    """Raise PromptError, before the training, for a prompt of the benchmark that could not be drawn after it."""
+    """Raise PromptError for an unusable benchmark prompt."""
     if problem := prompt_problem(work.character, work.profile):
         raise PromptError(problem)
     for note in prompt_notes(work.character):
