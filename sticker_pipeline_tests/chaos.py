@@ -29,7 +29,7 @@ trigger: skv_{name}
 groups:
   gifs: {{learned: [{name}_sticker]}}
   stickers: {{learned: [{name}_sticker], share: 2.0}}
-  art: {{style: art}}
+  art: {{medium: art}}
 training: {{epochs: 2, samples_per_epoch: {draws}, rank: 16}}
 benchmark: {{holdout: 0.3, prompts: ["angry, arms up"], gate: {{one_source: 1.0, gain: 0.0, identity: 0.0}}}}
 """

@@ -142,11 +142,11 @@ def test_a_bomb_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_aliases_and_merges_of_a_usual_size_are_read(tmp_path: Path) -> None:
-    text = T + "groups:\n  gifs: &a {learned: [one], share: 2}\n  art: {<<: *a, style: art}\n"
+    text = T + "groups:\n  gifs: &a {learned: [one], share: 2}\n  art: {<<: *a, medium: art}\n"
     (add_character(tmp_path / "luma", text) / "art").mkdir()
     groups = load_character(tmp_path / "luma").groups
     assert groups["art"].learned == groups["gifs"].learned == ["one"]
-    assert groups["art"].share == 2 and groups["art"].style == "art"
+    assert groups["art"].share == 2 and groups["art"].medium == "art"
 
 
 def test_joiners_inside_words_and_emoji_are_no_hidden_letters(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from sticker_pipeline_tests.publishing.candidates import METRICS, candidate
 from sticker_pipeline_tests.some_table import write_rows
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-FIGURES = pd.DataFrame(METRICS, columns=["model", "style", "metric", "mean", "ci_low", "ci_high", "n"])
+FIGURES = pd.DataFrame(METRICS, columns=["model", "medium", "metric", "mean", "ci_low", "ci_high", "n"])
 CHOICE = pd.DataFrame({"epoch": [1], "metrics": ["{}"], "chosen": [False], "reason": [""]})
 TYPES = ["[]", "null", "3", '"text"', "{}", '{"files": []}']
 

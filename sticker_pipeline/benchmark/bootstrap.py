@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals, their differences, and averages over styles.
+"""Means with bootstrap intervals, their differences, and averages over mediums.
 
 **Resampling.** References and images are resampled independently ("pigeonhole" bootstrap, Owen 2007): an estimate
 covers other held-out and other generated images. Images of one prompt are not independent, since a prompt can be easy

@@ -44,12 +44,12 @@ CHOICE = TableSchema(
 )
 
 
-def validation_frames(frames: pd.DataFrame, styles: Mapping[str, str], *, most: int = 16) -> pd.DataFrame:
+def validation_frames(frames: pd.DataFrame, mediums: Mapping[str, str], *, most: int = 16) -> pd.DataFrame:
     """Select the images that epochs are compared with.
 
-    The middle frame of each training source, at most `most` sources per style: those with the lowest SHA-256 of their
+    The middle frame of each training source, at most `most` sources per medium: those with the lowest SHA-256 of their
     id, so that a new source exchanges at most one. frames: frame_id, group, source_id, frame_index of the training
-    split only; styles: group -> style. Returns frame_id, style, source_id, sorted by style and source_id.
+    split only; mediums: group -> medium. Returns frame_id, medium, source_id, sorted by medium and source_id.
 
     These were trained on, so similarity to them rewards copying; it is fair because all epochs share them. Read it
     beside `nearest_training` and `diversity`.
@@ -58,11 +58,11 @@ def validation_frames(frames: pd.DataFrame, styles: Mapping[str, str], *, most: 
     rank, size = ordered.groupby("source_id").cumcount(), ordered.groupby("source_id")["frame_id"].transform("size")
     middle = ordered[rank == (size - 1) // 2]
     middle = middle.assign(
-        style=middle["group"].map(dict(styles)),
+        medium=middle["group"].map(dict(mediums)),
         key=[hashlib.sha256(source.encode()).hexdigest() for source in middle["source_id"]],
     )
-    chosen = middle.sort_values("key").groupby("style").head(most)
-    return chosen.sort_values(["style", "source_id"])[["frame_id", "style", "source_id"]].reset_index(drop=True)
+    chosen = middle.sort_values("key").groupby("medium").head(most)
+    return chosen.sort_values(["medium", "source_id"])[["frame_id", "medium", "source_id"]].reset_index(drop=True)
 
 
 def checkpoint_metrics(
@@ -75,23 +75,23 @@ def checkpoint_metrics(
 ) -> pd.DataFrame:
     """One row per epoch: epoch, metrics (a dictionary of floats).
 
-    generated: epoch -> style -> unit embeddings float[n, d] on the same requests; validation: style -> unit embeddings
-    float[v, d].
+    generated: epoch -> medium -> unit embeddings float[n, d] on the same requests; validation: medium -> unit
+    embeddings float[v, d].
 
     Metrics: `clip_similarity`, `diversity`, `nearest_training` (to the validation images), `clip_similarity_low` and
-    `_high` (95 % bounds), each the plain mean over styles; `n` images; with `trained`, `copies`: their share of all
-    images. Raises ValueError for an epoch without images of a validation style.
+    `_high` (95 % bounds), each the plain mean over mediums; `n` images; with `trained`, `copies`: their share of all
+    images. Raises ValueError for an epoch without images of a validation medium.
     """
     rows = []
     threshold = copy_threshold(trained) if trained else math.nan
     for epoch in sorted(generated):
-        styles = [style for style in sorted(generated[epoch]) if len(validation.get(style, ()))]
-        if not styles:
-            raise ValueError(f"Epoch {epoch} has no generated images of a style that has validation images.")
-        parts = [_style_metrics(generated[epoch][style], validation[style], samples, seed) for style in styles]
-        metrics = _over_styles(parts)
+        mediums = [medium for medium in sorted(generated[epoch]) if len(validation.get(medium, ()))]
+        if not mediums:
+            raise ValueError(f"Epoch {epoch} has no generated images of a medium that has validation images.")
+        parts = [_style_metrics(generated[epoch][medium], validation[medium], samples, seed) for medium in mediums]
+        metrics = _over_mediums(parts)
         if trained:
-            images = np.concatenate([generated[epoch][style] for style in styles])
+            images = np.concatenate([generated[epoch][medium] for medium in mediums])
             metrics["copies"] = copied(images, trained, threshold)
         rows.append({"epoch": epoch, "metrics": metrics})
     return pd.DataFrame(rows, columns=["epoch", "metrics"])
@@ -296,6 +296,6 @@ def _style_metrics(images: np.ndarray, validation: np.ndarray, samples: int, see
     }
 
 
-def _over_styles(parts: list[dict[str, float]]) -> dict[str, float]:
+def _over_mediums(parts: list[dict[str, float]]) -> dict[str, float]:
     means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
     return {**means, "n": float(sum(part["n"] for part in parts))}

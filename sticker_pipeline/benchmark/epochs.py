@@ -9,49 +9,49 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE, evidence_curves, validation_frames
 from sticker_pipeline.benchmark.embed import Embedder, embed
-from sticker_pipeline.benchmark.features import by_style, embedded, styles_of, with_styles
+from sticker_pipeline.benchmark.features import by_medium, embedded, mediums_of, with_mediums
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.images import line_chart
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import Artifact
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.generation.jobs import Generator, generated
-from sticker_pipeline.generation.prompts import Request, benchmark_prompts, first_of_each_style, requests_for
+from sticker_pipeline.generation.prompts import Request, benchmark_prompts, first_of_each_medium, requests_for
 
 SELECTION_PROMPTS = (
-    4  # per style, one seed each: enough to tell a good epoch from a bad one, cheap enough for every epoch
+    4  # per medium, one seed each: enough to tell a good epoch from a bad one, cheap enough for every epoch
 )
 
 
 def selection_requests(character: Character, profile: Profile) -> list[Request]:
-    """Requests for every epoch: the first prompts of each style."""
+    """Requests for every epoch: the first prompts of each medium."""
     prompts = benchmark_prompts(character, profile)
-    styles = dict.fromkeys(prompt.style for prompt in prompts)
-    chosen = first_of_each_style(prompts, styles, SELECTION_PROMPTS)
+    mediums = dict.fromkeys(prompt.medium for prompt in prompts)
+    chosen = first_of_each_medium(prompts, mediums, SELECTION_PROMPTS)
     return requests_for(chosen, seeds_per_prompt=1, purpose=SELECTION_PURPOSE)
 
 
 def embeddings_of_epochs(
     generator: Generator, embedder: Embedder, requests: Sequence[Request], checkpoints: Mapping[int, Path]
 ) -> dict[int, dict[str, np.ndarray]]:
-    """Epoch -> style -> unit embeddings float32[n, d] of its images for `requests`."""
-    styles = [request.style for request in requests]
+    """Epoch -> medium -> unit embeddings float32[n, d] of its images for `requests`."""
+    mediums = [request.medium for request in requests]
     found = {}
     for epoch, path in checkpoints.items():
         images = generated(generator, f"epoch {epoch} of {len(checkpoints)}", requests, [(path, 1.0)])
-        found[epoch] = by_style(embed(embedder, images), styles)
+        found[epoch] = by_medium(embed(embedder, images), mediums)
     return found
 
 
 def validation_embeddings(
     embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
 ) -> dict[str, np.ndarray]:
-    """Style -> unit embeddings float32[n, d] of the training images for comparison."""
-    rows = with_styles(character, training_set, frames)
+    """Medium -> unit embeddings float32[n, d] of the training images for comparison."""
+    rows = with_mediums(character, training_set, frames)
     rows = rows[rows["split"] == TRAIN]
-    chosen = validation_frames(rows, styles_of(character))
+    chosen = validation_frames(rows, mediums_of(character))
     files = rows.set_index("frame_id")["file"].loc[chosen["frame_id"]].tolist()
-    return by_style(embedded(embedder, frames, files), chosen["style"].tolist())
+    return by_medium(embedded(embedder, frames, files), chosen["medium"].tolist())
 
 
 def evidence_chart(shown: pd.DataFrame) -> Image.Image:

@@ -16,19 +16,19 @@ FEW_PROMPTS = 3  # with fewer, single images are resampled: intervals cover thes
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Given images: `vectors` float[n, d] of length 1, each with source and style.
+    """Given images: `vectors` float[n, d] of length 1, each with source and medium.
 
-    `styles` may be empty where there is one style, or where it is unused.
+    `mediums` may be empty where there is one medium, or where it is unused.
     """
 
     vectors: np.ndarray
     sources: Sequence[str]
-    styles: Sequence[str] = ()
+    mediums: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class GeneratedImages:
-    """Images of one model for the requests of one style, in order.
+    """Images of one model for the requests of one medium, in order.
 
     embeddings: float[n, d] of length 1. without_trigger: those of the same requests without the trigger. tags: the
     tagger's tags found, bool[n, tags] (see `fidelity.found_tags`). Metrics of what is None have no row.
@@ -41,7 +41,7 @@ class GeneratedImages:
 
 @dataclass(frozen=True)
 class Requests:
-    """The requests of one style, row by row as the images.
+    """The requests of one medium, row by row as the images.
 
     attributes: the free attributes of each prompt. prompts: with None, or fewer than FEW_PROMPTS different ones, single
     images are resampled (see bootstrap.py).
@@ -55,8 +55,8 @@ class Requests:
 class EvaluationContext:
     """Everything that images of one character are evaluated with.
 
-    references: style -> held-out images. training: all training images, with styles. others: other character -> style
-    -> held-out images (None: not read; metrics that need them have no rows). requests: by style. tag_names: the
+    references: medium -> held-out images. training: all training images, with mediums. others: other character ->
+    medium -> held-out images (None: not read; metrics that need them have no rows). requests: by medium. tag_names: the
     tagger's tags.
     """
 
@@ -68,11 +68,11 @@ class EvaluationContext:
 
 
 @dataclass(frozen=True)
-class StyleContext:
-    """The evaluation context of one style, shared by all metrics and models.
+class MediumContext:
+    """The evaluation context of one medium, shared by all metrics and models.
 
     sources: a row for each held-out source. others: for each other character the sources that stand for it, or None
-    (not read). alike: for each character the sources that stand for the style. base: the base model's images for the
+    (not read). alike: for each character the sources that stand for the medium. base: the base model's images for the
     same requests, or None. images: of each model. bootstrap: arguments `samples` and `seed` of every estimate.
     """
 
@@ -101,7 +101,7 @@ class StyleContext:
         return self.bootstrap | {"prompts": prompts}
 
 
-def style_context(
+def medium_context(
     name: str,
     context: EvaluationContext,
     *,
@@ -109,20 +109,20 @@ def style_context(
     images: int,
     samples: int,
     seed: int,
-) -> StyleContext:
-    """Return the context of the style `name`, which has held-out images.
+) -> MediumContext:
+    """Return the context of the medium `name`, which has held-out images.
 
-    Another character is represented by its sources in this style, or by all of them where it has none; the style by the
-    others' sources in it, or by the character's own where nobody else has any.
+    Another character is represented by its sources in this medium, or by all of them where it has none; the medium by
+    the others' sources in it, or by the character's own where nobody else has any.
     """
     holdout = context.references[name]
     sources = source_means(holdout.vectors, holdout.sources)
     others = [
-        {style: source_means(each.vectors, each.sources) for style, each in styles.items() if len(each.vectors)}
-        for _, styles in sorted((context.others or {}).items())
+        {medium: source_means(each.vectors, each.sources) for medium, each in mediums.items() if len(each.vectors)}
+        for _, mediums in sorted((context.others or {}).items())
     ]
     stand_for = [known[name] if name in known else np.concatenate(list(known.values())) for known in others if known]
-    return StyleContext(
+    return MediumContext(
         name=name,
         holdout=holdout,
         sources=sources,

@@ -29,15 +29,15 @@ def embedder_of(profile: Profile, store: ArtifactStore) -> Embedder:
     )
 
 
-def with_styles(character: Character, training_set: Artifact, frames: Artifact) -> pd.DataFrame:
-    """Add group, source, frame number and style to the training set's rows."""
+def with_mediums(character: Character, training_set: Artifact, frames: Artifact) -> pd.DataFrame:
+    """Add group, source, frame number and medium to the training set's rows."""
     lineage = frames.table()[["frame_id", "group", "source_id", "frame_index"]]
     rows = training_set.table().merge(lineage, on="frame_id", validate="one_to_one")
-    return rows.assign(style=rows["group"].map(styles_of(character)))
+    return rows.assign(medium=rows["group"].map(mediums_of(character)))
 
 
-def styles_of(character: Character) -> dict[str, str]:
-    return {name: group.style for name, group in character.groups.items()}
+def mediums_of(character: Character) -> dict[str, str]:
+    return {name: group.medium for name, group in character.groups.items()}
 
 
 def embedded(embedder: Embedder, artifact: Artifact, files: Sequence[str]) -> np.ndarray:
@@ -48,25 +48,25 @@ def embedded(embedder: Embedder, artifact: Artifact, files: Sequence[str]) -> np
 def holdout_references(
     embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
 ) -> dict[str, Embeddings]:
-    """Style -> the character's held-out images."""
-    rows = with_styles(character, training_set, frames)
+    """Medium -> the character's held-out images."""
+    rows = with_mediums(character, training_set, frames)
     return {
-        str(style): Embeddings(embedded(embedder, frames, part["file"].tolist()), part["source_id"].tolist())
-        for style, part in rows[rows["split"] == "holdout"].groupby("style")
+        str(medium): Embeddings(embedded(embedder, frames, part["file"].tolist()), part["source_id"].tolist())
+        for medium, part in rows[rows["split"] == "holdout"].groupby("medium")
     }
 
 
 def trained_images(embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact) -> Embeddings:
     """All images that the character's LoRA was trained on."""
-    rows = with_styles(character, training_set, frames)
+    rows = with_mediums(character, training_set, frames)
     rows = rows[rows["split"] == TRAIN]
     return Embeddings(embedded(embedder, frames, rows["file"].tolist()), rows["source_id"].tolist())
 
 
-def by_style(values: np.ndarray, styles: Sequence[str]) -> dict[str, np.ndarray]:
-    """Style -> its rows of `values`, in order."""
-    names = np.asarray(styles)
-    return {str(style): values[names == style] for style in dict.fromkeys(styles)}
+def by_medium(values: np.ndarray, mediums: Sequence[str]) -> dict[str, np.ndarray]:
+    """Medium -> its rows of `values`, in order."""
+    names = np.asarray(mediums)
+    return {str(medium): values[names == medium] for medium in dict.fromkeys(mediums)}
 
 
 def tags_found(

@@ -3,16 +3,16 @@
 All rules must hold. Limits are in `benchmark: {gate: …}` of character.yaml.
 
 1. `better_than_base`: its gain in similarity to held-out images over the base model (paired: same prompts and seeds;
-   all styles) has a 95 % interval above `gain` of the way from the base model's similarity to that of held-out images
+   all mediums) has a 95 % interval above `gain` of the way from the base model's similarity to that of held-out images
    among themselves. 0 is not enough: noise can be a little nearer to a character than somebody else's face. Without a
-   style with two held-out sources that way is unknown, and the limit 0.
-2. `no_copies`: in each style, the share of images nearer to a training image than the 95th percentile of held-out ones
+   medium with two held-out sources that way is unknown, and the limit 0.
+2. `no_copies`: in each medium, the share of images nearer to a training image than the 95th percentile of held-out ones
    is at most `copies`, and at most `copies_beyond_references` above that of held-out images. The limit is at least what
    an honest LoRA exceeds by chance once in twenty times (see `copies_by_chance`).
-3. `not_collapsed`: in each style its diversity is at least `diversity` times that of held-out sources, and at most
+3. `not_collapsed`: in each medium its diversity is at least `diversity` times that of held-out sources, and at most
    `one_source` of its images are nearest to one source (or what chance exceeds once in forty times with so few images
    or sources, if that is more).
-4. `right_character`: at least `identity` of its images, over all styles, are nearest to this character. Without others
+4. `right_character`: at least `identity` of its images, over all mediums, are nearest to this character. Without others
    this is not checked, and does not hold back a release.
 5. Compared with the present release, if any:
    a. `no_less_similar`: it loses at most `loss_of_gain` of that release's gain over the base model; a share, since a
@@ -21,16 +21,16 @@ All rules must hold. Limits are in `benchmark: {gate: …}` of character.yaml.
       margin, and weekly retraining would walk downhill; with the interval, one worse by more than the margin passes
       once in forty times. The price: the fewer images, the more often an equal one is refused; the present release then
       stays, which harms nobody.
-   b. `no_more_copies`, `no_less_diverse`: in each style, copies are at most `more_copies` above, diversity at most
+   b. `no_more_copies`, `no_less_diverse`: in each medium, copies are at most `more_copies` above, diversity at most
       `less_diversity` (a share) below the present release's. A LoRA that misses the character scatters, and one that
       comes closer is less diverse: a diversity no lower than the references' own is never a fault. *Means* are
       compared: rules 2 and 3 bound both already, and with some tens of images an interval is wider than any useful
       margin.
 
-Nothing unmeasured passes in silence: the check reports it, and a LoRA with a metric measured in no style is refused,
+Nothing unmeasured passes in silence: the check reports it, and a LoRA with a metric measured in no medium is refused,
 unless `unmeasured: release`.
 
-Sources of the defaults: for three demo characters in two styles with three seeds each (data/models/embedded/REPORT.md
+Sources of the defaults: for three demo characters in two mediums with three seeds each (data/models/embedded/REPORT.md
 and report/sweep.json), LoRAs are 1.3 to 3.2 times as diverse as the references, and always further from training images
 than held-out ones are. Honest LoRAs had at most .29 of their images nearest to one GIF, one that collapsed onto it .83
 (docs/experiments.md, d). Trainings that differ in the seed alone differ in similarity by up to .03, with gains over the
@@ -62,11 +62,11 @@ CHECKS = {
     "no_less_diverse": "Its images are hardly less varied than the present release's.",
 }
 """Rule -> its statement."""
-EVIDENCE = ["style", "metric", "value", "ci_low", "ci_high", "limit", "kept"]
+EVIDENCE = ["medium", "metric", "value", "ci_low", "ci_high", "limit", "kept"]
 BAD_LUCK = 0.05  # how often an honest LoRA may be refused for copying, by the choice of held-out images
 
 Row = Mapping[str, Any]
-Estimates = Mapping[tuple[str, str, str], Row]  # (model, style, metric) -> mean (finite), ci_low, ci_high, n
+Estimates = Mapping[tuple[str, str, str], Row]  # (model, medium, metric) -> mean (finite), ci_low, ci_high, n
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,17 @@ class Check:
 def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFrame | None, limits: Gate) -> list[Check]:
     """Return the checks in the order of CHECKS.
 
-    A release needs all of them to pass. table: model, style, metric, mean, ci_low, ci_high, n, with the models `base`,
-    `lora`, `reference` and, if any, `released`. over_base, over_release: metric, style, difference, ci_low, ci_high, n
-    of the paired differences, the LoRA less the base model or the present release (None: there is none). The style
-    `all` is over all styles. A mean that is no number counts as not measured.
+    A release needs all of them to pass. table: model, medium, metric, mean, ci_low, ci_high, n, with the models `base`,
+    `lora`, `reference` and, if any, `released`. over_base, over_release: metric, medium, difference, ci_low, ci_high, n
+    of the paired differences, the LoRA less the base model or the present release (None: there is none). The medium
+    `all` is over all mediums. A mean that is no number counts as not measured.
     """
     estimates = _estimates(table)
-    styles = _styles(estimates)
+    mediums = _mediums(estimates)
     lines = {
         "better_than_base": [_better_than_base(estimates, _overall(over_base), limits)],
-        "no_copies": [_copies(estimates, style, limits) for style in styles],
-        "not_collapsed": [line for style in styles for line in _collapse(estimates, style, limits)],
+        "no_copies": [_copies(estimates, medium, limits) for medium in mediums],
+        "not_collapsed": [line for medium in mediums for line in _collapse(estimates, medium, limits)],
         "right_character": [_identity(estimates, limits)],
     }
     checks = [_check(name, found, limits) for name, found in lines.items()]
@@ -102,8 +102,8 @@ def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFram
         return checks + [_nothing_to_compare(name) for name in list(CHECKS)[len(checks) :]]
     beside = {
         "no_less_similar": [_similarity_kept(estimates, _overall(over_release), limits)],
-        "no_more_copies": [_no_more_copies(estimates, style, limits) for style in styles],
-        "no_less_diverse": [_no_less_diverse(estimates, style, limits) for style in styles],
+        "no_more_copies": [_no_more_copies(estimates, medium, limits) for medium in mediums],
+        "no_less_diverse": [_no_less_diverse(estimates, medium, limits) for medium in mediums],
     }
     return checks + [_check(name, found, limits) for name, found in beside.items()]
 
@@ -137,7 +137,7 @@ class _Line:
     kept: None where it was not measured; `missing` then says what is missing.
     """
 
-    style: str
+    medium: str
     metric: str
     value: float = math.nan
     ci_low: float = math.nan
@@ -158,7 +158,7 @@ ADVICE = {
     "no_more_copies": "The present release copies less, and stays.",
     "no_less_diverse": "The present release draws more varied images, and stays.",
 }
-UNMEASURED = "Hold out at least two sources of a style in benchmark.holdout of character.yaml."
+UNMEASURED = "Hold out at least two sources of a medium in benchmark.holdout of character.yaml."
 ALONE = "there is no other character to tell it from"
 
 
@@ -173,39 +173,39 @@ def _better_than_base(estimates: Estimates, row: Row | None, limits: Gate) -> _L
 def _way_to_references(estimates: Estimates) -> float:
     """Similarity of held-out images among themselves less the base model's.
 
-    The mean over the styles that have both; 0 where none has, or below 0.
+    The mean over the mediums that have both; 0 where none has, or below 0.
     """
     of = SIMILARITY
     ways = [
-        row["mean"] - estimates[BASE, style, of]["mean"]
-        for (model, style, metric), row in estimates.items()
-        if (model, metric) == (REFERENCE, of) and style != OVERALL and (BASE, style, of) in estimates
+        row["mean"] - estimates[BASE, medium, of]["mean"]
+        for (model, medium, metric), row in estimates.items()
+        if (model, metric) == (REFERENCE, of) and medium != OVERALL and (BASE, medium, of) in estimates
     ]
     return max(0.0, sum(ways) / len(ways)) if ways else 0.0
 
 
-def _copies(estimates: Estimates, style: str, limits: Gate) -> _Line:
-    own, holdout = (estimates.get((model, style, "copies")) for model in (LORA, REFERENCE))
+def _copies(estimates: Estimates, medium: str, limits: Gate) -> _Line:
+    own, holdout = (estimates.get((model, medium, "copies")) for model in (LORA, REFERENCE))
     if own is None or holdout is None:
-        return _Line(style, "copies", missing=f"no share of copies in style {style}")
-    sources = estimates.get((REFERENCE, style, "diversity"), {"n": 1})["n"]  # with one source it has no diversity
+        return _Line(medium, "copies", missing=f"no share of copies in medium {medium}")
+    sources = estimates.get((REFERENCE, medium, "diversity"), {"n": 1})["n"]  # with one source it has no diversity
     stated = min(limits.copies, holdout["mean"] + limits.copies_beyond_references)
-    return _at_most("copies", style, own, max(stated, copies_by_chance(sources)))
+    return _at_most("copies", medium, own, max(stated, copies_by_chance(sources)))
 
 
-def _collapse(estimates: Estimates, style: str, limits: Gate) -> list[_Line]:
-    own, holdout = (estimates.get((model, style, "diversity")) for model in (LORA, REFERENCE))
-    share = estimates.get((LORA, style, "one_source_share"))
+def _collapse(estimates: Estimates, medium: str, limits: Gate) -> list[_Line]:
+    own, holdout = (estimates.get((model, medium, "diversity")) for model in (LORA, REFERENCE))
+    share = estimates.get((LORA, medium, "one_source_share"))
     spread = (
-        _at_least("diversity", style, own, limits.diversity * holdout["mean"])
+        _at_least("diversity", medium, own, limits.diversity * holdout["mean"])
         if own is not None and holdout is not None
-        else _Line(style, "diversity", missing=f"no diversity of images and held-out sources in style {style}")
+        else _Line(medium, "diversity", missing=f"no diversity of images and held-out sources in medium {medium}")
     )
-    by_chance = estimates.get((CHANCE, style, "one_source_share"), {"ci_high": 0.0})["ci_high"]
+    by_chance = estimates.get((CHANCE, medium, "one_source_share"), {"ci_high": 0.0})["ci_high"]
     nearest = (
-        _at_most("nearest to one source", style, share, max(limits.one_source, by_chance))
+        _at_most("nearest to one source", medium, share, max(limits.one_source, by_chance))
         if share is not None
-        else _Line(style, "nearest to one source", missing=f"no share nearest to one source in style {style}")
+        else _Line(medium, "nearest to one source", missing=f"no share nearest to one source in medium {medium}")
     )
     return [spread, nearest]
 
@@ -226,19 +226,19 @@ def _similarity_kept(estimates: Estimates, row: Row | None, limits: Gate) -> _Li
     return _interval_line(name, row, -margin, f"> {-margin:.3f}")
 
 
-def _no_more_copies(estimates: Estimates, style: str, limits: Gate) -> _Line:
-    own, present = (estimates.get((model, style, "copies")) for model in (LORA, RELEASED))
+def _no_more_copies(estimates: Estimates, medium: str, limits: Gate) -> _Line:
+    own, present = (estimates.get((model, medium, "copies")) for model in (LORA, RELEASED))
     if own is None or present is None:
-        return _Line(style, "copies", missing=f"no share of copies of both in style {style}")
-    return _at_most("copies", style, own, present["mean"] + limits.more_copies)
+        return _Line(medium, "copies", missing=f"no share of copies of both in medium {medium}")
+    return _at_most("copies", medium, own, present["mean"] + limits.more_copies)
 
 
-def _no_less_diverse(estimates: Estimates, style: str, limits: Gate) -> _Line:
-    own, present, holdout = (estimates.get((model, style, "diversity")) for model in (LORA, RELEASED, REFERENCE))
+def _no_less_diverse(estimates: Estimates, medium: str, limits: Gate) -> _Line:
+    own, present, holdout = (estimates.get((model, medium, "diversity")) for model in (LORA, RELEASED, REFERENCE))
     if own is None or present is None:
-        return _Line(style, "diversity", missing=f"no diversity of both in style {style}")
+        return _Line(medium, "diversity", missing=f"no diversity of both in medium {medium}")
     least = (1.0 - limits.less_diversity) * present["mean"]
-    return _at_least("diversity", style, own, min(least, holdout["mean"]) if holdout else least)
+    return _at_least("diversity", medium, own, min(least, holdout["mean"]) if holdout else least)
 
 
 def _interval_line(metric: str, row: Row, bound: float, limit: str) -> _Line:
@@ -249,22 +249,22 @@ def _interval_line(metric: str, row: Row, bound: float, limit: str) -> _Line:
     return _Line(OVERALL, metric, row["difference"], row["ci_low"], row["ci_high"], limit, kept)
 
 
-def _at_most(metric: str, style: str, row: Row, limit: float) -> _Line:
-    return _mean_line(metric, style, row, f"≤ {limit:.3f}", lambda mean: mean <= limit)
+def _at_most(metric: str, medium: str, row: Row, limit: float) -> _Line:
+    return _mean_line(metric, medium, row, f"≤ {limit:.3f}", lambda mean: mean <= limit)
 
 
-def _at_least(metric: str, style: str, row: Row, limit: float) -> _Line:
-    return _mean_line(metric, style, row, f"≥ {limit:.3f}", lambda mean: mean >= limit)
+def _at_least(metric: str, medium: str, row: Row, limit: float) -> _Line:
+    return _mean_line(metric, medium, row, f"≥ {limit:.3f}", lambda mean: mean >= limit)
 
 
-def _mean_line(metric: str, style: str, row: Row, limit: str, keeps: Callable[[float], bool]) -> _Line:
-    return _Line(style, metric, row["mean"], row["ci_low"], row["ci_high"], limit, bool(keeps(row["mean"])))
+def _mean_line(metric: str, medium: str, row: Row, limit: str, keeps: Callable[[float], bool]) -> _Line:
+    return _Line(medium, metric, row["mean"], row["ci_low"], row["ci_high"], limit, bool(keeps(row["mean"])))
 
 
 def _check(name: str, lines: Sequence[_Line], limits: Gate) -> Check:
     """Pass if measured lines are kept and every metric was measured.
 
-    In at least one style; `unmeasured: release`, or no other character, waives that.
+    In at least one medium; `unmeasured: release`, or no other character, waives that.
     """
     measured = [line for line in lines if line.kept is not None]
     missing = [line.missing for line in lines if line.kept is None] if lines else ["the LoRA has no row"]
@@ -285,30 +285,30 @@ def _nothing_to_compare(name: str) -> Check:
 
 def _told(line: _Line) -> str:
     interval = "" if math.isnan(line.ci_low) else f" [{line.ci_low:.3f}, {line.ci_high:.3f}]"
-    style = "" if line.style == OVERALL else f"{line.style}: "
-    return f"{style}{line.metric} {line.value:.3f}{interval}, must be {line.limit}"
+    medium = "" if line.medium == OVERALL else f"{line.medium}: "
+    return f"{medium}{line.metric} {line.value:.3f}{interval}, must be {line.limit}"
 
 
 def _evidence(lines: Iterable[_Line]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(line, name) for name in EVIDENCE] for line in lines], columns=EVIDENCE)
 
 
-def _styles(estimates: Estimates) -> list[str]:
-    """List the LoRA's styles; each is checked alone.
+def _mediums(estimates: Estimates) -> list[str]:
+    """List the LoRA's mediums; each is checked alone.
 
-    A good one must not hide a bad one. With rows over all styles only: `all`.
+    A good one must not hide a bad one. With rows over all mediums only: `all`.
     """
-    styles = sorted({style for model, style, _ in estimates if model == LORA})
-    return [style for style in styles if style != OVERALL] or styles
+    mediums = sorted({medium for model, medium, _ in estimates if model == LORA})
+    return [medium for medium in mediums if medium != OVERALL] or mediums
 
 
 def _estimates(table: pd.DataFrame) -> Estimates:
     known = table[np.isfinite(table["mean"].astype(float))]
-    return {(str(row["model"]), str(row["style"]), str(row["metric"])): _row(row) for row in known.to_dict("records")}
+    return {(str(row["model"]), str(row["medium"]), str(row["metric"])): _row(row) for row in known.to_dict("records")}
 
 
 def _overall(comparison: pd.DataFrame) -> Row | None:
-    rows = comparison[(comparison["metric"] == SIMILARITY) & (comparison["style"] == OVERALL)]
+    rows = comparison[(comparison["metric"] == SIMILARITY) & (comparison["medium"] == OVERALL)]
     return None if rows.empty else _row(rows.to_dict("records")[0])
 
 

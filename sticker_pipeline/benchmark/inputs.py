@@ -9,7 +9,7 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.embed import Embedder
 from sticker_pipeline.benchmark.evaluation import Embeddings, EvaluationContext, GeneratedImages, Requests
-from sticker_pipeline.benchmark.features import by_style, embedded, holdout_references, tags_found, with_styles
+from sticker_pipeline.benchmark.features import by_medium, embedded, holdout_references, tags_found, with_mediums
 from sticker_pipeline.benchmark.measure import BASE
 from sticker_pipeline.core.character import Character, CharacterError
 from sticker_pipeline.core.profile import Profile
@@ -21,7 +21,7 @@ from sticker_pipeline.tagging.wd14 import Tagger
 def generated_images(
     samples: Artifact, plain: pd.DataFrame, embedder: Embedder, tagger: Tagger, profile: Profile, store: ArtifactStore
 ) -> dict[str, dict[str, GeneratedImages]]:
-    """Model -> style -> its images, with CLIP embeddings and tags.
+    """Model -> medium -> its images, with CLIP embeddings and tags.
 
     plain: rows without the trigger.
     """
@@ -29,12 +29,15 @@ def generated_images(
     found = tags_found(tagger, profile, store, samples, sampled["file"].tolist())
     generated = {}
     for model, rows in sampled.assign(row=range(len(sampled))).groupby("model", sort=False):
-        files, styles = rows["file"].tolist(), rows["style"].tolist()
-        embeddings, tags = by_style(embedded(embedder, samples, files), styles), by_style(found[rows["row"]], styles)
+        files, mediums = rows["file"].tolist(), rows["medium"].tolist()
+        embeddings, tags = (
+            by_medium(embedded(embedder, samples, files), mediums),
+            by_medium(found[rows["row"]], mediums),
+        )
         without = plain[plain["model"] == model]
-        bare = by_style(embedded(embedder, samples, without["file"].tolist()), without["style"].tolist())
+        bare = by_medium(embedded(embedder, samples, without["file"].tolist()), without["medium"].tolist())
         generated[str(model)] = {
-            style: GeneratedImages(images, bare.get(style), tags[style]) for style, images in embeddings.items()
+            medium: GeneratedImages(images, bare.get(medium), tags[medium]) for medium, images in embeddings.items()
         }
     return generated
 
@@ -52,18 +55,18 @@ def evaluation_context(
 
     others: other characters, as `other_references`.
     """
-    rows = with_styles(character, training_set, frames)
+    rows = with_mediums(character, training_set, frames)
     trained = rows[rows["split"] == TRAIN]
-    asked = sampled[sampled["model"] == BASE].groupby("style")["attributes"]
+    asked = sampled[sampled["model"] == BASE].groupby("medium")["attributes"]
     return EvaluationContext(
         references=holdout_references(embedder, character, training_set, frames),
         training=Embeddings(
             embedded(embedder, frames, trained["file"].tolist()),
             trained["source_id"].tolist(),
-            trained["style"].tolist(),
+            trained["medium"].tolist(),
         ),
         others=others,
-        requests={str(style): Requests(part.tolist(), part.tolist()) for style, part in asked},
+        requests={str(medium): Requests(part.tolist(), part.tolist()) for medium, part in asked},
         tag_names=[label.name for label in tagger.labels],
     )
 
@@ -71,7 +74,7 @@ def evaluation_context(
 def other_references(
     names: Sequence[str], load: Callable[[str], Character], store: ArtifactStore, embedder: Embedder
 ) -> tuple[dict[str, dict[str, Embeddings]], dict[str, str], list[str]]:
-    """Held-out images of every other character by style.
+    """Held-out images of every other character by medium.
 
     Also returns the data version of each one's training set, and a sentence about each that cannot be read.
     """

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from sticker_pipeline.benchmark.bootstrap import Estimate
-from sticker_pipeline.benchmark.evaluation import GeneratedImages, StyleContext
+from sticker_pipeline.benchmark.evaluation import GeneratedImages, MediumContext
 from sticker_pipeline.benchmark.fidelity import prompt_fidelity
 from sticker_pipeline.benchmark.identity import identity_retrieval, reference_retrieval
 from sticker_pipeline.benchmark.memorisation import (
@@ -62,81 +62,83 @@ class Measure(Metric):
     is a difference to the base model already, so models are not compared by it again.
     """
 
-    of_model: Callable[[GeneratedImages, StyleContext], Estimate | None] = lambda images, style: None
-    of_holdout: Callable[[StyleContext], Estimate | None] = lambda style: None
-    of_chance: Callable[[StyleContext], Estimate | None] = lambda style: None
+    of_model: Callable[[GeneratedImages, MediumContext], Estimate | None] = lambda images, medium: None
+    of_holdout: Callable[[MediumContext], Estimate | None] = lambda medium: None
+    of_chance: Callable[[MediumContext], Estimate | None] = lambda medium: None
     over_base: bool = False
 
 
-def _gain(images: GeneratedImages, style: StyleContext) -> Estimate | None:
-    if style.base is None or images is style.base:
+def _gain(images: GeneratedImages, medium: MediumContext) -> Estimate | None:
+    if medium.base is None or images is medium.base:
         return None
-    return similarity_gain(images.embeddings, style.base.embeddings, style.sources, **style.resampled)
+    return similarity_gain(images.embeddings, medium.base.embeddings, medium.sources, **medium.resampled)
 
 
-def _excess(images: GeneratedImages, style: StyleContext) -> Estimate:
-    holdout = style.holdout
+def _excess(images: GeneratedImages, medium: MediumContext) -> Estimate:
+    holdout = medium.holdout
     return nearest_training_excess(
-        images.embeddings, style.training.vectors, holdout.vectors, holdout.sources, **style.resampled
+        images.embeddings, medium.training.vectors, holdout.vectors, holdout.sources, **medium.resampled
     )
 
 
-def _copies(images: GeneratedImages, style: StyleContext) -> Estimate:
-    holdout = style.holdout
-    return copied_share(images.embeddings, style.training.vectors, holdout.vectors, holdout.sources, **style.resampled)
+def _copies(images: GeneratedImages, medium: MediumContext) -> Estimate:
+    holdout = medium.holdout
+    return copied_share(
+        images.embeddings, medium.training.vectors, holdout.vectors, holdout.sources, **medium.resampled
+    )
 
 
-def _holdout_copies(style: StyleContext) -> Estimate:
-    holdout = style.holdout
-    return copied_share(holdout.vectors, style.training.vectors, holdout.vectors, holdout.sources, **style.bootstrap)
+def _holdout_copies(medium: MediumContext) -> Estimate:
+    holdout = medium.holdout
+    return copied_share(holdout.vectors, medium.training.vectors, holdout.vectors, holdout.sources, **medium.bootstrap)
 
 
-def _even_sources(style: StyleContext) -> Estimate:
-    """Share by chance over the style's training sources (all, without any)."""
-    training = style.training
-    own = {source for source, name in zip(training.sources, training.styles, strict=True) if name == style.name}
-    return fair_source_share(style.images, len(own or set(training.sources)), **style.bootstrap)
+def _even_sources(medium: MediumContext) -> Estimate:
+    """Share by chance over the medium's training sources (all, without any)."""
+    training = medium.training
+    own = {source for source, name in zip(training.sources, training.mediums, strict=True) if name == medium.name}
+    return fair_source_share(medium.images, len(own or set(training.sources)), **medium.bootstrap)
 
 
-def _identity(images: GeneratedImages, style: StyleContext) -> Estimate | None:
-    if style.others is None:
+def _identity(images: GeneratedImages, medium: MediumContext) -> Estimate | None:
+    if medium.others is None:
         return None
-    return identity_retrieval(images.embeddings, style.sources, style.others, **style.resampled)
+    return identity_retrieval(images.embeddings, medium.sources, medium.others, **medium.resampled)
 
 
-def _holdout_identity(style: StyleContext) -> Estimate | None:
-    return None if style.others is None else reference_retrieval(style.sources, style.others, **style.bootstrap)
+def _holdout_identity(medium: MediumContext) -> Estimate | None:
+    return None if medium.others is None else reference_retrieval(medium.sources, medium.others, **medium.bootstrap)
 
 
-def _guess(style: StyleContext) -> Estimate | None:
+def _guess(medium: MediumContext) -> Estimate | None:
     """Probability of a right guess among all characters."""
-    if not style.others:
+    if not medium.others:
         return None
-    characters = len(style.others) + 1
+    characters = len(medium.others) + 1
     return Estimate(1.0 / characters, float("nan"), float("nan"), characters)
 
 
-def _style(images: GeneratedImages, style: StyleContext) -> Estimate | None:
-    return None if style.others is None else style_similarity(images.embeddings, style.alike, **style.resampled)
+def _medium(images: GeneratedImages, medium: MediumContext) -> Estimate | None:
+    return None if medium.others is None else style_similarity(images.embeddings, medium.alike, **medium.resampled)
 
 
-def _holdout_style(style: StyleContext) -> Estimate | None:
-    """None where the character's own sources represent the style."""
-    if not style.others or style.alike[0] is style.sources:
+def _holdout_medium(medium: MediumContext) -> Estimate | None:
+    """None where the character's own sources represent the medium."""
+    if not medium.others or medium.alike[0] is medium.sources:
         return None
-    return style_similarity(style.sources, style.alike, **style.bootstrap)
+    return style_similarity(medium.sources, medium.alike, **medium.bootstrap)
 
 
-def _fidelity(images: GeneratedImages, style: StyleContext) -> Estimate | None:
-    if images.tags is None or style.requests is None:
+def _fidelity(images: GeneratedImages, medium: MediumContext) -> Estimate | None:
+    if images.tags is None or medium.requests is None:
         return None
-    return prompt_fidelity(images.tags, style.tag_names, style.requests.attributes, **style.resampled)
+    return prompt_fidelity(images.tags, medium.tag_names, medium.requests.attributes, **medium.resampled)
 
 
-def _trigger(images: GeneratedImages, style: StyleContext) -> Estimate | None:
+def _trigger(images: GeneratedImages, medium: MediumContext) -> Estimate | None:
     if images.without_trigger is None:
         return None
-    return trigger_effect(images.embeddings, images.without_trigger, style.sources, **style.resampled)
+    return trigger_effect(images.embeddings, images.without_trigger, medium.sources, **medium.resampled)
 
 
 _ROWS = (
@@ -145,8 +147,8 @@ _ROWS = (
         "similarity",
         "mean CLIP cosine to held-out images, which were never trained on",
         "higher",
-        of_model=lambda images, style: clip_similarity(images.embeddings, style.sources, **style.resampled),
-        of_holdout=lambda style: reference_similarity(style.sources, **style.bootstrap),
+        of_model=lambda images, medium: clip_similarity(images.embeddings, medium.sources, **medium.resampled),
+        of_holdout=lambda medium: reference_similarity(medium.sources, **medium.bootstrap),
     ),
     Measure(
         GAIN,
@@ -162,16 +164,18 @@ _ROWS = (
         "diversity",
         "mean distance between images; near 0 all are the same",
         "",
-        of_model=lambda images, style: diversity(images.embeddings, **style.resampled),
-        of_holdout=lambda style: diversity(style.sources, **style.bootstrap),
+        of_model=lambda images, medium: diversity(images.embeddings, **medium.resampled),
+        of_holdout=lambda medium: diversity(medium.sources, **medium.bootstrap),
     ),
     Measure(
         "nearest_training",
         "nearest training image",
         "cosine to it; well above the held-out images' own figure, the LoRA copies",
         "",
-        of_model=lambda images, style: nearest_training(images.embeddings, style.training.vectors, **style.resampled),
-        of_holdout=lambda style: nearest_training(style.holdout.vectors, style.training.vectors, **style.bootstrap),
+        of_model=lambda images, medium: nearest_training(
+            images.embeddings, medium.training.vectors, **medium.resampled
+        ),
+        of_holdout=lambda medium: nearest_training(medium.holdout.vectors, medium.training.vectors, **medium.bootstrap),
     ),
     Measure(
         "nearest_training_excess",
@@ -189,7 +193,7 @@ _ROWS = (
         ".0%",
         of_model=_copies,
         of_holdout=_holdout_copies,
-        of_chance=lambda style: fair_copied_share(len(style.sources)),
+        of_chance=lambda medium: fair_copied_share(len(medium.sources)),
     ),
     Measure(
         "one_source_share",
@@ -197,8 +201,8 @@ _ROWS = (
         "largest share whose nearest training image is in one source",
         "lower",
         ".0%",
-        of_model=lambda images, style: one_source_share(
-            images.embeddings, style.training.vectors, style.training.sources, **style.resampled
+        of_model=lambda images, medium: one_source_share(
+            images.embeddings, medium.training.vectors, medium.training.sources, **medium.resampled
         ),
         of_chance=_even_sources,
     ),
@@ -207,8 +211,8 @@ _ROWS = (
         "to the mean image",
         "cosine to the mean of the held-out images",
         "higher",
-        of_model=lambda images, style: centroid_similarity(images.embeddings, style.sources, **style.resampled),
-        of_holdout=lambda style: reference_centroid_similarity(style.sources, **style.bootstrap),
+        of_model=lambda images, medium: centroid_similarity(images.embeddings, medium.sources, **medium.resampled),
+        of_holdout=lambda medium: reference_centroid_similarity(medium.sources, **medium.bootstrap),
     ),
     Measure(
         "identity",
@@ -222,11 +226,11 @@ _ROWS = (
     ),
     Measure(
         "style_similarity",
-        "style",
-        "cosine to other characters in the same style: the manner of drawing",
+        "medium",
+        "cosine to other characters in the same medium: the manner of drawing",
         "",
-        of_model=_style,
-        of_holdout=_holdout_style,
+        of_model=_medium,
+        of_holdout=_holdout_medium,
     ),
     Measure(
         "prompt_fidelity",

@@ -52,6 +52,7 @@ EARLIER_KEYS = {  # of release.json
     "held_out_clips": "holdout_sources",
     "held_out_pictures": "holdout_images",
     "pictures": "images",
+    "style": "medium",
 }
 
 
@@ -74,7 +75,7 @@ class MetricRow(_Record):
     """A row of the benchmark's table, with None for no number."""
 
     model: str
-    style: str
+    medium: str
     metric: str
     mean: float | None
     ci_low: float | None
@@ -115,7 +116,7 @@ class Data(_Record):
 class Record(_Record):
     """The content of release.json.
 
-    beginnings: style -> the first tags of its prompts, trigger first. inputs: data versions of everything behind the
+    beginnings: medium -> the first tags of its prompts, trigger first. inputs: data versions of everything behind the
     LoRA (see `lineage`).
     """
 
@@ -351,7 +352,7 @@ def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None
         published=time,
         character=candidate.character,
         trigger=candidate.trigger,
-        beginnings={style: list(tags) for style, tags in candidate.beginnings.items()},
+        beginnings={medium: list(tags) for medium, tags in candidate.beginnings.items()},
         file=f"{candidate.character}.safetensors",
         sha256=sha256,
         base_model=candidate.base_model,
@@ -378,7 +379,7 @@ def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None
 
 def _figure(row: Mapping[Any, Any]) -> MetricRow:
     numbers = {name: None if math.isnan(row[name]) else row[name] for name in ("mean", "ci_low", "ci_high")}
-    return MetricRow(**{name: row[name] for name in ("model", "style", "metric", "n")}, **numbers)
+    return MetricRow(**{name: row[name] for name in ("model", "medium", "metric", "n")}, **numbers)
 
 
 def _move(

@@ -11,50 +11,50 @@ from sticker_pipeline.benchmark.measure import BASE, LORA, REFERENCE
 from sticker_pipeline.benchmark.metrics import SIMILARITY
 from sticker_pipeline.core.images import interval_chart
 
-SHOWN_IMAGES = 4  # of each model in each style
+SHOWN_IMAGES = 4  # of each model in each medium
 
 
 def headline(rows: pd.DataFrame) -> str:
-    """Say the similarity of base model and LoRA, by style."""
-    chosen = rows[rows["metric"] == SIMILARITY].set_index(["style", "model"])["mean"]
+    """Say the similarity of base model and LoRA, by medium."""
+    chosen = rows[rows["metric"] == SIMILARITY].set_index(["medium", "model"])["mean"]
     parts = [
-        f"{style}: base {chosen[style, BASE]:.3f}, LoRA {chosen[style, LORA]:.3f}"
-        for style in dict.fromkeys(chosen.index.get_level_values("style"))
-        if (style, LORA) in chosen.index
+        f"{medium}: base {chosen[medium, BASE]:.3f}, LoRA {chosen[medium, LORA]:.3f}"
+        for medium in dict.fromkeys(chosen.index.get_level_values("medium"))
+        if (medium, LORA) in chosen.index
     ]
-    return "similarity: " + "; ".join(parts) if parts else "no style has held-out images"
+    return "similarity: " + "; ".join(parts) if parts else "no medium has held-out images"
 
 
 def similarity_chart(rows: pd.DataFrame) -> Image.Image:
-    """Chart the similarity of every model in every style, with intervals."""
+    """Chart the similarity of every model in every medium, with intervals."""
     intervals = {
-        f"{row['style']} · {row['model']}": (float(row["mean"]), float(row["ci_low"]), float(row["ci_high"]))
+        f"{row['medium']} · {row['model']}": (float(row["mean"]), float(row["ci_low"]), float(row["ci_high"]))
         for row in rows[rows["metric"] == SIMILARITY].to_dict("records")
     }
     return interval_chart(intervals, title="CLIP similarity to held-out images, 95 % intervals", unit="mean cosine")
 
 
 def plotted(rows: pd.DataFrame) -> Mapping[str, float]:
-    """Numbers that the UI plots over time: the LoRA's similarity by style.
+    """Numbers that the UI plots over time: the LoRA's similarity by medium.
 
     Higher is better.
     """
     chosen = rows[(rows["metric"] == SIMILARITY) & (rows["model"] == LORA)]
-    return {f"similarity_{row['style']}": float(row["mean"]) for row in chosen.to_dict("records")}
+    return {f"similarity_{row['medium']}": float(row["mean"]) for row in chosen.to_dict("records")}
 
 
 def shown_images(
     sampled: pd.DataFrame, samples: Path, holdout: pd.DataFrame, frames: Path
 ) -> dict[tuple[str, str], list[Image.Image]]:
-    """(style, model) -> images of the same requests, and held-out images.
+    """(medium, model) -> images of the same requests, and held-out images.
 
-    sampled: style, model, and file in the folder `samples`; holdout: style, and file in the folder `frames`.
+    sampled: medium, model, and file in the folder `samples`; holdout: medium, and file in the folder `frames`.
     """
-    groups = [(key, part, samples) for key, part in sampled.groupby(["style", "model"], sort=False)]
-    groups += [((style, REFERENCE), part, frames) for style, part in holdout.groupby("style")]
+    groups = [(key, part, samples) for key, part in sampled.groupby(["medium", "model"], sort=False)]
+    groups += [((medium, REFERENCE), part, frames) for medium, part in holdout.groupby("medium")]
     return {
-        (str(style), str(model)): [Image.open(folder / name) for name in spread(part, SHOWN_IMAGES)["file"]]
-        for (style, model), part, folder in groups
+        (str(medium), str(model)): [Image.open(folder / name) for name in spread(part, SHOWN_IMAGES)["file"]]
+        for (medium, model), part, folder in groups
     }
 
 

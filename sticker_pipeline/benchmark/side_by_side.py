@@ -28,7 +28,7 @@ from sticker_pipeline.core.images import Panel, grouped_intervals, panels, sprea
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 COMPARISONS = TableSchema(
-    "each metric in each style of each other model",
+    "each metric in each medium of each other model",
     (
         Column("model", "str", "the model that is compared: the new LoRA"),
         Column("other", "str", "the model that it is compared with"),
@@ -44,7 +44,7 @@ GOOD, BAD, PLAIN = (19, 115, 74), (179, 38, 30), (92, 89, 107)  # colours of wha
 
 MOST_SHOWN = 40  # characters that an image or a table has a line for
 
-Key = tuple[str, str]  # style, model
+Key = tuple[str, str]  # medium, model
 Interval = tuple[float, float, float]  # mean, low, high
 
 
@@ -71,52 +71,52 @@ def verdict(low: float, high: float) -> Literal["better", "worse", "unclear"]:
 
 
 def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
-    """Format one row for each style (`all` first) and model, for people.
+    """Format one row for each medium (`all` first) and model, for people.
 
     Similarity to held-out images, by how much our LoRA is above it, with 95 % intervals, and whether that is better.
     Models: held out, base, LoRA, released, the LoRA in recommended settings, rivals by name.
 
-    table: model, style, metric, mean, ci_low, ci_high; compared: COMPARISONS.
+    table: model, medium, metric, mean, ci_low, ci_high; compared: COMPARISONS.
     """
-    means, gains = _by_style(table, "model"), _by_style(compared, "other")
+    means, gains = _by_medium(table, "model"), _by_medium(compared, "other")
     models = _models(model for _, model in means)
     rows = [
         {
-            "style": style,
+            "medium": medium,
             "model": _title(model),
-            "similarity": _figure(means[style, model], "mean"),
-            "new LoRA less it": _figure(gains.get((style, model)), "difference", signed=True),
-            "new LoRA is": _called(gains.get((style, model))),
+            "similarity": _figure(means[medium, model], "mean"),
+            "new LoRA less it": _figure(gains.get((medium, model)), "difference", signed=True),
+            "new LoRA is": _called(gains.get((medium, model))),
         }
-        for style in _styles(style for style, _ in means)
+        for medium in _mediums(medium for medium, _ in means)
         for model in models
-        if (style, model) in means
+        if (medium, model) in means
     ]
-    return pd.DataFrame(rows, columns=["style", "model", "similarity", "new LoRA less it", "new LoRA is"])
+    return pd.DataFrame(rows, columns=["medium", "model", "similarity", "new LoRA less it", "new LoRA is"])
 
 
 def side_by_side(
     table: pd.DataFrame, compared: pd.DataFrame, images: Mapping[Key, Sequence[Image.Image]]
 ) -> Image.Image:
-    """Draw one image: a row per style, a column per model.
+    """Draw one image: a row per medium, a column per model.
 
     Each cell has some of the model's images over its similarity and how much our LoRA is above it. The best LoRA of a
-    style is framed.
+    medium is framed.
 
-    images: (style, model) -> images to show, `reference` for held-out ones; equal numbers look best. Other arguments as
-    for `side_by_side_table`.
+    images: (medium, model) -> images to show, `reference` for held-out ones; equal numbers look best. Other arguments
+    as for `side_by_side_table`.
     """
-    means, gains = _by_style(table, "model"), _by_style(compared, "other")
-    styles, models = sorted({style for style, _ in images}), _models(model for _, model in images)
+    means, gains = _by_medium(table, "model"), _by_medium(compared, "other")
+    mediums, models = sorted({medium for medium, _ in images}), _models(model for _, model in images)
     rows = {}
-    for style in styles:
-        best = _best({model: row["mean"] for (of, model), row in means.items() if of == style})
-        rows[style] = [
+    for medium in mediums:
+        best = _best({model: row["mean"] for (of, model), row in means.items() if of == medium})
+        rows[medium] = [
             Panel(
-                images.get((style, model), ()),
+                images.get((medium, model), ()),
                 [
-                    (_figure(means.get((style, model)), "mean") or "not measured", (27, 26, 38)),
-                    *_beside(gains.get((style, model)), marked=model == best),
+                    (_figure(means.get((medium, model)), "mean") or "not measured", (27, 26, 38)),
+                    *_beside(gains.get((medium, model)), marked=model == best),
                 ],
                 marked=model == best,
             )
@@ -126,12 +126,12 @@ def side_by_side(
 
 
 def by_character(leaderboard: pd.DataFrame) -> dict[str, dict[str, Interval]]:
-    """Character -> model -> similarity over all styles, with its interval.
+    """Character -> model -> similarity over all mediums, with its interval.
 
-    Our models, and the best rival, which differs by character. leaderboard: character, model, style, metric, mean,
+    Our models, and the best rival, which differs by character. leaderboard: character, model, medium, metric, mean,
     ci_low, ci_high.
     """
-    chosen = leaderboard[(leaderboard["metric"] == SIMILARITY) & (leaderboard["style"] == OVERALL)]
+    chosen = leaderboard[(leaderboard["metric"] == SIMILARITY) & (leaderboard["medium"] == OVERALL)]
     found: dict[str, dict[str, Interval]] = {}
     for character, part in chosen.groupby("character", sort=True):
         figures = {str(row["model"]): (row["mean"], row["ci_low"], row["ci_high"]) for row in part.to_dict("records")}
@@ -161,7 +161,7 @@ def similarity_image(similarity: Mapping[str, Mapping[str, Interval]], most: int
     """
     shown, unit = shown_characters(similarity, most), "mean cosine"
     if len(similarity) <= most:
-        title = "CLIP similarity to held-out images, over all styles, 95 % intervals"
+        title = "CLIP similarity to held-out images, over all mediums, 95 % intervals"
         return grouped_intervals(similarity, title=title, unit=unit)
     half = most // 2
     between = f"({len(similarity) - len(shown):,} others)"
@@ -170,7 +170,7 @@ def similarity_image(similarity: Mapping[str, Mapping[str, Interval]], most: int
     names = [TITLES[BASE], TITLES[LORA], TITLES[RELEASED], BEST_RIVAL]
     spread = {name: [own[name][0] for own in similarity.values() if name in own] for name in names}
     titles = (
-        f"CLIP similarity to held-out images, over all styles: {len(similarity):,} characters",
+        f"CLIP similarity to held-out images, over all mediums: {len(similarity):,} characters",
         f"the {half} best and the {len(shown) - half} worst new LoRAs of them, 95 % intervals",
     )
     known = {name: values for name, values in spread.items() if values}
@@ -203,14 +203,14 @@ def _called(gain: Mapping[Hashable, Any] | None) -> str:
     return "" if gain is None else verdict(gain["ci_low"], gain["ci_high"])
 
 
-def _by_style(table: pd.DataFrame, model: str) -> dict[Key, Mapping[Hashable, Any]]:
-    """(style, model) -> row of the similarity."""
+def _by_medium(table: pd.DataFrame, model: str) -> dict[Key, Mapping[Hashable, Any]]:
+    """(medium, model) -> row of the similarity."""
     rows = table[table["metric"] == SIMILARITY].to_dict("records")
-    return {(str(row["style"]), str(row[model])): row for row in rows}
+    return {(str(row["medium"]), str(row[model])): row for row in rows}
 
 
-def _styles(styles: Any) -> list[str]:
-    return sorted(set(styles), key=lambda style: (style != OVERALL, style))
+def _mediums(mediums: Any) -> list[str]:
+    return sorted(set(mediums), key=lambda medium: (medium != OVERALL, medium))
 
 
 def _models(models: Any) -> list[str]:

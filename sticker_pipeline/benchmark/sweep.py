@@ -1,6 +1,6 @@
 """The table of a sweep: each setting, compared with the profile's.
 
-Each metric is a mean over styles, with an interval over prompts where there are enough (bootstrap.py). similarity.py,
+Each metric is a mean over mediums, with an interval over prompts where there are enough (bootstrap.py). similarity.py,
 fidelity.py and tone.py say what each rewards and how it is fooled. recommend.py chooses a setting.
 """
 
@@ -71,7 +71,7 @@ SWEEP = TableSchema(
 
 @dataclass(frozen=True)
 class Seen:
-    """Images of one setting for one style's requests, row by row.
+    """Images of one setting for one medium's requests, row by row.
 
     embeddings: unit rows float[n, d]. tags: the tagger's tags found, bool[n, tags].
     """
@@ -119,9 +119,9 @@ def sweep_table(
 ) -> pd.DataFrame:
     """Return the table SWEEP, a row per setting as in `seen`.
 
-    seen: setting -> style -> images; all settings have the same styles and requests. references: setting -> the one to
-    compare it with, also in `seen`. sources: style -> a row for each held-out source (`similarity.source_means`).
-    requests: by style. trained: the LoRA's training images.
+    seen: setting -> medium -> images; all settings have the same mediums and requests. references: setting -> the one
+    to compare it with, also in `seen`. sources: medium -> a row for each held-out source (`similarity.source_means`).
+    requests: by medium. trained: the LoRA's training images.
 
     quality: the root of similarity times fidelity (similarity alone where the tagger has none of the asked tags).
     copies: share of copies of training images (`choice.copied`). …_change: that less the reference's, paired.
@@ -157,10 +157,10 @@ def _measured(
     samples: int,
 ) -> dict[str, Estimate]:
     similarity, fidelity, copies = [], [], []
-    for style, own in seen.items():
-        prompts = resampled_prompts(requests[style])
-        similarity.append(clip_similarity(own.embeddings, sources[style], samples=samples, prompts=prompts))
-        found = prompt_fidelity(own.tags, tag_names, requests[style].attributes, samples=samples, prompts=prompts)
+    for medium, own in seen.items():
+        prompts = resampled_prompts(requests[medium])
+        similarity.append(clip_similarity(own.embeddings, sources[medium], samples=samples, prompts=prompts))
+        found = prompt_fidelity(own.tags, tag_names, requests[medium].attributes, samples=samples, prompts=prompts)
         if found is not None:
             fidelity.append(found)
         copies.append(row_mean(copied_from.of(own.embeddings), samples, 0, prompts))
@@ -189,8 +189,8 @@ def _shifts(
 ) -> dict[str, Estimate]:
     parts: dict[str, list[Estimate]] = {f"{name}_shift": [] for name in SHIFTS}
     parts["veil"] = []
-    for style, own in seen.items():
-        prompts, other = resampled_prompts(requests[style]), reference[style].tones
+    for medium, own in seen.items():
+        prompts, other = resampled_prompts(requests[medium]), reference[medium].tones
         for name in SHIFTS:
             values, before = getattr(own.tones, name), getattr(other, name)
             parts[f"{name}_shift"].append(relative_shift(values, before, samples=samples, prompts=prompts))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.benchmark.evaluation import Embeddings, Requests
-from sticker_pipeline.benchmark.features import by_style, tags_found_in
+from sticker_pipeline.benchmark.features import by_medium, tags_found_in
 from sticker_pipeline.benchmark.similarity import source_means
 from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
@@ -35,16 +35,16 @@ def measured_sweep(
 ) -> pd.DataFrame:
     """Return the table of the sweep (`sweep_table`).
 
-    references: style -> held-out images.
+    references: medium -> held-out images.
     """
     generation = profile.generation
-    asked = by_style(np.arange(len(plan.requests)), [request.style for request in plan.requests])
+    asked = by_medium(np.arange(len(plan.requests)), [request.medium for request in plan.requests])
     return sweep_table(
         seen,
         {cell: reference_of(cell, generation) for cell in plan.cells},
         {cell: Timed(drawn_with(cell, generation).scheduler, seconds[cell]) for cell in plan.cells},
-        {style: source_means(found.vectors, found.sources) for style, found in references.items()},
-        {style: _requests(plan, numbers) for style, numbers in asked.items()},
+        {medium: source_means(found.vectors, found.sources) for medium, found in references.items()},
+        {medium: _requests(plan, numbers) for medium, numbers in asked.items()},
         [label.name for label in tagger.labels],
         trained,
         samples=profile.benchmark.bootstrap_samples,
@@ -60,19 +60,19 @@ def seen_images(
     profile: Profile,
     store: ArtifactStore,
 ) -> dict[Cell, dict[str, Seen]]:
-    """Cell -> style -> features of its `files` in `folder`: embeddings, tags, tones."""
+    """Cell -> medium -> features of its `files` in `folder`: embeddings, tags, tones."""
     found = tags_found_in(tagger, profile, store, folder, [path.name for paths in files.values() for path in paths])
     tags = dict(zip(files, np.split(found, len(files)), strict=True))
-    styles = [request.style for request in plan.requests]
+    mediums = [request.medium for request in plan.requests]
     seen = {}
     for cell, paths in files.items():
-        embeddings = by_style(embed(embedder, (Image.open(path) for path in paths)), styles)
-        tagged = by_style(tags[cell], styles)
+        embeddings = by_medium(embed(embedder, (Image.open(path) for path in paths)), mediums)
+        tagged = by_medium(tags[cell], mediums)
         colours = vars(tones([Image.open(path) for path in paths]))
-        parts = {name: by_style(values, styles) for name, values in colours.items()}
+        parts = {name: by_medium(values, mediums) for name, values in colours.items()}
         seen[cell] = {
-            style: Seen(own, tagged[style], Tones(**{name: part[style] for name, part in parts.items()}))
-            for style, own in embeddings.items()
+            medium: Seen(own, tagged[medium], Tones(**{name: part[medium] for name, part in parts.items()}))
+            for medium, own in embeddings.items()
         }
     return seen
 

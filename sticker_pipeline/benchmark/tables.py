@@ -27,49 +27,49 @@ from sticker_pipeline.core.markdown import literal
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 METRIC = Column("metric", "str", "what is measured", values=tuple(METRICS))
-STYLE = Column("style", "str", "the style of the images, such as art or sticker; all: the mean over the styles")
+MEDIUM = Column("medium", "str", "the medium of the images, such as art or sticker; all: the mean over the mediums")
 BENCHMARK = TableSchema(
-    "each metric of each model in each style",
+    "each metric of each model in each medium",
     (
         Column(
             "model",
             "str",
             "who drew: base, lora, released, a rival; reference and chance are what to hold figures against",
         ),
-        STYLE,
+        MEDIUM,
         METRIC,
         Column("mean", "float64", "the figure", nullable=True),
         *INTERVAL,
     ),
-    key=("model", "style", "metric"),
+    key=("model", "medium", "metric"),
 )
 COMPARED = TableSchema(
-    "each metric in each style",
+    "each metric in each medium",
     (
         METRIC,
-        STYLE,
+        MEDIUM,
         Column("difference", "float64", "by how much the one is above the other, paired", nullable=True),
         *INTERVAL,
     ),
-    key=("metric", "style"),
+    key=("metric", "medium"),
 )
 LEADERBOARD = TableSchema(
-    "each metric of each model of each character in each style",
+    "each metric of each model of each character in each medium",
     (
         Column("character", "str", "whose benchmark it is"),
         *(replace(each, values=()) for each in BENCHMARK.columns),  # an earlier version may have other metrics
     ),
     key=("character", *BENCHMARK.key),
 )
-OVER_CHARACTERS = "Means over the characters, of all styles:"
+OVER_CHARACTERS = "Means over the characters, of all mediums:"
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
     """The table BENCHMARK with what `compare` needs.
 
-    left_out: a sentence each on what has no row or too narrow an interval, and why. estimates: (model, style, metric)
-    -> estimate with `draws`, of single styles.
+    left_out: a sentence each on what has no row or too narrow an interval, and why. estimates: (model, medium, metric)
+    -> estimate with `draws`, of single mediums.
     """
 
     table: pd.DataFrame
@@ -84,18 +84,19 @@ def benchmark_table(
     samples: int = 2_000,
     seed: int = 0,
 ) -> BenchmarkResult:
-    """Compute METRICS for each model and style, with 95 % intervals.
+    """Compute METRICS for each model and medium, with 95 % intervals.
 
     similarity.py, identity.py, fidelity.py and memorisation.py say what each means, what it rewards and how it can be
     fooled.
 
-    generated: model -> style -> images for the style's requests, which all models share. The style `all` is the plain
-    mean over the styles in which a model has the metric, resampled within each. `n` is the number of generated images.
+    generated: model -> medium -> images for the medium's requests, which all models share. The medium `all` is the
+    plain mean over the mediums in which a model has the metric, resampled within each. `n` is the number of generated
+    images.
 
     Two rows are not models: `reference` is held-out images among themselves (`n` sources; `nearest_training`, `copies`:
     images), `chance` is the value by chance (`identity`: `n` characters; `copies`: `n` held-out sources;
     `one_source_share`: `n` training sources). Sorted: base, lora, lora in recommended settings, other models by name,
-    reference, chance; then style, `all` first; then metric.
+    reference, chance; then medium, `all` first; then metric.
     """
     measured = measure(generated, context, samples=samples, seed=seed)
     return BenchmarkResult(_table(measured.estimates), measured.left_out, measured.estimates)
@@ -104,7 +105,7 @@ def benchmark_table(
 def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
     """Subtract `other` from `model` in each metric: the table COMPARED.
 
-    Sorted by metric (METRICS), `all` (the styles that both have) first. Images of the same requests are paired, and
+    Sorted by metric (METRICS), `all` (the mediums that both have) first. Images of the same requests are paired, and
     both models share resampled images and references: the interval is that of the difference. `Metric.better` says
     whether more is better. Metrics over the base model are left out. Raises ValueError for a model without rows.
     """
@@ -113,14 +114,15 @@ def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
         raise ValueError(f"There are no figures of {missing[0]!r}; there are of {', '.join(sorted(models))}.")
     rows = []
     for metric in [metric for metric, row in METRICS.items() if not row.over_base]:
-        own = {style: value for (name, style, of), value in result.estimates.items() if (name, of) == (model, metric)}
+        own = {medium: value for (name, medium, of), value in result.estimates.items() if (name, of) == (model, metric)}
         theirs = {
-            style: value for (name, style, of), value in result.estimates.items() if (name, of) == (other, metric)
+            medium: value for (name, medium, of), value in result.estimates.items() if (name, of) == (other, metric)
         }
-        pairs = {style: difference(own[style], theirs[style]) for style in sorted(own.keys() & theirs.keys())}
-        rows += [(metric, style, value) for style, value in {**overall(pairs), **pairs}.items()]
+        pairs = {medium: difference(own[medium], theirs[medium]) for medium in sorted(own.keys() & theirs.keys())}
+        rows += [(metric, medium, value) for medium, value in {**overall(pairs), **pairs}.items()]
     records = [
-        {"metric": metric, "style": style, "difference": value.mean, **_bounds(value)} for metric, style, value in rows
+        {"metric": metric, "medium": medium, "difference": value.mean, **_bounds(value)}
+        for metric, medium, value in rows
     ]
     return typed(pd.DataFrame(records, columns=COMPARED.names), COMPARED)
 
@@ -134,7 +136,7 @@ def leaderboard(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def leaderboard_text(table: pd.DataFrame) -> str:
     """Format the leaderboard as aligned lines, and the means over characters.
 
-    CLIP similarity beside the base model's, by character, style and model; then each metric's mean.
+    CLIP similarity beside the base model's, by character, medium and model; then each metric's mean.
     """
     parts = [_aligned(_leaderboard_cells(table))]
     if len(cells := _metric_cells(table)) > 1:
@@ -167,20 +169,20 @@ def _markdown(cells: Sequence[Sequence[str]], *, names: int) -> str:
 
 
 def _table(estimates: Mapping[tuple[str, str, str], Estimate]) -> pd.DataFrame:
-    by_style: dict[tuple[str, str], dict[str, Estimate]] = {}
-    for (model, style, metric), value in sorted(estimates.items()):
-        by_style.setdefault((model, metric), {})[style] = value
+    by_medium: dict[tuple[str, str], dict[str, Estimate]] = {}
+    for (model, medium, metric), value in sorted(estimates.items()):
+        by_medium.setdefault((model, metric), {})[medium] = value
     rows = [
-        (model, style, metric, value)
-        for (model, metric), styles in by_style.items()
-        for style, value in {**overall(styles), **styles}.items()
+        (model, medium, metric, value)
+        for (model, metric), mediums in by_medium.items()
+        for medium, value in {**overall(mediums), **mediums}.items()
     ]
     places = {metric: place for place, metric in enumerate(METRICS)}
     ranks = {BASE: 0, LORA: 1, REFERENCE: 3, CHANCE: 4}
     rows.sort(key=lambda row: (ranks.get(row[0], 2), by_name(row[0]), row[1] != OVERALL, row[1], places[row[2]]))
     records = [
-        {"model": model, "style": style, "metric": metric, "mean": value.mean, **_bounds(value)}
-        for model, style, metric, value in rows
+        {"model": model, "medium": medium, "metric": metric, "mean": value.mean, **_bounds(value)}
+        for model, medium, metric, value in rows
     ]
     return typed(pd.DataFrame(records, columns=BENCHMARK.names), BENCHMARK)
 
@@ -190,26 +192,26 @@ def _bounds(value: Estimate) -> dict[str, float | int]:
 
 
 def _leaderboard_cells(table: pd.DataFrame) -> list[list[str]]:
-    """Header and lines of the leaderboard, by character, style and model.
+    """Header and lines of the leaderboard, by character, medium and model.
 
     Without the base model.
     """
-    lines = [["character", "style", "model", "similarity", "base model", "gain", "references", "n"]]
-    cells = {(row["character"], row["style"], row["model"], row["metric"]): row for row in table.to_dict("records")}
+    lines = [["character", "medium", "model", "similarity", "base model", "gain", "references", "n"]]
+    cells = {(row["character"], row["medium"], row["model"], row["metric"]): row for row in table.to_dict("records")}
     order = sorted(cells, key=lambda key: (key[0], key[1] != OVERALL, key[1], key[2] != LORA, by_name(key[2])))
-    for character, style, model, metric in order:
+    for character, medium, model, metric in order:
         if metric != SIMILARITY or model in (BASE, REFERENCE):
             continue
-        own = cells[character, style, model, metric]
+        own = cells[character, medium, model, metric]
         lines.append(
             [
                 character,
-                style,
+                medium,
                 model,
                 _interval(own, SIMILARITY),
-                _interval(cells.get((character, style, BASE, metric)), SIMILARITY),
-                _interval(cells.get((character, style, model, GAIN)), GAIN),
-                _interval(cells.get((character, style, REFERENCE, metric)), SIMILARITY),
+                _interval(cells.get((character, medium, BASE, metric)), SIMILARITY),
+                _interval(cells.get((character, medium, model, GAIN)), GAIN),
+                _interval(cells.get((character, medium, REFERENCE, metric)), SIMILARITY),
                 str(own["n"]),
             ]
         )
@@ -221,11 +223,11 @@ def _interval(row: Mapping[Hashable, Any] | None, metric: str) -> str:
 
 
 def _metric_cells(table: pd.DataFrame) -> list[list[str]]:
-    """Header and lines of the means over characters, over all styles.
+    """Header and lines of the means over characters, over all mediums.
 
     One line per metric of our LoRA.
     """
-    rows = table[(table["style"] == OVERALL) & table["mean"].notna()]
+    rows = table[(table["medium"] == OVERALL) & table["mean"].notna()]
     means = rows.groupby(["model", "metric"])["mean"].agg(["mean", "size"])
     known = {metric for model, metric in means.index if model == LORA}
     return [

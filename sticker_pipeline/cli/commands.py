@@ -400,7 +400,7 @@ def _similarity(record: "Record") -> str:
     found = [
         figure.mean
         for figure in record.metrics
-        if (figure.model, figure.style, figure.metric) == (LORA, OVERALL, SIMILARITY) and figure.mean is not None
+        if (figure.model, figure.medium, figure.metric) == (LORA, OVERALL, SIMILARITY) and figure.mean is not None
     ]
     return f"similarity {found[0]:.3f}" if found else "similarity –"
 

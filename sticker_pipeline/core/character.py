@@ -99,6 +99,9 @@ RENAMED_KEYS = {  # earlier name -> present name
     "most_pictures": "most_images",
     "one_clip": "one_source",
     "pictures": "images",
+    "prompts_per_style": "prompts_per_medium",
+    "style": "medium",
+    "style_tags": "medium_tags",
 }
 RENAMED_VALUES = {"recipe": "default", "restarts": "cosine_restarts_warmup_each"}
 
@@ -109,7 +112,7 @@ class Strict(BaseModel):
 
 class Group(Strict):
     learned: list[Tag] = Field(default_factory=list, description="tags put behind the trigger of every caption")
-    style: Literal["sticker", "art"] = "sticker"
+    medium: Literal["sticker", "art"] = "sticker"
     share: float = Field(
         1.0,
         gt=0,
@@ -332,7 +335,7 @@ def load_character(folder: Path) -> Character:
         same = shortened(", ".join(twice))
         raise CharacterError(f"{path}: groups: {same} are the same folder: keep one of them.")
     stated = {folders[name]: group for name, group in settings.groups.items()}
-    groups = stated or {name: Group(style="art" if name == "art" else "sticker") for name in subfolders}
+    groups = stated or {name: Group(medium="art" if name == "art" else "sticker") for name in subfolders}
     if not groups:
         for name, why in _links_out(folder, roots).items():
             raise CharacterError(

@@ -140,7 +140,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "benchmark": {
             "seeds_per_prompt": 4,
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
-            "style_tags": {
+            "medium_tags": {
                 "sticker": "solo, chibi, outline, flat color, transparent background, simple background",
                 "art": "solo, chibi",
             },
@@ -159,7 +159,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "lcm": {"words": ANIME_WORDS},
         "benchmark": {
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
-            "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
+            "medium_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
         },
     },
     # Any SDXL model, such as animagine-xl, and any WD14 tagger. Sizes as in SDXL's training.
@@ -176,7 +176,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "lcm": {"words": ANIME_WORDS, "batch_size": 8},
         "benchmark": {
             "prompts": {"sticker": FREE_ATTRIBUTES, "art": FREE_ATTRIBUTES},
-            "style_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
+            "medium_tags": {"sticker": "chibi, sticker, white background", "art": "anime coloring"},
         },
     },
 }

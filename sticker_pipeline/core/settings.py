@@ -314,7 +314,7 @@ class SweepSettings(Strict):
     guidance_scales: tuple[Annotated[float, Field(ge=1, le=50)], ...] = Field(
         (1.0, 7.0), min_length=1, description="1: no guidance, which takes half the time"
     )
-    prompts_per_style: int = Field(6, ge=1, description="the first of the benchmark's prompts")
+    prompts_per_medium: int = Field(6, ge=1, description="the first of the benchmark's prompts")
     seeds_per_prompt: int = Field(1, ge=1)
     most_images: int = Field(5_000, ge=1, description="more than this is an error: it would take too long")
 
@@ -383,8 +383,10 @@ class ConsistencySettings(Strict):
 class BenchmarkSettings(Strict):
     seeds_per_prompt: int = Field(4, ge=1)
     bootstrap_samples: int = Field(2_000, ge=100)
-    prompts: dict[str, list[str]] = Field(description="free attributes for each style, used beside the character's own")
-    style_tags: dict[str, str] = Field(description="what the base model calls each style")
+    prompts: dict[str, list[str]] = Field(
+        description="free attributes for each medium, used beside the character's own"
+    )
+    medium_tags: dict[str, str] = Field(description="what the base model calls each medium")
 
 
 INVENTED_TRAITS = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.texts import TextError, tidy
@@ -39,7 +39,7 @@ class FolderRecord(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    style: Literal["sticker", "art"] = "sticker"
+    medium: Literal["sticker", "art"] = Field("sticker", validation_alias=AliasChoices("medium", "style"))  # was style
     learned: list[str] = []
 
 

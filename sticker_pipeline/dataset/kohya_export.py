@@ -174,7 +174,7 @@ def _subjects(table: pd.DataFrame, groups: Mapping[str, Group]) -> dict[str, str
     """Map group names to folder subjects, without the prefix of an import.
 
     An import makes `10_foo` with share 10, and `holdout_foo`, wholly held out. If a subject would join groups of
-    different style or learned tags, all keep their full names.
+    different medium or learned tags, all keep their full names.
     """
     trained = set(table.loc[table["split"] == TRAIN, "group"])
     subjects = {}
@@ -186,7 +186,7 @@ def _subjects(table: pd.DataFrame, groups: Mapping[str, Group]) -> dict[str, str
             subjects[name] = name.removeprefix(prefix)
         else:
             subjects[name] = name
-    kinds = {(subject, groups[name].style, tuple(groups[name].learned)) for name, subject in subjects.items()}
+    kinds = {(subject, groups[name].medium, tuple(groups[name].learned)) for name, subject in subjects.items()}
     return subjects if len(kinds) == len(set(subjects.values())) else {name: name for name in subjects}
 
 
@@ -290,7 +290,7 @@ def _record(table: pd.DataFrame, character: Character, exported: Exported, max_e
         str(folder): {
             "repeats": int(part["repeats"].iloc[0]),
             "groups": sorted(set(part["group"])),
-            "style": character.groups[part["group"].iloc[0]].style,
+            "medium": character.groups[part["group"].iloc[0]].medium,
             "learned": character.groups[part["group"].iloc[0]].learned,
         }
         for folder, part in table.groupby("folder", sort=True)

@@ -39,7 +39,7 @@ from sticker_pipeline.dataset.kohya import (
 from sticker_pipeline.dataset.new_character import (
     NAME_TOO_LONG,
     Created,
-    default_style,
+    default_medium,
     fits,
     free_target,
     kohya_parents,
@@ -442,8 +442,8 @@ def _settings(group: _Group, record: Record) -> Group:
     Captions of other trainers contain their learned tags.
     """
     name = folder_subject(group.source.name) if group.repeats is not None else group.source.name
-    known = record.folders.get(group.label, FolderRecord(style=default_style(name)))
-    return Group(style=known.style, learned=known.learned, share=float(group.repeats or 1))
+    known = record.folders.get(group.label, FolderRecord(medium=default_medium(name)))
+    return Group(medium=known.medium, learned=known.learned, share=float(group.repeats or 1))
 
 
 def _holdout_text(holdout: Sequence[str]) -> str:

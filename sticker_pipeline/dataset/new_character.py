@@ -62,7 +62,7 @@ trigger: {trigger}
 # style: chibi          # a manner of drawing shared with other characters: one LoRA of it, once two name it
 
 # Each subfolder is a source group. `learned` tags follow the trigger in every caption of the group;
-# `style` is sticker or art; `share` is how much a source counts beside a source of another group.
+# `medium` is sticker or art; `share` is how much a source counts beside a source of another group.
 groups:
 {groups}
 # curation:
@@ -116,7 +116,7 @@ def create(
     plan = _plan(source, longest_name(characters), roots)
     if not plan.groups:
         raise CharacterError("\n".join([f"{source} holds no image or video that can be read.", *plan.notes]))
-    groups = {group: Group(style=default_style(group)) for group in plan.groups}
+    groups = {group: Group(medium=default_medium(group)) for group in plan.groups}
     write_character(target, plan.files, settings_text(name, trigger, groups), roots, link=link, say=plan.notes.append)
     return Created(target, trigger, plan.groups, [*plan.notes, *settings_notes(source, roots)])
 
@@ -245,7 +245,7 @@ def _size(original: Path, roots: Sequence[Path]) -> int:
         raise _changed(original, error) from error
 
 
-def default_style(group: str) -> Literal["sticker", "art"]:
+def default_medium(group: str) -> Literal["sticker", "art"]:
     return "art" if group == "art" else "sticker"
 
 
@@ -427,4 +427,4 @@ def _escaped(letter: str) -> str:
 
 def _group_text(group: Group) -> str:
     share = int(group.share) if group.share.is_integer() else group.share
-    return f"{{learned: {yaml_text(group.learned)}, style: {group.style}{f', share: {share}' if share != 1 else ''}}}"
+    return f"{{learned: {yaml_text(group.learned)}, medium: {group.medium}{f', share: {share}' if share != 1 else ''}}}"

@@ -195,7 +195,7 @@ groups:
     learned: [{word}_sticker]
     share: 1.0          # how much one source counts here beside a source of another group
   art:
-    style: art          # compared with art, never with stickers
+    medium: art          # compared with art, never with stickers
 
 # What this character always has is left out of the captions, so that the trigger comes to mean it. `inherent: auto`
 # finds hair, eyes and marks by how often they are seen; clothes can change: a person has to say that these never do.

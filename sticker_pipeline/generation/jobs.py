@@ -19,7 +19,7 @@ from sticker_pipeline.generation.generate import generate, how_trained, pipeline
 from sticker_pipeline.generation.image_cache import decisive, drawn
 from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
 
-COLUMNS = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
+COLUMNS = ["image", "model", "medium", "prompt", "attributes", "seed", "file"]
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ def generate_job(generator: Generator, job: GenerationJob, staging: Path, folder
     images = generated(generator, folder, requests, job.loras, job.settings)
     rows = []
     for number, (request, attributes, image) in enumerate(zip(requests, asked, images, strict=True)):
-        name = f"{folder}/{request.style}_{number:03d}.png"
+        name = f"{folder}/{request.medium}_{number:03d}.png"
         image.save(staging / name)
         image_id = f"{folder.replace('/', '-')}-{number:03d}"
-        rows.append((image_id, job.model, request.style, request.prompt, attributes, request.seed, name))
+        rows.append((image_id, job.model, request.medium, request.prompt, attributes, request.seed, name))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

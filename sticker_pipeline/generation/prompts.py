@@ -27,7 +27,7 @@ class PromptError(UserError):
 class Prompt:
     """A prompt; no group of the character fixes its `attributes`."""
 
-    style: str
+    medium: str
     text: str
     attributes: str
 
@@ -36,26 +36,26 @@ class Prompt:
 class Request:
     """An image to generate; equal for all models, so images pair up."""
 
-    style: str
+    medium: str
     prompt: str
     seed: int
 
 
 def benchmark_prompts(character: Character, profile: Profile) -> list[Prompt]:
-    """Return the character's benchmark prompts by style, in the order of attributes.
+    """Return the character's benchmark prompts by medium, in the order of attributes.
 
-    For each style of its groups: trigger, the groups' learned tags, the base model's tag for the style
-    (`profile.benchmark.style_tags`), and free attributes, the character's own (`benchmark.prompts` in character.yaml)
-    or else the profile's. Each tag occurs once. Raises PromptError where the profile lacks a style of the character.
+    For each medium of its groups: trigger, the groups' learned tags, the base model's tag for the medium
+    (`profile.benchmark.medium_tags`), and free attributes, the character's own (`benchmark.prompts` in character.yaml)
+    or else the profile's. Each tag occurs once. Raises PromptError where the profile lacks a medium of the character.
     """
     return prompts_beginning(character, profile, beginnings(character))
 
 
 def beginnings(character: Character) -> dict[str, list[str]]:
-    """Return prompt starts by style: the trigger and the groups' learned tags."""
-    found = {style: [character.trigger] for style in _styles(character)}
+    """Return prompt starts by medium: the trigger and the groups' learned tags."""
+    found = {medium: [character.trigger] for medium in _mediums(character)}
     for group in character.groups.values():
-        found[group.style] += [tag for tag in group.learned if tag not in found[group.style]]
+        found[group.medium] += [tag for tag in group.learned if tag not in found[group.medium]]
     return found
 
 
@@ -64,24 +64,24 @@ def prompts_beginning(
 ) -> list[Prompt]:
     """Return the same prompts for a model with other trigger words.
 
-    `beginnings`: by style; `otherwise`: for other styles (empty: without trigger). Raises PromptError as
+    `beginnings`: by medium; `otherwise`: for other mediums (empty: without trigger). Raises PromptError as
     `benchmark_prompts`.
     """
-    return _prompts(character, profile, {style: beginnings.get(style, otherwise) for style in _styles(character)})
+    return _prompts(character, profile, {medium: beginnings.get(medium, otherwise) for medium in _mediums(character)})
 
 
-def _styles(character: Character) -> list[str]:
-    return sorted({group.style for group in character.groups.values()})
+def _mediums(character: Character) -> list[str]:
+    return sorted({group.medium for group in character.groups.values()})
 
 
 def _prompts(character: Character, profile: Profile, beginnings: Mapping[str, Sequence[str]]) -> list[Prompt]:
     prompts = []
-    for style in _styles(character):
+    for medium in _mediums(character):
         own = character.settings.benchmark.prompts
-        _check_style(profile, style, needs_prompts=not own)
-        for attributes in own or profile.benchmark.prompts[style]:
-            text = join_tags([*beginnings[style], profile.benchmark.style_tags[style], attributes])
-            prompts.append(Prompt(style, text, attributes))
+        _check_medium(profile, medium, needs_prompts=not own)
+        for attributes in own or profile.benchmark.prompts[medium]:
+            text = join_tags([*beginnings[medium], profile.benchmark.medium_tags[medium], attributes])
+            prompts.append(Prompt(medium, text, attributes))
     return prompts
 
 
@@ -117,36 +117,39 @@ def _shortened(prompt: str) -> str:
 def requests_for(prompts: Sequence[Prompt], seeds_per_prompt: int, purpose: str = "benchmark") -> list[Request]:
     """Return `seeds_per_prompt` requests for each prompt, prompt by prompt.
 
-    Seeds depend on purpose, style, prompt number within the style and seed number alone: they are equal for all models
-    and characters and unchanged when styles are added. Another purpose, such as choosing an epoch, has other seeds.
+    Seeds depend on purpose, medium, prompt number within the medium and seed number alone: they are equal for all
+    models and characters and unchanged when mediums are added. Another purpose, such as choosing an epoch, has other
+    seeds.
     """
     numbers: dict[str, int] = {}
     requests = []
     for prompt in prompts:
-        number = numbers[prompt.style] = numbers.get(prompt.style, -1) + 1
+        number = numbers[prompt.medium] = numbers.get(prompt.medium, -1) + 1
         for index in range(seeds_per_prompt):
-            requests.append(Request(prompt.style, prompt.text, request_seed(purpose, prompt.style, number, index)))
+            requests.append(Request(prompt.medium, prompt.text, request_seed(purpose, prompt.medium, number, index)))
     return requests
 
 
-def first_of_each_style(prompts: Sequence[Prompt], styles: Iterable[str], most: int) -> list[Prompt]:
-    """Return the first `most` prompts of each of `styles`, style by style."""
-    return [found for style in styles for found in [one for one in prompts if one.style == style][:most]]
+def first_of_each_medium(prompts: Sequence[Prompt], mediums: Iterable[str], most: int) -> list[Prompt]:
+    """Return the first `most` prompts of each of `mediums`, medium by medium."""
+    return [found for medium in mediums for found in [one for one in prompts if one.medium == medium][:most]]
 
 
-def request_seed(purpose: str, style: str, prompt_number: int, seed_number: int) -> int:
+def request_seed(purpose: str, medium: str, prompt_number: int, seed_number: int) -> int:
     """Return a seed in [0, 2³¹), spread evenly by SHA-256."""
-    text = f"{purpose}/{style}/{prompt_number}/{seed_number}"
+    text = f"{purpose}/{medium}/{prompt_number}/{seed_number}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> (32 - SEED_BITS)
 
 
-def _check_style(profile: Profile, style: str, *, needs_prompts: bool) -> None:
-    keys: dict[str, Mapping[str, object]] = {"style_tags": profile.benchmark.style_tags}
+def _check_medium(profile: Profile, medium: str, *, needs_prompts: bool) -> None:
+    keys: dict[str, Mapping[str, object]] = {"medium_tags": profile.benchmark.medium_tags}
     if needs_prompts:
         keys["prompts"] = profile.benchmark.prompts
     for key, values in keys.items():
-        if style not in values:
-            raise PromptError(f"Profile {profile.name!r} has no benchmark.{key} for the style {style!r}: add it there.")
+        if medium not in values:
+            raise PromptError(
+                f"Profile {profile.name!r} has no benchmark.{key} for the medium {medium!r}: add it there."
+            )
 
 
 def prompts_of_words(words: Sequence[Sequence[str]], omitted: float, count: int, seed: int) -> list[str]:
@@ -174,5 +177,5 @@ def distillation_prompts(settings: ConsistencySettings) -> tuple[list[str], list
 
 
 def requests_of_texts(texts: Sequence[str], seeds_per_prompt: int, purpose: str) -> list[Request]:
-    """Return `requests_for` prompts without style, free as a whole."""
+    """Return `requests_for` prompts without medium, free as a whole."""
     return requests_for([Prompt("", text, text) for text in texts], seeds_per_prompt, purpose)

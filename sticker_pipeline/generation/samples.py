@@ -12,7 +12,7 @@ SAMPLES = TableSchema(
     (
         Column("image", "str", "names the image: its folder and number"),
         Column("model", "str", "who drew it: base, lora, lora in a recommended setting, released, or a rival"),
-        Column("style", "str", "the style that was asked for, such as art or sticker"),
+        Column("medium", "str", "the medium that was asked for, such as art or sticker"),
         Column("prompt", "str", "the whole prompt, with the words that the model was taught"),
         Column("attributes", "str", "the free part of the prompt: the same for all models"),
         Column("seed", "int64", "of the noise: the same for all models", low=0),

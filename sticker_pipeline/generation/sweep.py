@@ -15,7 +15,7 @@ from sticker_pipeline.core.images import labelled_grid
 from sticker_pipeline.core.settings import GenerationSettings, SweepSettings
 from sticker_pipeline.generation.generate import without_loras
 from sticker_pipeline.generation.jobs import Generator, generated
-from sticker_pipeline.generation.prompts import Prompt, Request, first_of_each_style, requests_for
+from sticker_pipeline.generation.prompts import Prompt, Request, first_of_each_medium, requests_for
 from sticker_pipeline.generation.sampling_config import (
     Adapters,
     Cell,
@@ -57,15 +57,15 @@ class SweepPlan:
 def sweep_plan(
     adapters: Adapters,
     prompts: Sequence[Prompt],
-    styles: Sequence[str],
+    mediums: Sequence[str],
     settings: SweepSettings,
     generation: GenerationSettings,
 ) -> SweepPlan:
-    """Return the plan for the first prompts of each of `styles`.
+    """Return the plan for the first prompts of each of `mediums`.
 
     Raises SweepError for a grid that is too large.
     """
-    chosen = first_of_each_style(prompts, styles, settings.prompts_per_style)
+    chosen = first_of_each_medium(prompts, mediums, settings.prompts_per_medium)
     requests = requests_for(chosen, settings.seeds_per_prompt, SWEEP_PURPOSE)
     exist = {"style": adapters.style is not None, "lcm": adapters.lcm is not None}
     check_size(grid_size(settings, **exist), len(requests), settings)  # before they are listed
@@ -105,21 +105,21 @@ def seconds_of(generator: Generator, plan: SweepPlan, cell: Cell, cache: Path) -
 
 
 def sweep_grids(plan: SweepPlan, files: Mapping[Cell, Sequence[Path]]) -> dict[str, Image.Image]:
-    """Return grid images by name, per prompt style and style LoRA weight.
+    """Return grid images by name, per prompt medium and style LoRA weight.
 
-    Each shows the style's first request in every setting: guidance and steps down, LCM and character weights across.
+    Each shows the medium's first request in every setting: guidance and steps down, LCM and character weights across.
     """
-    styles = [request.style for request in plan.requests]
+    mediums = [request.medium for request in plan.requests]
     down = list(product(plan.axis("guidance_scale"), plan.axis("steps")))
     across = list(product(plan.axis("lcm_weight"), plan.axis("character_weight")))
     found = {}
-    for weight, style in product(plan.axis("style_weight"), dict.fromkeys(styles)):
-        first = styles.index(style)
+    for weight, medium in product(plan.axis("style_weight"), dict.fromkeys(mediums)):
+        first = mediums.index(medium)
         images = [
             [Image.open(files[Cell(weight, character, lcm, steps, scale)][first]) for lcm, character in across]
             for scale, steps in down
         ]
-        found[f"grid_{style}" + (f"_style_{weight:g}" if plan.adapters.style else "")] = labelled_grid(
+        found[f"grid_{medium}" + (f"_style_{weight:g}" if plan.adapters.style else "")] = labelled_grid(
             [f"{steps} steps\nCFG {scale:g}" for scale, steps in down],
             [f"character {character:g}" + (f"\nLCM {lcm:g}" if plan.adapters.lcm else "") for lcm, character in across],
             images,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sticker_pipeline.benchmark.features import with_styles
+from sticker_pipeline.benchmark.features import with_mediums
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
 from sticker_pipeline.benchmark.releases import Candidate, Data, Drawing, Release, current, lineage, publish
 from sticker_pipeline.core.character import Character
@@ -75,7 +75,7 @@ def candidate_of(
             strength=1.0,
             prompts=[prompt.text for prompt in benchmark_prompts(character, profile)],
         ),
-        data=_data(with_styles(character, inputs["training_set"], inputs["frames"])),
+        data=_data(with_mediums(character, inputs["training_set"], inputs["frames"])),
         inputs=lineage(store, character.name, ["benchmark", "lora"]),
         spec=without_paths(spec),
         metrics=inputs["benchmark"].table(),

@@ -20,7 +20,7 @@ WORKFLOWS = TableSchema(
     (
         Column("image", "str", "names the image: its file"),
         Column("setting", "str", "how it was drawn: as released, or the setting recommended for so many steps"),
-        Column("style", "str", "the style that was asked for, such as art or sticker"),
+        Column("medium", "str", "the medium that was asked for, such as art or sticker"),
         Column("prompt", "str", "the whole prompt"),
         Column("seed", "int64", "of the noise", low=0),
         Column("file", "str", "its PNG file in this artifact"),

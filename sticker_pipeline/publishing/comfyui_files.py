@@ -31,7 +31,7 @@ from sticker_pipeline.publishing.samplers import our_sampler
 from sticker_pipeline.roots.hashes import file_hash
 
 Row = tuple[str, str, str, str, int, str]  # of COLUMNS
-COLUMNS = ["image", "setting", "style", "prompt", "seed", "file"]
+COLUMNS = ["image", "setting", "medium", "prompt", "seed", "file"]
 AS_RELEASED = "as released"  # the release alone with the profile's settings
 LORAS = "loras"  # the folder of the workflows' LoRAs
 WORKFLOW = "workflow.json"
@@ -85,7 +85,7 @@ def write_way(
     rows: list[Row] = []
     problems = []
     for number, (request, image) in enumerate(zip(requests, images, strict=True)):
-        path = folder / f"{request.style}_{number:03d}.png"
+        path = folder / f"{request.medium}_{number:03d}.png"
         try:
             workflow = workflow_of(positive=request.prompt, seed=request.seed)
         except WorkflowError as error:
@@ -93,7 +93,7 @@ def write_way(
             continue
         path.write_bytes(png_with_workflow(image, workflow, checkpoint_sha256))
         name = path.relative_to(staging).as_posix()
-        rows.append((name, way.name, request.style, request.prompt, request.seed, name))
+        rows.append((name, way.name, request.medium, request.prompt, request.seed, name))
         if len(rows) == 1:
             _write_workflow(folder, workflow)
     return rows, problems
@@ -123,10 +123,10 @@ def ways_table(record: Record, ways: Sequence[Way]) -> pd.DataFrame:
 def published_sheet(index: pd.DataFrame, folder: Path) -> Image.Image:
     """Return a sheet of all images of `index` (COLUMNS; files in `folder`).
 
-    Labels: recommended setting, or else style.
+    Labels: recommended setting, or else medium.
     """
     images = [Image.open(folder / name) for name in index["file"]]
-    labels = index["style"].where(index["setting"] == AS_RELEASED, index["setting"])
+    labels = index["medium"].where(index["setting"] == AS_RELEASED, index["setting"])
     return contact_sheet(images, labels.tolist(), columns=8, cell=96)
 
 

@@ -79,7 +79,7 @@ def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
     chosen = store.find(style_scope(name), SELECTED_STYLE_LORA)
     if chosen is None:
         return None
-    goal = chosen.table(GOAL.file).assign(style=name)
+    goal = chosen.table(GOAL.file).assign(medium=name)
     gains = goal["metric"].str.startswith(GAINS)
     differences = goal[gains].assign(metric=goal["metric"].str.removeprefix(GAINS))
     made_of = store.find(style_scope(name), STYLE_SET)
@@ -123,7 +123,7 @@ def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
     if made is None:
         return None
     facts = json.loads(made.content(LCM_FACTS))
-    return FewSteps(profile, facts["guidance_scale"], figures(made.table().assign(style="")))
+    return FewSteps(profile, facts["guidance_scale"], figures(made.table().assign(medium="")))
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def shown(sources: Sources) -> Any:
     character = sources.character
     return {
         "character": [character.name, character.trigger, character.settings.style, sources.profile.name],
-        "groups": {name: group.style for name, group in character.groups.items()},
+        "groups": {name: group.medium for name, group in character.groups.items()},
         "artifacts": {asset: published(artifact) for asset, artifact in sources.artifacts.items()},
         "checks": [asdict(check) for check in sources.checks],
         "releases": [asdict(release) for release in sources.releases],
@@ -249,18 +249,18 @@ def _table(found: Mapping[str, Artifact], asset: str, name: str = "index.parquet
 def figures(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
     """Return the estimates of a table.
 
-    `table`: model, style, metric, mean, ci_low, ci_high, n.
+    `table`: model, medium, metric, mean, ci_low, ci_high, n.
     """
     if table is None:
         return ()
-    columns = (table[name].tolist() for name in ("model", "style", "metric", "mean", "ci_low", "ci_high", "n"))
+    columns = (table[name].tolist() for name in ("model", "medium", "metric", "mean", "ci_low", "ci_high", "n"))
     return tuple(MetricEstimate(*row) for row in zip(*columns, strict=True))
 
 
 def differences(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
     """Return the LoRA's paired differences, under the other models' names.
 
-    `table`: model, other, metric, style, difference, ci_low, ci_high, n.
+    `table`: model, other, metric, medium, difference, ci_low, ci_high, n.
     """
     if table is None:
         return ()
@@ -381,22 +381,22 @@ def _made(asset: str, found: Mapping[str, Artifact]) -> Made:
 
 
 def _grids(found: Mapping[str, Artifact], character: Character, most_bytes: int) -> tuple[Grid, ...]:
-    """Return held-out and generated images by style, in `most_bytes` together."""
+    """Return held-out and generated images by medium, in `most_bytes` together."""
     plans = _InlineImages()
     references = _references(found, character, plans)
     drawn = _drawn(found, plans)
     ready = plans.encoded(most_bytes)
     return tuple(
         Grid(
-            style=style,
-            prompts=drawn[style][0] if style in drawn else (),
+            medium=medium,
+            prompts=drawn[medium][0] if medium in drawn else (),
             rows=tuple(
                 GridRow(model, tuple(None if place is None else ready[place] for place in places))
-                for model, places in (drawn[style][1] if style in drawn else {}).items()
+                for model, places in (drawn[medium][1] if medium in drawn else {}).items()
             ),
-            references=tuple(ready[place] for place in references.get(style, ())),
+            references=tuple(ready[place] for place in references.get(medium, ())),
         )
-        for style in sorted({*references, *drawn})
+        for medium in sorted({*references, *drawn})
     )
 
 
@@ -423,21 +423,21 @@ class _InlineImages:
 
 
 def _references(found: Mapping[str, Artifact], character: Character, plans: _InlineImages) -> dict[str, list[int]]:
-    """Return style -> images of at most MOST_REFERENCES held-out sources.
+    """Return medium -> images of at most MOST_REFERENCES held-out sources.
 
     Each is a source's middle frame.
     """
     rows, frames = _table(found, "training_set"), _table(found, "frames")
     if rows is None or frames is None:
         return {}
-    styles = {name: group.style for name, group in character.groups.items()}
+    mediums = {name: group.medium for name, group in character.groups.items()}
     # files from the frames' table: the training set may refer to removed frames
     holdout = frames[frames["frame_id"].isin(rows.loc[rows["split"] == "holdout", "frame_id"])]
-    holdout = holdout.assign(style=holdout["group"].map(styles)).sort_values(["source_id", "frame_index"])
+    holdout = holdout.assign(medium=holdout["group"].map(mediums)).sort_values(["source_id", "frame_index"])
     wanted = {}
-    for style, part in holdout.groupby("style"):
+    for medium, part in holdout.groupby("medium"):
         middles = [(str(source), own["file"].iloc[len(own) // 2]) for source, own in part.groupby("source_id")]
-        wanted[str(style)] = [
+        wanted[str(medium)] = [
             plans.want(found["frames"], file, f"{character.name}, held out: {source}")
             for source, file in (middles[row] for row in _spread(len(middles), MOST_REFERENCES))
         ]
@@ -447,7 +447,7 @@ def _references(found: Mapping[str, Artifact], character: Character, plans: _Inl
 def _drawn(
     found: Mapping[str, Artifact], plans: _InlineImages
 ) -> dict[str, tuple[tuple[str, ...], dict[str, list[int | None]]]]:
-    """Return style -> (prompt contents, model -> image numbers).
+    """Return medium -> (prompt contents, model -> image numbers).
 
     First seeds of at most MOST_PROMPTS prompts. Models are aligned by requested attributes, not by prompts: a rival has
     its own trigger.
@@ -457,7 +457,7 @@ def _drawn(
         return {}
     asked = "attributes" if "attributes" in table else "prompt"  # samples of earlier versions have only the text
     wanted = {}
-    for style, part in table.groupby("style", sort=True):
+    for medium, part in table.groupby("medium", sort=True):
         first = part.drop_duplicates(["model", asked])
         prompts = list(dict.fromkeys(first[asked]))
         chosen = [prompts[row] for row in _spread(len(prompts), MOST_PROMPTS)]
@@ -469,7 +469,7 @@ def _drawn(
                 None if row is None else plans.want(found["samples"], row["file"], f"{model}: {row['prompt']}")
                 for row in own
             ]
-        wanted[str(style)] = (tuple(own_tags(chosen)), rows)
+        wanted[str(medium)] = (tuple(own_tags(chosen)), rows)
     return wanted
 
 

@@ -74,7 +74,7 @@ def _figures(record: Record) -> list[str]:
     means = {
         figure.model: figure.mean
         for figure in record.metrics
-        if (figure.style, figure.metric) == (OVERALL, SIMILARITY) and figure.mean is not None
+        if (figure.medium, figure.metric) == (OVERALL, SIMILARITY) and figure.mean is not None
     }
     if LORA not in means:
         return []

@@ -93,22 +93,22 @@ def _drawn(drawing: Drawing) -> str:
 
 
 def _table(metrics: list[MetricRow]) -> str:
-    """Return metrics: a row per metric and style, a column per model."""
-    cells = {(figure.metric, figure.style, figure.model): figure for figure in metrics}
+    """Return metrics: a row per metric and medium, a column per model."""
+    cells = {(figure.metric, figure.medium, figure.model): figure for figure in metrics}
     present = list(dict.fromkeys(figure.model for figure in metrics))
     models = [
         *(name for name in MODEL_NAMES if name in present),
         *(name for name in present if name not in MODEL_NAMES),
     ]
-    rows = dict.fromkeys(sorted(((f.metric, f.style) for f in metrics), key=lambda row: (_rank(row[0]), row[1])))
-    header = ["", "style", *(MODEL_NAMES.get(name) or literal(name) for name in models)]
+    rows = dict.fromkeys(sorted(((f.metric, f.medium) for f in metrics), key=lambda row: (_rank(row[0]), row[1])))
+    header = ["", "medium", *(MODEL_NAMES.get(name) or literal(name) for name in models)]
     lines = [
         [
             literal(described(metric).title),
-            literal(style),
-            *(_cell(cells.get((metric, style, model))) for model in models),
+            literal(medium),
+            *(_cell(cells.get((metric, medium, model))) for model in models),
         ]
-        for metric, style in rows
+        for metric, medium in rows
     ]
     ruled = [header, ["---", "---", *["---:"] * len(models)], *lines]
     return markdown.table(ruled)

@@ -48,7 +48,7 @@ class MetricEstimate:
     """A mean with its 95 % interval (NaN: none) over `n` units."""
 
     model: str
-    style: str
+    medium: str
     metric: str
     mean: float
     low: float
@@ -78,12 +78,12 @@ class GridRow:
 
 @dataclass(frozen=True)
 class Grid:
-    """Images of one style.
+    """Images of one medium.
 
     `rows`: models over the same `prompts`. `references`: held-out, without prompts.
     """
 
-    style: str
+    medium: str
     prompts: tuple[str, ...]
     rows: tuple[GridRow, ...]
     references: tuple[InlineImage, ...]
@@ -338,14 +338,14 @@ def model_looks(character: CharacterReport) -> dict[str, Look]:
     return {name: look for name, look in looks.items() if name in named}
 
 
-def styles_of(character: CharacterReport) -> tuple[str, ...]:
-    """Return the styles with a similarity, all together first, then by name."""
-    found = {figure.style for figure in character.figures if figure.metric == SIMILARITY}
-    return tuple(sorted(found, key=lambda style: (style != OVERALL, style)))
+def mediums_of(character: CharacterReport) -> tuple[str, ...]:
+    """Return the mediums with a similarity, all together first, then by name."""
+    found = {figure.medium for figure in character.figures if figure.metric == SIMILARITY}
+    return tuple(sorted(found, key=lambda medium: (medium != OVERALL, medium)))
 
 
-def similarity_marks(character: CharacterReport, style: str, looks: Mapping[str, Look]) -> tuple[Mark, ...]:
-    found = figures_by_model(character, style)
+def similarity_marks(character: CharacterReport, medium: str, looks: Mapping[str, Look]) -> tuple[Mark, ...]:
+    found = figures_by_model(character, medium)
     return tuple(
         Mark(looks[model].title, looks[model].colour, looks[model].shape, own.mean, own.low, own.high)
         for model in looks
@@ -353,9 +353,9 @@ def similarity_marks(character: CharacterReport, style: str, looks: Mapping[str,
     )
 
 
-def figures_by_model(character: CharacterReport, style: str) -> dict[str, dict[str, MetricEstimate]]:
-    """Return model -> metric -> estimate of one style."""
-    return by_model(figure for figure in character.figures if figure.style == style)
+def figures_by_model(character: CharacterReport, medium: str) -> dict[str, dict[str, MetricEstimate]]:
+    """Return model -> metric -> estimate of one medium."""
+    return by_model(figure for figure in character.figures if figure.medium == medium)
 
 
 def by_model(figures: Iterable[MetricEstimate]) -> dict[str, dict[str, MetricEstimate]]:
@@ -391,9 +391,9 @@ def judgement(gain: MetricEstimate | None, better: str = "higher") -> str:
     return verdict(gain.low, gain.high) if better == "higher" else verdict(-gain.high, -gain.low)
 
 
-def gain_of(character: CharacterReport, style: str) -> MetricEstimate | None:
+def gain_of(character: CharacterReport, medium: str) -> MetricEstimate | None:
     """Return the new LoRA's paired gain over the base model."""
-    return figures_by_model(character, style).get(LORA, {}).get(GAIN)
+    return figures_by_model(character, medium).get(LORA, {}).get(GAIN)
 
 
 def was_checked(character: CharacterReport) -> bool:
@@ -435,12 +435,12 @@ def number(value: float, form: str = ".3f") -> str:
 
 @dataclass(frozen=True)
 class Versus:
-    """The new LoRA beside one model in one style.
+    """The new LoRA beside one model in one medium.
 
     `theirs`: the other's similarity; `difference`: ours minus theirs.
     """
 
-    style: str
+    medium: str
     model: str
     theirs: MetricEstimate | None
     difference: MetricEstimate
@@ -456,7 +456,7 @@ class _Helpers:
     number = staticmethod(number)
     judgement = staticmethod(judgement)
     signed = staticmethod(signed)
-    styles = staticmethod(styles_of)
+    mediums = staticmethod(mediums_of)
     figures = staticmethod(figures_by_model)
     by_model = staticmethod(by_model)
     speed = staticmethod(speed)
@@ -464,8 +464,8 @@ class _Helpers:
     def sign(self, model: str) -> Markup:
         return sign(self.looks[model])
 
-    def similarity(self, character: CharacterReport, style: str) -> Markup:
-        marks = similarity_marks(character, style, self.looks)
+    def similarity(self, character: CharacterReport, medium: str) -> Markup:
+        marks = similarity_marks(character, medium, self.looks)
         ceiling = self.looks[REFERENCE].title if REFERENCE in self.looks else ""
         return charts.interval_chart(marks, label=spoken(marks), x="mean cosine, 95 % interval", ceiling=ceiling)
 
@@ -478,17 +478,17 @@ class _Helpers:
         present = {figure.metric for figure in figures}
         return [(name, metric) for name, metric in metrics.items() if name in present]
 
-    def metrics(self, character: CharacterReport, style: str) -> list[tuple[str, Metric]]:
-        """Return the style's metrics: known ones first, others by name."""
-        present = {figure.metric for figure in character.figures if figure.style == style}
+    def metrics(self, character: CharacterReport, medium: str) -> list[tuple[str, Metric]]:
+        """Return the medium's metrics: known ones first, others by name."""
+        present = {figure.metric for figure in character.figures if figure.medium == medium}
         names = [*(name for name in METRICS if name in present), *sorted(present - METRICS.keys())]
         return [(name, described(name)) for name in names]
 
-    def best(self, character: CharacterReport, style: str, name: str, metric: Metric) -> str:
+    def best(self, character: CharacterReport, medium: str, name: str, metric: Metric) -> str:
         """Return the single best LoRA; "" for a tie or fewer than two."""
         found = {
             model: figures[name].mean
-            for model, figures in figures_by_model(character, style).items()
+            for model, figures in figures_by_model(character, medium).items()
             if model not in (BASE, *NO_MODELS) and not is_recommended(model)
             if name in figures and math.isfinite(figures[name].mean)
         }
@@ -499,14 +499,14 @@ class _Helpers:
         return winners[0] if len(winners) == 1 else ""
 
     def versus(self, character: CharacterReport) -> list[Versus]:
-        """Return the new LoRA beside each model, by style; strips share one scale."""
+        """Return the new LoRA beside each model, by medium; strips share one scale."""
         found = [
-            Versus(style, model, theirs.get(SIMILARITY), difference, Markup(""))
-            for style in styles_of(character)
+            Versus(medium, model, theirs.get(SIMILARITY), difference, Markup(""))
+            for medium in mediums_of(character)
             for model in self.looks
             for difference in character.differences
-            if (difference.style, difference.model, difference.metric) == (style, model, SIMILARITY)
-            for theirs in [figures_by_model(character, style).get(model, {})]
+            if (difference.medium, difference.model, difference.metric) == (medium, model, SIMILARITY)
+            for theirs in [figures_by_model(character, medium).get(model, {})]
         ]
         marks = {row: self._mark(row.difference) for row in found}
         reach = 1.05 * max((abs(edge) for edge in charts.extent([*marks.values()])), default=1.0) or 1.0
@@ -517,11 +517,11 @@ class _Helpers:
         return Mark(name, judgement(difference), "dot", difference.mean, difference.low, difference.high)
 
     def other_differences(self, character: CharacterReport) -> list[tuple[Metric, dict[str, MetricEstimate]]]:
-        """Return metric -> model -> difference over all styles.
+        """Return metric -> model -> difference over all mediums.
 
         Without similarity and metrics that have no better direction.
         """
-        over_all = [difference for difference in character.differences if difference.style == OVERALL]
+        over_all = [difference for difference in character.differences if difference.medium == OVERALL]
         rows = [
             (metric, {difference.model: difference for difference in over_all if difference.metric == name})
             for name, metric in METRICS.items()

@@ -28,12 +28,12 @@ from sticker_pipeline.publishing.report import (
     failed_checks,
     figures_by_model,
     gain_of,
+    mediums_of,
     number,
     page,
     sign,
     speed,
     spoken,
-    styles_of,
     was_checked,
 )
 from sticker_pipeline.publishing.thumbnails import face
@@ -59,7 +59,7 @@ Interval = Sequence[float]  # mean, low, high
 class CharacterLine:
     """A character's index line.
 
-    - `marks`: key of LOOKS -> similarity over all styles.
+    - `marks`: key of LOOKS -> similarity over all mediums.
     - `checks`: their number; none may be `checked` yet.
     - `faces`: data URIs, in the order of FACES.
     - `problems`: sentences about unreadable sources.
@@ -102,8 +102,8 @@ class FewStepsLine:
 
 
 def character_line(character: CharacterReport) -> CharacterLine:
-    style = next(iter(styles_of(character)), "")
-    found = figures_by_model(character, style)
+    medium = next(iter(mediums_of(character)), "")
+    found = figures_by_model(character, medium)
     measured = {model: own[SIMILARITY] for model, own in found.items() if SIMILARITY in own}
     rival = max(filter(is_rival, measured), key=lambda model: measured[model].mean, default="")
     marks = {key: measured[model] for key in LOOKS if (model := rival if key == RIVAL else key) in measured}
@@ -114,7 +114,7 @@ def character_line(character: CharacterReport) -> CharacterLine:
         style=character.style,
         profile=character.profile,
         marks={key: _interval(figure) for key, figure in marks.items()},
-        gain=_interval(gain) if (gain := gain_of(character, style)) else None,
+        gain=_interval(gain) if (gain := gain_of(character, medium)) else None,
         rival=rival,
         copies=copies.mean if copies else None,
         release=release.name if release else "",

@@ -100,7 +100,7 @@ def _generation(character: Character, profile: Profile, store: ArtifactStore) ->
     return {
         "base": base_hash(profile.base, store),
         "resolution": profile.resolution,
-        "styles": {name: group.style for name, group in character.groups.items()},
+        "mediums": {name: group.medium for name, group in character.groups.items()},
         "prompts": character.settings.benchmark.prompts,
         "sampler": profile.generation.model_dump(mode="json", exclude={"batch_size"}),
         "profile": profile.benchmark.model_dump(mode="json", exclude={"bootstrap_samples"}),
@@ -125,7 +125,7 @@ def _choice(character: Character, profile: Profile, store: ArtifactStore) -> Val
 def _benchmark(character: Character, profile: Profile, store: ArtifactStore) -> Value:
     return {
         "clip": model_hash(profile.clip, store),
-        "styles": {name: group.style for name, group in character.groups.items()},
+        "mediums": {name: group.medium for name, group in character.groups.items()},
         "background": profile.background,
         "bootstrap_samples": profile.benchmark.bootstrap_samples,
     }

@@ -9,7 +9,7 @@ X, Y, Z = np.eye(3)
 
 
 def full() -> BenchmarkResult:
-    """Two styles, with everything that can be given."""
+    """Two mediums, with everything that can be given."""
     tags = {"smile": np.array([[True, False]] * 2), "nothing": np.zeros((2, 2), dtype=bool)}
     generated = {
         "base": {

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-STYLES = ("art", "sticker")
+MEDIUMS = ("art", "sticker")
 IMAGES, HOLDOUT, SAMPLES, DIMENSIONS = 32, 10, 400, 48
 SPREAD = 0.33  # of sources around their character: cosines of .9 between them
-TABLE = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
-COMPARISON = ["metric", "style", "difference", "ci_low", "ci_high", "n"]
+TABLE = ["model", "medium", "metric", "mean", "ci_low", "ci_high", "n"]
+COMPARISON = ["metric", "medium", "difference", "ci_low", "ci_high", "n"]
 
-Model = dict[str, np.ndarray]  # style -> unit float64 [IMAGES, DIMENSIONS]
+Model = dict[str, np.ndarray]  # medium -> unit float64 [IMAGES, DIMENSIONS]
 
 
 @dataclass(frozen=True)
 class World:
-    """One character in two styles: of each, training images with their sources, and held-out ones (a source each)."""
+    """One character in two mediums: of each, training images with their sources, and held-out ones (a source each)."""
 
     rng: np.random.Generator
     directions: np.ndarray  # of this character and three others
@@ -41,58 +41,60 @@ def around(rng: np.random.Generator, centres: np.ndarray, distance: float) -> np
 
 
 def world(seed: int) -> World:
-    """Three GIFs of eight frames and twelve stills to train on in each style, HOLDOUT stills beside them."""
+    """Three GIFs of eight frames and twelve stills to train on in each medium, HOLDOUT stills beside them."""
     rng = np.random.default_rng(seed)
     directions = unit(rng.standard_normal((4, DIMENSIONS)))
     training, sources, holdout = {}, {}, {}
-    for style in STYLES:
+    for medium in MEDIUMS:
         starts = around(rng, np.tile(directions[0], (15, 1)), SPREAD)
-        sources[style] = np.repeat(np.arange(15), [8] * 3 + [1] * 12)
-        training[style] = around(rng, starts[sources[style]], 0.08)
-        holdout[style] = around(rng, np.tile(directions[0], (HOLDOUT, 1)), SPREAD)
+        sources[medium] = np.repeat(np.arange(15), [8] * 3 + [1] * 12)
+        training[medium] = around(rng, starts[sources[medium]], 0.08)
+        holdout[medium] = around(rng, np.tile(directions[0], (HOLDOUT, 1)), SPREAD)
     return World(rng, directions, training, sources, holdout)
 
 
 def drawn(of: World, distance: float, character: int = 0) -> Model:
     """Images `distance` away from a character (0: the world's own): .45 is a good LoRA, 2 hardly knows it."""
-    return {style: around(of.rng, np.tile(of.directions[character], (IMAGES, 1)), distance) for style in STYLES}
+    return {medium: around(of.rng, np.tile(of.directions[character], (IMAGES, 1)), distance) for medium in MEDIUMS}
 
 
 def noise(of: World) -> Model:
-    return {style: unit(of.rng.standard_normal((IMAGES, DIMENSIONS))) for style in STYLES}
+    return {medium: unit(of.rng.standard_normal((IMAGES, DIMENSIONS))) for medium in MEDIUMS}
 
 
 def memorised(of: World) -> Model:
     """A training image each, each source as often as any other."""
-    rows = {style: np.searchsorted(of.sources[style], np.arange(IMAGES) % 15) for style in STYLES}
-    return {style: around(of.rng, of.training[style][rows[style]], 0.02) for style in STYLES}
+    rows = {medium: np.searchsorted(of.sources[medium], np.arange(IMAGES) % 15) for medium in MEDIUMS}
+    return {medium: around(of.rng, of.training[medium][rows[medium]], 0.02) for medium in MEDIUMS}
 
 
 def collapsed(of: World) -> Model:
     """Something like a frame of the first GIF, again and again."""
-    return {style: around(of.rng, of.training[style][np.arange(IMAGES) % 8], 0.15) for style in STYLES}
+    return {medium: around(of.rng, of.training[medium][np.arange(IMAGES) % 8], 0.15) for medium in MEDIUMS}
 
 
 def table_of(of: World, models: Mapping[str, Model]) -> pd.DataFrame:
-    """The benchmark's table, with `all` as the mean over styles, and the rows of `reference`."""
+    """The benchmark's table, with `all` as the mean over mediums, and the rows of `reference`."""
     rows = []
     for name, model in models.items():
-        found = {style: figures(of, style, model[style]) for style in STYLES}
-        rows += [(name, style, metric, value, IMAGES) for style in STYLES for metric, value in found[style].items()]
+        found = {medium: figures(of, medium, model[medium]) for medium in MEDIUMS}
+        rows += [(name, medium, metric, value, IMAGES) for medium in MEDIUMS for metric, value in found[medium].items()]
         for metric in found["art"]:
-            rows.append((name, "all", metric, float(np.mean([found[style][metric] for style in STYLES])), 2 * IMAGES))
-    for style in STYLES:
-        own = figures(of, style, of.holdout[style])
-        rows += [("reference", style, metric, own[metric], HOLDOUT) for metric in ("copies", "diversity")]
-    table = pd.DataFrame(rows, columns=["model", "style", "metric", "mean", "n"])
+            rows.append(
+                (name, "all", metric, float(np.mean([found[medium][metric] for medium in MEDIUMS])), 2 * IMAGES)
+            )
+    for medium in MEDIUMS:
+        own = figures(of, medium, of.holdout[medium])
+        rows += [("reference", medium, metric, own[metric], HOLDOUT) for metric in ("copies", "diversity")]
+    table = pd.DataFrame(rows, columns=["model", "medium", "metric", "mean", "n"])
     return table.assign(ci_low=table["mean"] - 0.01, ci_high=table["mean"] + 0.01)[TABLE]
 
 
-def figures(of: World, style: str, images: np.ndarray) -> dict[str, float]:
-    training, holdout = of.training[style], of.holdout[style]
+def figures(of: World, medium: str, images: np.ndarray) -> dict[str, float]:
+    training, holdout = of.training[medium], of.holdout[medium]
     threshold = np.quantile((holdout @ training.T).max(axis=1), 0.95)
     to_training = images @ training.T
-    nearest = of.sources[style][to_training.argmax(axis=1)]
+    nearest = of.sources[medium][to_training.argmax(axis=1)]
     pairs = (images @ images.T)[np.triu_indices(len(images), 1)]
     return {
         "clip_similarity": float((images @ holdout.T).mean()),
@@ -104,15 +106,15 @@ def figures(of: World, style: str, images: np.ndarray) -> dict[str, float]:
 
 
 def comparison(of: World, one: Model, other: Model) -> pd.DataFrame:
-    """The paired difference in similarity over all styles, its interval by resampling images and references."""
+    """The paired difference in similarity over all mediums, its interval by resampling images and references."""
     rng = np.random.default_rng(1)
-    means = np.zeros((SAMPLES + 1, len(STYLES)))
-    for column, style in enumerate(STYLES):
-        difference = (one[style] - other[style]) @ of.holdout[style].T
+    means = np.zeros((SAMPLES + 1, len(MEDIUMS)))
+    for column, medium in enumerate(MEDIUMS):
+        difference = (one[medium] - other[medium]) @ of.holdout[medium].T
         means[0, column] = difference.mean()
         for sample in range(1, SAMPLES + 1):
             images, references = rng.integers(0, IMAGES, IMAGES), rng.integers(0, HOLDOUT, HOLDOUT)
             means[sample, column] = difference[np.ix_(images, references)].mean()
-    over_styles = means.mean(axis=1)
-    low, high = np.quantile(over_styles[1:], [0.025, 0.975])
-    return pd.DataFrame([("clip_similarity", "all", over_styles[0], low, high, 2 * IMAGES)], columns=COMPARISON)
+    over_mediums = means.mean(axis=1)
+    low, high = np.quantile(over_mediums[1:], [0.025, 0.975])
+    return pd.DataFrame([("clip_similarity", "all", over_mediums[0], low, high, 2 * IMAGES)], columns=COMPARISON)

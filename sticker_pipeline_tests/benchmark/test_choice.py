@@ -161,7 +161,7 @@ def test_the_evidence_is_one_table_and_one_plot() -> None:
     assert list(evidence_curves(evidence(choose_epoch(table)))) == ["clip_similarity"]
 
 
-def test_metrics_are_means_over_styles_and_survive_parquet(tmp_path: Path) -> None:
+def test_metrics_are_means_over_mediums_and_survive_parquet(tmp_path: Path) -> None:
     generated = {
         2: {"art": np.array([X, X]), "sticker": np.array([Y, Y])},
         1: {"art": np.array([X, Y]), "sticker": np.array([Y, Z])},
@@ -183,7 +183,7 @@ def test_metrics_are_means_over_styles_and_survive_parquet(tmp_path: Path) -> No
     assert list(read["chosen"]) == [False, True]
 
 
-def test_a_style_without_validation_images_does_not_count() -> None:
+def test_a_medium_without_validation_images_does_not_count() -> None:
     table = checkpoint_metrics(
         {1: {"art": np.array([X]), "sticker": np.array([Y])}}, {"art": np.array([X])}, samples=100
     )

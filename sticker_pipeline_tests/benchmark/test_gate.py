@@ -71,17 +71,17 @@ def test_a_lora_collapsed_onto_a_gif_is_refused_as_collapsed(of: World) -> None:
     checks = judged(of, collapsed(of))
     assert "not_collapsed" in failed(checks) <= {"not_collapsed", "no_copies"}
     evidence = {check.name: check.verdict.evidence for check in checks}["not_collapsed"]
-    assert evidence[["style", "metric", "kept"]].to_numpy().tolist() == [
-        [style, figure, False] for style in ("art", "sticker") for figure in ("diversity", "nearest to one source")
+    assert evidence[["medium", "metric", "kept"]].to_numpy().tolist() == [
+        [medium, figure, False] for medium in ("art", "sticker") for figure in ("diversity", "nearest to one source")
     ]
 
 
-def test_a_fault_in_one_style_is_not_hidden_by_the_other(of: World) -> None:
+def test_a_fault_in_one_medium_is_not_hidden_by_the_other(of: World) -> None:
     lora = {**drawn(of, GOOD), "art": memorised(of)["art"]}
     checks = judged(of, lora)
     assert failed(checks) == {"no_copies"}
     evidence = {check.name: check.verdict.evidence for check in checks}["no_copies"]
-    assert evidence.set_index("style")["kept"].to_dict() == {"art": False, "sticker": True}
+    assert evidence.set_index("medium")["kept"].to_dict() == {"art": False, "sticker": True}
 
 
 def test_rows_of_recommended_settings_change_no_verdict(of: World) -> None:
@@ -117,7 +117,7 @@ def test_a_clearly_worse_one_is_refused_beside_the_release_alone(of: World) -> N
 
 def test_the_lower_end_of_the_interval_decides_beside_the_release(of: World) -> None:
     table = planted.table_of(of, {"base": drawn(of, 0.6, 1), "lora": drawn(of, GOOD), "released": drawn(of, GOOD)})
-    overall = table[(table["metric"] == "clip_similarity") & (table["style"] == "all")].set_index("model")["mean"]
+    overall = table[(table["metric"] == "clip_similarity") & (table["medium"] == "all")].set_index("model")["mean"]
     margin = 0.1 * (overall["released"] - overall["base"])
     over_base = compared(0.5, 0.4, 0.6)
     for low, kept in ((-0.9 * margin, True), (-1.1 * margin, False)):
@@ -127,7 +127,7 @@ def test_the_lower_end_of_the_interval_decides_beside_the_release(of: World) -> 
             ]
             assert check.verdict.passed == kept
             assert f"must be > {-margin:.3f}" in check.verdict.summary
-    table.loc[(table["model"] == "released") & (table["style"] == "all"), "mean"] = -1.0  # it never gained anything
+    table.loc[(table["model"] == "released") & (table["medium"] == "all"), "mean"] = -1.0  # it never gained anything
     for low in (-1e-9, 1e-9):
         check = gate(table, over_base, compared(0.1, low, 0.2), Gate())[list(CHECKS).index("no_less_similar")]
         assert check.verdict.passed == (low > 0)
@@ -138,7 +138,7 @@ def compared(mean: float, low: float, high: float) -> pd.DataFrame:
 
 
 def figures(**changes: float) -> pd.DataFrame:
-    """A table of one style in which every rule is kept at its very limit; `lora_copies=.3` changes one mean."""
+    """A table of one medium in which every rule is kept at its very limit; `lora_copies=.3` changes one mean."""
     means = {
         ("base", "all", "clip_similarity"): 0.1,
         ("lora", "all", "identity"): 0.8,
@@ -186,7 +186,7 @@ def test_noise_that_is_a_little_nearer_than_the_base_model_is_not_enough() -> No
     of = "clip_similarity"
     rows = [("reference", "art", 0.9), ("base", "art", 0.2), ("reference", "sticker", 0.8), ("base", "sticker", 0.1)]
     rows += [("reference", "all", 1.0), ("reference", "chibi", 1.0)]
-    known = pd.DataFrame([(model, style, of, mean, 0, 1, 32) for model, style, mean in rows], columns=planted.TABLE)
+    known = pd.DataFrame([(model, medium, of, mean, 0, 1, 32) for model, medium, mean in rows], columns=planted.TABLE)
     table = pd.concat([figures(), known])
     for low, kept in ((0.1401, True), (0.1399, False)):
         check = gate(table, compared(0.5, low, 0.9), None, Gate())[0]
@@ -241,12 +241,13 @@ def test_what_was_not_measured_is_said_and_refused() -> None:
     assert "no_copies" in failed(gate(figures(lora_copies=math.nan), compared(0.5, 0.1, 0.9), None, Gate()))
 
 
-def test_a_style_that_could_not_be_measured_is_named_beside_one_that_was() -> None:
+def test_a_medium_that_could_not_be_measured_is_named_beside_one_that_was() -> None:
     more = pd.DataFrame([("lora", "sticker", "copies", 0.0, 0.0, 0.0, 8)], columns=planted.TABLE)
     check = gate(pd.concat([figures(), more]), compared(0.5, 0.1, 0.9), None, Gate())[1]
     assert (check.verdict.passed, check.checked) == (True, False)
     assert (
-        check.verdict.summary == "art: copies 0.200, must be ≤ 0.200; not checked: no share of copies in style sticker."
+        check.verdict.summary
+        == "art: copies 0.200, must be ≤ 0.200; not checked: no share of copies in medium sticker."
     )
 
 

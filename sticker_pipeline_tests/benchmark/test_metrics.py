@@ -39,7 +39,7 @@ def test_names_and_their_order_are_those_of_tables_that_exist() -> None:
 
 
 def measured() -> BenchmarkResult:
-    """Two models in one style; the training images have one source of it and one of another."""
+    """Two models in one medium; the training images have one source of it and one of another."""
     generated = {"base": [X, X], "lora": [X, Y]}
     context = EvaluationContext(
         {"art": Embeddings(np.array([X, Y]), ["a", "b"])}, Embeddings(np.array([X, Y]), ["c", "d"], ["art", "sticker"])
@@ -54,14 +54,14 @@ def test_a_row_more_is_measured_and_compared(monkeypatch: pytest.MonkeyPatch) ->
         "half",
         "half of the number of images",
         "higher",
-        of_model=lambda images, style: Estimate(len(images.embeddings) / 2, math.nan, math.nan, 1),
-        of_holdout=lambda style: Estimate(len(style.sources) / 2, math.nan, math.nan, 1),
-        of_chance=lambda style: Estimate(style.images / 2, math.nan, math.nan, 1),
+        of_model=lambda images, medium: Estimate(len(images.embeddings) / 2, math.nan, math.nan, 1),
+        of_holdout=lambda medium: Estimate(len(medium.sources) / 2, math.nan, math.nan, 1),
+        of_chance=lambda medium: Estimate(medium.images / 2, math.nan, math.nan, 1),
     )
     before = measured()
     monkeypatch.setitem(metrics.METRICS, "half", row)  # type: ignore[arg-type]
     after = measured()
-    rows = after.table[(after.table["metric"] == "half") & (after.table["style"] == "art")]
+    rows = after.table[(after.table["metric"] == "half") & (after.table["medium"] == "art")]
     assert dict(zip(rows["model"], rows["mean"], strict=True)) == dict.fromkeys(
         ("base", "lora", "reference", "chance"), 1
     )
@@ -73,7 +73,7 @@ def test_a_row_more_is_measured_and_compared(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_gain_is_that_over_the_base_model_and_it_has_none_itself() -> None:
-    table = measured().table.set_index(["model", "style", "metric"])["mean"]
+    table = measured().table.set_index(["model", "medium", "metric"])["mean"]
     assert ("base", "art", GAIN) not in table.index
     assert (
         table["lora", "art", GAIN] == table["lora", "art", "clip_similarity"] - table["base", "art", "clip_similarity"]

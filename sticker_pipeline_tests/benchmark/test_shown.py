@@ -16,13 +16,13 @@ ROWS = pd.DataFrame(
         ("base", "sticker", "clip_similarity", 0.25),
         ("lora", "sticker", "clip_similarity", 0.75),
     ],
-    columns=["model", "style", "metric", "mean"],
+    columns=["model", "medium", "metric", "mean"],
 )
 
 
-def test_the_line_has_base_and_lora_of_each_style() -> None:
+def test_the_line_has_base_and_lora_of_each_medium() -> None:
     assert headline(ROWS) == "similarity: art: base 0.100, LoRA 0.800; sticker: base 0.250, LoRA 0.750"
-    assert headline(ROWS[ROWS["metric"] == "identity"]) == "no style has held-out images"
+    assert headline(ROWS[ROWS["metric"] == "identity"]) == "no medium has held-out images"
     assert plotted(ROWS) == {"similarity_art": 0.8, "similarity_sticker": 0.75}
 
 
@@ -34,8 +34,8 @@ def test_rows_are_spread_evenly(count: int, rows: list[int]) -> None:
 def test_holdout_images_stand_beside_those_of_the_models(tmp_path: Path) -> None:
     for number, name in enumerate(("a.png", "b.png", "c.png")):
         Image.new("RGB", (1, 1), (number, 0, 0)).save(tmp_path / name)
-    sampled = pd.DataFrame({"style": ["art"] * 2, "model": ["base", "lora"], "file": ["a.png", "b.png"]})
-    holdout = pd.DataFrame({"style": ["art"], "file": ["c.png"]})
+    sampled = pd.DataFrame({"medium": ["art"] * 2, "model": ["base", "lora"], "file": ["a.png", "b.png"]})
+    holdout = pd.DataFrame({"medium": ["art"], "file": ["c.png"]})
     found = shown_images(sampled, tmp_path, holdout, tmp_path)
     pixels = {key: [image.getpixel((0, 0))[0] for image in images] for key, images in found.items()}
     assert pixels == {("art", "base"): [0], ("art", "lora"): [1], ("art", "reference"): [2]}

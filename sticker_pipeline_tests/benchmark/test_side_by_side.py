@@ -30,14 +30,14 @@ REFERENCES = {
 
 def measured(**models: dict[str, list[np.ndarray]]) -> BenchmarkResult:
     generated = {
-        model: {style: GeneratedImages(np.array(rows)) for style, rows in styles.items()}
-        for model, styles in models.items()
+        model: {medium: GeneratedImages(np.array(rows)) for medium, rows in mediums.items()}
+        for model, mediums in models.items()
     }
     return benchmark_table(generated, EvaluationContext(REFERENCES, TRAINING), samples=200)
 
 
 def four_models() -> BenchmarkResult:
-    """The rival was drawn in one style only."""
+    """The rival was drawn in one medium only."""
     return measured(
         zed={"sticker": [X, Y, X]},
         lora={"sticker": [X, X, X], "art": [X, X, Z]},
@@ -55,8 +55,8 @@ def test_the_lora_is_compared_with_every_other_model() -> None:
     for other, part in table.groupby("other"):
         own = part.drop(columns=["model", "other"]).reset_index(drop=True)
         pd.testing.assert_frame_equal(own, compare(result, "lora", str(other)))
-    assert set(table.loc[table["other"] == "zed", "style"]) == {"all", "sticker"}
-    row = table[(table["other"] == "base") & (table["metric"] == "clip_similarity") & (table["style"] == "sticker")]
+    assert set(table.loc[table["other"] == "zed", "medium"]) == {"all", "sticker"}
+    row = table[(table["other"] == "base") & (table["metric"] == "clip_similarity") & (table["medium"] == "sticker")]
     # to the sources a, b, c: X is (1 + .6 + 0) / 3 like them, Y (0 + .8 + 1) / 3, Z not at all
     assert row["difference"].item() == pytest.approx(1.6 / 3 - (1.8 / 3 + 0 + 1.6 / 3) / 3)
     assert row["n"].item() == 3
@@ -69,7 +69,7 @@ def test_who_is_alone_is_compared_with_nobody(models: dict[str, dict[str, list[n
     pd.testing.assert_series_equal(table.dtypes, comparisons(four_models()).dtypes)
 
 
-COLUMNS = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
+COLUMNS = ["model", "medium", "metric", "mean", "ci_low", "ci_high", "n"]
 NAN = float("nan")
 TABLE = pd.DataFrame(
     [
@@ -113,12 +113,12 @@ def test_the_table_says_which_is_better() -> None:
 def test_a_recommended_setting_stands_before_the_rivals_and_is_none() -> None:
     steps = [TABLE[TABLE["model"] == "zed"].assign(model=f"LoRA in at most {n} steps", mean=0.99) for n in (12, 4)]
     table = pd.concat([TABLE, *steps])
-    models = side_by_side_table(table, COMPARED).query("style == 'art'")["model"].tolist()
+    models = side_by_side_table(table, COMPARED).query("medium == 'art'")["model"].tolist()
     assert models == [
         "held out", "base model", "new LoRA", "release before", "LoRA in at most 4 steps", "LoRA in at most 12 steps",
         "zed",
     ]  # fmt: skip
-    everywhere = table.assign(style="all", character="moth")
+    everywhere = table.assign(medium="all", character="moth")
     assert by_character(everywhere)["moth"]["best rival"][0] == 0.7
 
 
@@ -130,7 +130,7 @@ def test_a_difference_is_called_by_its_whole_interval(low: float, high: float, s
     assert verdict(low, high) == says
 
 
-def test_the_image_has_a_row_for_each_style_and_frames_the_best_lora() -> None:
+def test_the_image_has_a_row_for_each_medium_and_frames_the_best_lora() -> None:
     """Columns: held out, base, LoRA, released, zed, which is best in art. Nothing was measured in stickers."""
     models = ("zed", "lora", "reference", "released", "base")
     shown = {("art", model): [Image.new("RGB", (8, 8), "red")] * 4 for model in models}
@@ -156,11 +156,11 @@ def test_the_best_is_a_lora_and_alone() -> None:
 
 
 def test_an_image_of_many_models_fits_into_metadata() -> None:
-    """Noise, which compresses worst, of ten rivals in two styles."""
+    """Noise, which compresses worst, of ten rivals in two mediums."""
     rng = np.random.default_rng(0)
     images = {
-        (style, model): [Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)) for _ in range(4)]
-        for style in ("art", "sticker")
+        (medium, model): [Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)) for _ in range(4)]
+        for medium in ("art", "sticker")
         for model in ("reference", "base", "lora", *(f"rival_{number}" for number in range(10)))
     }
     assert len(embedded_markdown(side_by_side(TABLE, COMPARED, images), "models")) < MAX_EMBEDDED_BYTES + 100
@@ -170,9 +170,9 @@ def test_each_character_is_beside_the_best_of_its_own_rivals() -> None:
     rows = [("moth", "zed", 0.4), ("moth", "lora", 0.5), ("moth", "yan", 0.6), ("moth", "base", 0.1)]
     rows += [("comet", "reference", 0.9), ("comet", "released", 0.7), ("comet", "lora", 0.3)]
     table = pd.DataFrame(rows, columns=["character", "model", "mean"]).assign(
-        metric="clip_similarity", style="all", ci_low=0.0, ci_high=1.0
+        metric="clip_similarity", medium="all", ci_low=0.0, ci_high=1.0
     )
-    others = [table.assign(style="art", mean=0.99), table.assign(metric="copies", mean=0.99)]
+    others = [table.assign(medium="art", mean=0.99), table.assign(metric="copies", mean=0.99)]
     found = by_character(pd.concat([table, *others]))
     assert {name: {who: values[0] for who, values in own.items()} for name, own in found.items()} == {
         "comet": {"new LoRA": 0.3, "release before": 0.7},

@@ -45,7 +45,7 @@ def made() -> pd.DataFrame:
     )
 
 
-def test_figures_are_means_over_styles() -> None:
+def test_figures_are_means_over_mediums() -> None:
     table = made()
     assert table[["lcm_weight", "steps", "scheduler", "seconds", "n"]].to_numpy().tolist() == [
         [0.0, 10, "ddim", 1.0, 6],

@@ -25,8 +25,8 @@ X, Y, Z = np.eye(3)
 TRAINING = Embeddings(np.array([Y, Z]), ["gif", "still"], ["sticker", "sticker"])
 
 
-def drawn(**styles: list[np.ndarray]) -> dict[str, GeneratedImages]:
-    return {style: GeneratedImages(np.array(rows)) for style, rows in styles.items()}
+def drawn(**mediums: list[np.ndarray]) -> dict[str, GeneratedImages]:
+    return {medium: GeneratedImages(np.array(rows)) for medium, rows in mediums.items()}
 
 
 def result() -> BenchmarkResult:
@@ -39,8 +39,8 @@ def result() -> BenchmarkResult:
     return benchmark_table(generated, EvaluationContext(references, TRAINING), samples=200)
 
 
-def value(table: pd.DataFrame, model: str, metric: str, style: str = "sticker") -> pd.Series:
-    rows = table[(table["model"] == model) & (table["metric"] == metric) & (table["style"] == style)]
+def value(table: pd.DataFrame, model: str, metric: str, medium: str = "sticker") -> pd.Series:
+    rows = table[(table["model"] == model) & (table["metric"] == metric) & (table["medium"] == medium)]
     assert len(rows) == 1
     return rows.iloc[0]
 
@@ -60,10 +60,10 @@ def test_rows_are_sorted_and_columns_are_the_contract() -> None:
         "chance": ["copies", "one_source_share"],
     }
     known = table[table["metric"].isin(list(METRICS)[:12])]  # later ones come behind
-    assert list(zip(known["model"], known["style"], known["metric"], strict=True)) == [
-        (model, style, metric)
+    assert list(zip(known["model"], known["medium"], known["metric"], strict=True)) == [
+        (model, medium, metric)
         for model, metrics in expected.items()
-        for style in ("all", "sticker")
+        for medium in ("all", "sticker")
         for metric in metrics
     ]
     assert [table[name].dtype.kind for name in ("mean", "ci_low", "ci_high", "n")] == ["f", "f", "f", "i"]
@@ -97,12 +97,12 @@ def test_values_by_hand() -> None:
     assert value(table, "chance", "one_source_share")["n"] == 2
 
 
-def test_everything_that_is_given_is_measured_in_both_styles() -> None:
+def test_everything_that_is_given_is_measured_in_both_mediums() -> None:
     outcome = full()
     table = outcome.table
     # nova has no art: there it is known by its stickers, Y, and so is as near to the art image Y as nobody else is
-    assert [value(table, "lora", "identity", style)["mean"] for style in ("sticker", "art")] == [1, 0.5]
-    assert [value(table, "base", "identity", style)["mean"] for style in ("sticker", "art")] == [0, 0]
+    assert [value(table, "lora", "identity", medium)["mean"] for medium in ("sticker", "art")] == [1, 0.5]
+    assert [value(table, "base", "identity", medium)["mean"] for medium in ("sticker", "art")] == [0, 0]
     chance = value(table, "chance", "identity")
     assert (chance["mean"], chance["n"]) == (pytest.approx(1 / 3), 3)
     # of stickers nova's Y and zed's Z count alike; of art there is only zed's Z
@@ -117,13 +117,13 @@ def test_everything_that_is_given_is_measured_in_both_styles() -> None:
     assert any("'sticker': prompt_fidelity does not count" in line and "dabbing" in line for line in outcome.left_out)
 
 
-def test_overall_is_the_plain_mean_over_styles() -> None:
+def test_overall_is_the_plain_mean_over_mediums() -> None:
     table = full().table
-    for model, metric in table.loc[table["style"] == "all", ["model", "metric"]].itertuples(index=False):
-        styles = table[(table["model"] == model) & (table["metric"] == metric) & (table["style"] != "all")]
+    for model, metric in table.loc[table["medium"] == "all", ["model", "metric"]].itertuples(index=False):
+        mediums = table[(table["model"] == model) & (table["metric"] == metric) & (table["medium"] != "all")]
         row = value(table, model, metric, "all")
-        assert row["mean"] == pytest.approx(styles["mean"].mean()) and row["n"] == styles["n"].sum()
-    assert set(table["style"]) == {"all", "art", "sticker"}
+        assert row["mean"] == pytest.approx(mediums["mean"].mean()) and row["n"] == mediums["n"].sum()
+    assert set(table["medium"]) == {"all", "art", "sticker"}
 
 
 def test_a_character_without_others_has_no_retrieval_and_that_is_said() -> None:
@@ -138,14 +138,14 @@ def test_compare_is_paired_and_in_the_columns_of_the_contract() -> None:
     outcome = full()
     table = compare(outcome, "lora", "base")
     assert list(table.columns) == COMPARED.names
-    assert list(table["style"].iloc[:3]) == ["all", "art", "sticker"]
+    assert list(table["medium"].iloc[:3]) == ["all", "art", "sticker"]
     assert set(table["metric"]) == METRICS.keys() - {"clip_similarity_gain"}
     assert len(table) == 3 * (len(METRICS) - 1)
     for row in table.itertuples():
-        means = [value(outcome.table, model, row.metric, row.style)["mean"] for model in ("lora", "base")]
+        means = [value(outcome.table, model, row.metric, row.medium)["mean"] for model in ("lora", "base")]
         assert row.difference == pytest.approx(means[0] - means[1])
     gain = value(outcome.table, "lora", "clip_similarity_gain", "all")
-    own = table[(table["metric"] == "clip_similarity") & (table["style"] == "all")].iloc[0]
+    own = table[(table["metric"] == "clip_similarity") & (table["medium"] == "all")].iloc[0]
     assert (own["difference"], own["ci_low"], own["ci_high"]) == pytest.approx(
         tuple(gain[["mean", "ci_low", "ci_high"]])
     )
@@ -188,7 +188,7 @@ def test_planted_bad_models_are_each_found_out_by_their_metric() -> None:
 
     def against_good(model: str, metric: str) -> tuple[float, float]:
         rows = compare(outcome, model, "good")
-        row = rows[(rows["metric"] == metric) & (rows["style"] == "all")].iloc[0]
+        row = rows[(rows["metric"] == metric) & (rows["medium"] == "all")].iloc[0]
         return row["ci_low"], row["ci_high"]
 
     assert against_good("noise", "clip_similarity")[1] < 0 and against_good("noise", "identity")[1] < 0
@@ -205,9 +205,9 @@ def test_compare_names_a_model_that_is_not_there() -> None:
         compare(result(), "lora", "released")
 
 
-def test_a_style_without_holdout_images_is_left_out_and_said() -> None:
+def test_a_medium_without_holdout_images_is_left_out_and_said() -> None:
     outcome = result()
-    assert set(outcome.table["style"]) == {"all", "sticker"}
+    assert set(outcome.table["medium"]) == {"all", "sticker"}
     assert len(outcome.left_out) == 2
     assert "'art' has no row" in outcome.left_out[0]
     assert "'sticker': only 3 sources" in outcome.left_out[1]
@@ -216,7 +216,7 @@ def test_a_style_without_holdout_images_is_left_out_and_said() -> None:
 def test_one_holdout_source_gives_model_rows_but_no_ceiling() -> None:
     context = EvaluationContext({"art": Embeddings(np.array([X, X]), ["a", "a"])}, TRAINING)
     outcome = benchmark_table({"base": drawn(art=[X, Y])}, context, samples=100)
-    reference = outcome.table[(outcome.table["model"] == "reference") & (outcome.table["style"] == "art")]
+    reference = outcome.table[(outcome.table["model"] == "reference") & (outcome.table["medium"] == "art")]
     assert list(reference["metric"])[:2] == ["nearest_training", "copies"]
     assert "only one source is held out" in outcome.left_out[0]
 
@@ -263,7 +263,7 @@ def test_leaderboard_as_text_and_markdown() -> None:
         [("kai", model, "art", metric, *numbers) for model, metric, *numbers in rows], columns=LEADERBOARD.names
     )
     assert leaderboard_text(table).splitlines() == [
-        "character  style  model  similarity            base model            gain                     references  n",
+        "character  medium  model  similarity            base model            gain                     references  n",
         "---------  -----  -----  --------------------  --------------------  -----------------------  ----------  --",
         "kai        art    lora   0.500 [0.450, 0.550]  0.300 [0.250, 0.350]  +0.200 [+0.150, +0.250]  0.900       24",
     ]
@@ -273,7 +273,7 @@ def test_leaderboard_as_text_and_markdown() -> None:
 
 
 def test_the_leaderboard_ends_with_the_mean_of_each_metric_over_the_characters() -> None:
-    """Of all styles; what only an older version measured comes last, and what the LoRA lacks has no line."""
+    """Of all mediums; what only an older version measured comes last, and what the LoRA lacks has no line."""
     nan = float("nan")
     rows = [
         ("kai", "base", "all", "copies", 0.25),
@@ -287,11 +287,11 @@ def test_the_leaderboard_ends_with_the_mean_of_each_metric_over_the_characters()
         ("mia", "reference", "all", "diversity", 0.75),
     ]
     table = pd.DataFrame(
-        [(who, model, style, metric, mean, nan, nan, 4) for who, model, style, metric, mean in rows],
+        [(who, model, medium, metric, mean, nan, nan, 4) for who, model, medium, metric, mean in rows],
         columns=["character", *BENCHMARK.names],
     )
     assert leaderboard_text(table).split("\n\n")[1].splitlines() == [
-        "Means over the characters, of all styles:",
+        "Means over the characters, of all mediums:",
         "metric        better  LoRA   base model  references  characters",
         "------------  ------  -----  ----------  ----------  ----------",
         "similarity    higher  0.375  –           0.750       2",

@@ -35,7 +35,7 @@ def write(folder: Path, text: str) -> Path:
 def test_only_the_trigger_is_required(folder: Path) -> None:
     character = load_character(write(folder, "trigger: luma_char\n"))
     assert character.trigger == "luma_char"
-    assert character.groups == {"art": Group(style="art"), "gifs": Group(), "stickers": Group()}
+    assert character.groups == {"art": Group(medium="art"), "gifs": Group(), "stickers": Group()}
     assert character.settings.benchmark.holdout == 0.15
 
 
@@ -47,7 +47,7 @@ style: chibi
 groups:
   gifs: {learned: [hsr_sticker]}
   stickers: {learned: [hsr_sticker], share: 2.0}
-  art: {style: art}
+  art: {medium: art}
 curation: {blacklist: [a], inherent: auto, aliases: {serafuku: school uniform}, weights: {smile: 1.2}, min_images: 2}
 training: {preset: default, rank: 8}
 benchmark:
@@ -130,7 +130,7 @@ def test_a_group_may_be_spelled_otherwise_than_its_folder(tmp_path):
     folder = tmp_path / "luma"
     (folder / unicodedata.normalize("NFD", "ガール")).mkdir(parents=True)
     (folder / "Art").mkdir()
-    text = "trigger: skv_luma\ngroups: {ガール: {share: 2}, art: {style: art}}\n"
+    text = "trigger: skv_luma\ngroups: {ガール: {share: 2}, art: {medium: art}}\n"
     (folder / "character.yaml").write_text(text, encoding="utf-8")
     shares = {name: group.share for name, group in load_character(folder).groups.items()}
     assert shares == {

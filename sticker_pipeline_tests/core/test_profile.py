@@ -30,7 +30,7 @@ def character_with(folder: Path, text: str):  # type: ignore[no-untyped-def]
 def test_every_profile_is_valid_and_absolute(name: str) -> None:
     profile = load_profile(name, Path("models"))
     assert profile.base.is_absolute()
-    assert set(profile.benchmark.prompts) == set(profile.benchmark.style_tags) == {"sticker", "art"}
+    assert set(profile.benchmark.prompts) == set(profile.benchmark.medium_tags) == {"sticker", "art"}
 
 
 def test_the_recipe_is_the_default_of_real_models() -> None:

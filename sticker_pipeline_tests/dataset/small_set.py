@@ -20,7 +20,7 @@ trigger: skv_luma
 groups:
   gifs: {learned: [luma_sticker]}
   stickers: {learned: [luma_sticker], share: 2.0}
-  art: {style: art}
+  art: {medium: art}
 benchmark: {holdout: [stickers/3.png, gifs/b.gif, art/1.png]}
 """
 

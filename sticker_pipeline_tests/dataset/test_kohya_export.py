@@ -172,7 +172,7 @@ def test_the_record_says_where_each_image_comes_from(luma: SmallSet, tmp_path: P
         assert (entry["group"], entry["pixel_sha256"]) == (frame.group, frame.pixel_sha256)
         assert entry["probability"] == rows.loc[Path(place).stem, "probability"]
     assert math.fsum(entry["probability"] for entry in record["files"].values()) == pytest.approx(1, abs=1e-15)
-    assert record["folders"]["3_art"] == {"repeats": 3, "groups": ["art"], "style": "art", "learned": []}
+    assert record["folders"]["3_art"] == {"repeats": 3, "groups": ["art"], "medium": "art", "learned": []}
     assert record["folders"]["holdout/gifs"]["learned"] == ["luma_sticker"]
     assert (record["trigger"], record["total_variation"]) == ("skv_luma", exported.error)
 

@@ -68,7 +68,7 @@ def test_folders_become_groups_with_their_captions(source: Path, tmp_path: Path,
     assert (created.folder / "10_luma" / "a.png").is_symlink() == link
     assert tree(source) == before
     character = load_character(created.folder)
-    assert {name: (group.share, group.style, group.learned) for name, group in character.groups.items()} == {
+    assert {name: (group.share, group.medium, group.learned) for name, group in character.groups.items()} == {
         "10_luma": (10, "sticker", []), "3_art": (3, "art", []),
     }  # fmt: skip
     assert character.settings.media == {"merge": "none", "crop": "none"}
@@ -297,8 +297,8 @@ def test_a_given_trigger_wins_and_a_broken_record_is_named(source: Path, tmp_pat
     (source / "sticker_pipeline.json").write_text("{")
     with pytest.raises(CharacterError, match=r"sticker_pipeline\.json cannot be read"):
         import_kohya("luma_2", source, tmp_path / "characters")
-    (source / "sticker_pipeline.json").write_text('{"folders": {"10_luma": {"style": "photo"}}}')
-    with pytest.raises(CharacterError, match=r"folders\.10_luma\.style"):
+    (source / "sticker_pipeline.json").write_text('{"folders": {"10_luma": {"medium": "photo"}}}')
+    with pytest.raises(CharacterError, match=r"folders\.10_luma\.medium"):
         import_kohya("luma_2", source, tmp_path / "characters")
 
 
@@ -348,7 +348,7 @@ def test_an_export_comes_back_as_it_was(tmp_path: Path, special: dict[str, str],
     for name, (*what, probability) in old.items():
         assert new[name][:-1] == tuple(what)
         assert new[name][-1] == pytest.approx(probability, rel=1e-15, abs=0)
-    styles = {name: group.style for name, group in load_character(created.folder).groups.items()}
+    styles = {name: group.medium for name, group in load_character(created.folder).groups.items()}
     assert set(styles) == {path.name for path in first.glob("[0-9]*_*")} | {
         f"holdout_{p.name}" for p in first.glob("holdout/*")
     }

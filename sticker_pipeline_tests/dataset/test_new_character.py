@@ -294,7 +294,7 @@ def test_folders_that_begin_with_a_number_inside_a_group_are_taken_and_told(sour
 def test_the_written_settings_are_valid_and_what_they_show_is_the_default(source: Path, tmp_path: Path) -> None:
     character = load_character(create("luma", source, tmp_path / "characters", "skv_luma").folder)
     assert character.trigger == "skv_luma"
-    assert {name: group.style for name, group in character.groups.items()} == {
+    assert {name: group.medium for name, group in character.groups.items()} == {
         "art": "art", "gifs": "sticker", "my: stickers": "sticker", "stickers": "sticker"
     }  # fmt: skip
     text = (character.folder / "character.yaml").read_text()

@@ -28,7 +28,7 @@ trigger: skv_small
 groups:
   gifs: {learned: [small_sticker]}
   stickers: {learned: [small_sticker], share: 2.0}
-  art: {style: art}
+  art: {medium: art}
 training: {epochs: 2, samples_per_epoch: 96, rank: 16}
 benchmark: {holdout: 0.3, prompts: ["angry, arms up"], gate: {one_source: 1.0, gain: 0.0}}
 """

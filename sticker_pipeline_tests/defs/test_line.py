@@ -177,8 +177,8 @@ def test_base_and_lora_draw_the_same_seeds(line: Bench) -> None:
     samples = line.store.read("small", "samples")
     rows = samples.table()
     base, lora = (rows[rows["model"] == model].reset_index(drop=True) for model in ("base", "lora"))
-    assert base[["style", "prompt", "seed"]].equals(lora[["style", "prompt", "seed"]])
-    assert base.groupby("style").size().to_dict() == {"art": 4, "sticker": 4}
+    assert base[["medium", "prompt", "seed"]].equals(lora[["medium", "prompt", "seed"]])
+    assert base.groupby("medium").size().to_dict() == {"art": 4, "sticker": 4}
     assert rows["prompt"].str.startswith("skv_small").all()
     for name in rows["file"]:
         assert Image.open(samples.folder / name).size == (96, 96)
@@ -207,7 +207,7 @@ def test_the_similarity_is_that_of_the_clip_model(line: Bench) -> None:
     holdout = line.store.read("small", "training_set").table().query("split == 'holdout'")
     lineage = frames.table().set_index("frame_id")
     samples = line.store.read("small", "samples")
-    table = line.store.read("small", "benchmark").table().set_index(["model", "style", "metric"])
+    table = line.store.read("small", "benchmark").table().set_index(["model", "medium", "metric"])
     for style, groups in {"art": ["art"], "sticker": ["gifs", "stickers"]}.items():
         chosen = holdout[holdout["frame_id"].map(lineage["group"]).isin(groups)]
         sources = chosen.groupby(chosen["frame_id"].map(lineage["source_id"]))["file"]
@@ -285,7 +285,7 @@ def test_an_edit_makes_stale_what_depends_on_it_and_nothing_else(line: Bench) ->
     assert line.stale("small") == LINE[LINE.index("lora") :]
     _, profile = line.character("small")
     before = section_value("benchmark", line.character("small")[0], profile, line.store)
-    settings.write_text(SETTINGS.replace("style: art", "style: sticker"))
+    settings.write_text(SETTINGS.replace("medium: art", "medium: sticker"))
     assert section_value("benchmark", line.character("small")[0], profile, line.store) != before
     settings.write_text(SETTINGS.replace("angry", "crying"))
     assert line.stale("small") == LINE[LINE.index("selected_lora") :]

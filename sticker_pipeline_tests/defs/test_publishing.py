@@ -139,7 +139,7 @@ def test_the_leaderboard_of_many_characters_is_of_bounded_size(bench: Bench) -> 
         rows = [("lora", "all", "clip_similarity", number / 60, 0.0, 1.0, 8)]
         with bench.store.writing(f"c{number:03}", "benchmark") as staging:
             write_rows(
-                pd.DataFrame(rows, columns=["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]), staging
+                pd.DataFrame(rows, columns=["model", "medium", "metric", "mean", "ci_low", "ci_high", "n"]), staging
             )
             bench.store.publish(staging, f"c{number:03}", "benchmark", code_version="1", inputs={}, settings={})
     definition = bench.definitions.resolve_assets_def(dg.AssetKey("leaderboard"))

@@ -119,7 +119,7 @@ def test_each_recommended_setting_is_drawn_once_beside_the_lora(measured: Bench,
     assert rows["model"].unique().tolist() == ["base", "lora", MODEL]  # the profile's own setting is the row `lora`
     pd.testing.assert_frame_equal(own(rows), before["samples"])
     fast, plain = (rows[rows["model"] == model].reset_index(drop=True) for model in (MODEL, "lora"))
-    asked = ["style", "prompt", "attributes", "seed"]
+    asked = ["medium", "prompt", "attributes", "seed"]
     pd.testing.assert_frame_equal(fast[asked], plain[asked])
     assert not rows["image"].duplicated().any() and not rows["file"].duplicated().any()
     without = samples.table("without_trigger.parquet")
@@ -139,7 +139,7 @@ def test_it_is_drawn_with_its_weights_steps_guidance_and_sampler(measured: Bench
     def never(missing: Sequence[Request]) -> Iterator[Image.Image]:
         raise AssertionError(f"{missing} was drawn with something else")
 
-    requests = [Request(row["style"], row["prompt"], int(row["seed"]))]
+    requests = [Request(row["medium"], row["prompt"], int(row["seed"]))]
     (expected,) = drawn(requests, decided, measured.store.cache("pictures"), never, 1)
     with Image.open(samples.folder / row["file"]) as image:
         assert (np.asarray(image) == np.asarray(expected)).all()

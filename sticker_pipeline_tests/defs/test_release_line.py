@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from sticker_pipeline.benchmark.choice import SELECTION_PURPOSE
-from sticker_pipeline.benchmark.features import with_styles
+from sticker_pipeline.benchmark.features import with_mediums
 from sticker_pipeline.benchmark.gate import may_be_released
 from sticker_pipeline.benchmark.gate_checks import gate_checks
 from sticker_pipeline.benchmark.releases import all_releases, current, events, releases_folder, roll_back
@@ -38,7 +38,7 @@ trigger: skv_moth
 groups:
   gifs: {learned: [moth_sticker]}
   stickers: {learned: [moth_sticker]}
-  art: {style: art}
+  art: {medium: art}
 curation: {inherent: [drill hair, purple hair, red eyes, dress, black dress, witch hat, wings, mole under eye]}
 training: {epochs: 3, samples_per_epoch: 96}
 benchmark:
@@ -82,7 +82,7 @@ def test_what_is_planted_is_released_or_refused_for_its_own_reason(bench: Bench,
 
     # a better one replaces it, compared with it on the same prompts and seeds
     retrain(bench, trained, second)
-    table = bench.store.read(NAME, "benchmark").table().set_index(["model", "style", "metric"])["mean"]
+    table = bench.store.read(NAME, "benchmark").table().set_index(["model", "medium", "metric"])["mean"]
     assert table["lora", "all", "clip_similarity"] > table["released", "all", "clip_similarity"]
     assert refused(bench) == set()
     release = current(folder)
@@ -137,7 +137,7 @@ def test_the_release_is_what_comfyui_is_told(bench: Bench, trained: Path) -> Non
     retrain(bench, trained, trained / "checkpoints" / "epoch_02.safetensors")
     artifact = bench.store.read(NAME, "comfyui_workflow")
     rows = artifact.table()
-    assert rows["style"].tolist() == ["art"] * 4 + ["sticker"] * 4
+    assert rows["medium"].tolist() == ["art"] * 4 + ["sticker"] * 4
     api = json.loads((artifact.folder / "workflow_api.json").read_text())
     inputs = {node["class_type"]: node["inputs"] for node in api.values()}
     assert inputs["LoraLoader"]["lora_name"] == "moth.safetensors"
@@ -263,7 +263,7 @@ def one_gif(bench: Bench) -> list[Image.Image]:
 def _trained_frames(bench: Bench, chosen: Callable) -> list[Image.Image]:  # type: ignore[type-arg]
     character, profile = bench.character(NAME)
     frames = bench.store.read(NAME, "frames")
-    rows = with_styles(character, bench.store.read(NAME, "training_set"), frames)
+    rows = with_mediums(character, bench.store.read(NAME, "training_set"), frames)
     found = []
     for name in chosen(rows[rows["split"] == "train"])["file"]:
         image = Image.open(frames.folder / name).convert("RGBA")

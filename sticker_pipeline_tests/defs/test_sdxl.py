@@ -36,7 +36,7 @@ trigger: skv_small
 profile: sdxl
 groups:
   gifs: {learned: [small_sticker]}
-  art: {style: art}
+  art: {medium: art}
 training: {epochs: 1, samples_per_epoch: 8, batch_size: 2, rank: 4}
 benchmark: {holdout: 0.3, prompts: [smile]}
 """
@@ -121,7 +121,7 @@ def test_its_lora_has_sdxls_names_for_unet_and_both_text_encoders(made: Bench) -
 def test_its_images_are_drawn_and_measured(made: Bench) -> None:
     samples = made.store.read("small", "samples")
     rows = samples.table()
-    assert rows.groupby(["model", "style"]).size().to_dict() == {
+    assert rows.groupby(["model", "medium"]).size().to_dict() == {
         (model, style): 2 for model in ("base", "lora") for style in ("art", "sticker")
     }
     pixels = {

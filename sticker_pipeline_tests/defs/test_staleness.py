@@ -115,7 +115,7 @@ def table(graph: AssetGraph, character: Character, profile: Profile, store: Arti
             changed = replace(character, settings=edited(settings, path, other(path, now)))
             note(path, values(changed, profile))
     for path, now in leaves(character.groups["gifs"]):
-        group = {"gifs": edited(character.groups["gifs"], path, "art" if path == "style" else other(path, now))}
+        group = {"gifs": edited(character.groups["gifs"], path, "art" if path == "medium" else other(path, now))}
         note(f"groups.….{path}", values(replace(character, groups=group), profile))
     return found
 
@@ -144,7 +144,7 @@ EDITS = {
     "media.crop": "media: {crop: alpha}",
     "sampling.mode": "sampling: {mode: uniform}",
     "groups.….share": "groups: {stickers: {share: 2.0}}",
-    "groups.….style": "groups: {stickers: {style: art}}",
+    "groups.….medium": "groups: {stickers: {medium: art}}",
     "groups.….learned": "groups: {stickers: {learned: [a_b]}}",
     "tagging.general_threshold": "tagging: {general_threshold: 0.6}",
     "curation.min_images": "curation: {min_images: 3}",

@@ -33,7 +33,7 @@ sweep:
   lcm_weights: [0, 1]
   steps: [2]
   guidance_scales: [1, 4]
-  prompts_per_style: 1
+  prompts_per_medium: 1
 """
 
 

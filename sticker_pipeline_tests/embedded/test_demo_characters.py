@@ -42,7 +42,7 @@ def test_shipped_files_are_small_together() -> None:
 def test_each_folder_is_a_character_with_enough_of_everything(name: str) -> None:
     character = load_character(SHIPPED / name)
     assert set(character.groups) == {"gifs", "stickers", "art"}
-    assert character.groups["art"].style == "art"
+    assert character.groups["art"].medium == "art"
     assert character.groups["gifs"].learned == character.groups["stickers"].learned != []
     identity = demo_characters()[name]
     assert set(character.settings.curation.inherent) == {*identity_tags(identity)} - {identity.gender, "solo", "chibi"}

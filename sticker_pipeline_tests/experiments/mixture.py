@@ -160,7 +160,7 @@ def draw_arms(seed: int, folder: Path, arms: list[Arm]) -> None:
     workspace = workspace_from_environment()
     character = workspace.character(character_of(seed))
     profile, store = workspace.profile(character), workspace.store
-    prompts = [one for one in benchmark_prompts(character, profile) if one.style == "sticker"][:PROMPTS]
+    prompts = [one for one in benchmark_prompts(character, profile) if one.medium == "sticker"][:PROMPTS]
     requests = requests_for(prompts, NOISES, "mixture")
     loras = {
         "character": store.folder(character.name, "selected_lora"),

@@ -135,7 +135,7 @@ def run_trial(task: tuple[Trial, Path]) -> str:
     rows = [{**row, "train_seconds": round(trained, 1), "machine": processor()} for row in judge(trial, work, lora)]
     shutil.rmtree(folder / "lora")
     figures_file(trial, work).write_text(json.dumps(rows, indent=1))
-    shown = "  ".join(f"{row['style']} {row['share_of_ceiling']:.2f}" for row in rows)
+    shown = "  ".join(f"{row['medium']} {row['share_of_ceiling']:.2f}" for row in rows)
     return f"{trial.character} {dict(trial.settings)} seed {trial.seed}: trained in {trained:.0f} s  {shown}"
 
 
@@ -165,18 +165,18 @@ def loaded(name: str) -> Character:
 
 
 def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
-    """One row for each style: similarity with and without the trigger, obedience, copying; of LoRA and base."""
+    """One row for each medium: similarity with and without the trigger, obedience, copying; of LoRA and base."""
     frames, rows = dataset(trial.character, work)
     character = loaded(trial.character)
-    styles = {name: group.style for name, group in character.groups.items()}
-    rows = rows.assign(style=rows["group"].map(styles))
+    mediums = {name: group.medium for name, group in character.groups.items()}
+    rows = rows.assign(medium=rows["group"].map(mediums))
     trained = images(frames, rows[rows["split"] == "train"])
     result = []
-    for style, part in rows[rows["split"] == "holdout"].groupby("style"):
+    for medium, part in rows[rows["split"] == "holdout"].groupby("medium"):
         held = images(frames, part)
         sources = source_means(held, part["source_id"].tolist())
         ceiling = reference_similarity(sources)
-        wanted = [prompt for prompt in benchmark_prompts(character, studio.profile()) if prompt.style == style]
+        wanted = [prompt for prompt in benchmark_prompts(character, studio.profile()) if prompt.medium == medium]
         asked = [prompt.attributes.split(", ") for prompt in wanted for _ in range(SEEDS_PER_PROMPT)]
         texts = [prompt.text for prompt in wanted]
         others = [join_tags([stranger(trial.character), *without(prompt.text, character)]) for prompt in wanted]
@@ -190,7 +190,7 @@ def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
                 "character": trial.character,
                 "settings": json.dumps(dict(trial.settings)),
                 "seed": trial.seed,
-                "style": style,
+                "medium": medium,
                 "base": clip_similarity(studio.embedded(base), sources).mean,
                 "lora": similarity,
                 "references": ceiling.mean if ceiling else float("nan"),

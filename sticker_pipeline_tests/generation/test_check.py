@@ -8,13 +8,13 @@ from sticker_pipeline.generation.check import prompt_notes, prompt_problem
 def character(folder: Path, prompts: str):
     (folder / "nova" / "stickers").mkdir(parents=True)
     (folder / "nova" / "character.yaml").write_text(
-        f"trigger: nova_x\ngroups:\n  stickers: {{style: sticker}}\nbenchmark:\n  prompts: {prompts}\n"
+        f"trigger: nova_x\ngroups:\n  stickers: {{medium: sticker}}\nbenchmark:\n  prompts: {prompts}\n"
     )
     return load_character(folder / "nova")
 
 
 def test_a_prompt_is_measured_by_its_tokens_before_any_work(tiny_profile: Profile, tmp_path: Path) -> None:
-    words = "smile " * 170  # and trigger, style and commas
+    words = "smile " * 170  # and trigger, medium and commas
     assert prompt_problem(character(tmp_path / "fits", f'["{words}"]'), tiny_profile) == ""
     problem = prompt_problem(character(tmp_path / "long", f'[smile, "{words * 2}"]'), tiny_profile)
     assert "tokens, and 225 are read: 'nova_x, " in problem and "Shorten benchmark.prompts" in problem

@@ -19,8 +19,8 @@ from sticker_pipeline.generation.prompts import (
 )
 
 
-def make_profile(prompts: dict[str, list[str]], style_tags: dict[str, str]) -> Profile:
-    benchmark = BenchmarkSettings(prompts=prompts, style_tags=style_tags)
+def make_profile(prompts: dict[str, list[str]], medium_tags: dict[str, str]) -> Profile:
+    benchmark = BenchmarkSettings(prompts=prompts, medium_tags=medium_tags)
     return load_profile("embedded", Path("models")).model_copy(update={"benchmark": benchmark})
 
 
@@ -32,10 +32,10 @@ def make_character(groups: dict[str, Group], own: list[str] | None = None) -> Ch
 BOTH = make_profile({"sticker": ["smile", "waving"], "art": ["angry"]}, {"sticker": "chibi, sticker", "art": "art"})
 
 
-def test_prompts_name_trigger_learned_tags_style_and_attributes_in_this_order() -> None:
+def test_prompts_name_trigger_learned_tags_medium_and_attributes_in_this_order() -> None:
     groups = {
         "gifs": Group(learned=["x_sticker"]),
-        "scenes": Group(learned=["x_scene"], style="art"),
+        "scenes": Group(learned=["x_scene"], medium="art"),
         "stickers": Group(learned=["x_sticker", "x_flat"]),
     }
     assert benchmark_prompts(make_character(groups), BOTH) == [
@@ -46,7 +46,7 @@ def test_prompts_name_trigger_learned_tags_style_and_attributes_in_this_order() 
 
 
 def test_others_are_asked_for_the_same_in_their_own_words() -> None:
-    groups = {"gifs": Group(learned=["x_sticker"]), "scenes": Group(learned=["x_scene"], style="art")}
+    groups = {"gifs": Group(learned=["x_sticker"]), "scenes": Group(learned=["x_scene"], medium="art")}
     character = make_character(groups)
     assert beginnings(character) == {"art": ["hsr_x", "x_scene"], "sticker": ["hsr_x", "x_sticker"]}
     assert prompts_beginning(character, BOTH, beginnings(character)) == benchmark_prompts(character, BOTH)
@@ -62,8 +62,8 @@ def test_others_are_asked_for_the_same_in_their_own_words() -> None:
     ]
 
 
-def test_own_prompts_replace_those_of_the_profile_in_every_style() -> None:
-    groups = {"a": Group(), "b": Group(style="art")}
+def test_own_prompts_replace_those_of_the_profile_in_every_medium() -> None:
+    groups = {"a": Group(), "b": Group(medium="art")}
     prompts = benchmark_prompts(make_character(groups, ["arms up, smile"]), BOTH)
     assert [prompt.text for prompt in prompts] == [
         "hsr_x, art, arms up, smile",
@@ -71,18 +71,18 @@ def test_own_prompts_replace_those_of_the_profile_in_every_style() -> None:
     ]
 
 
-def test_only_styles_that_the_character_has() -> None:
-    assert {prompt.style for prompt in benchmark_prompts(make_character({"a": Group()}), BOTH)} == {"sticker"}
+def test_only_mediums_that_the_character_has() -> None:
+    assert {prompt.medium for prompt in benchmark_prompts(make_character({"a": Group()}), BOTH)} == {"sticker"}
 
 
 @pytest.mark.parametrize(
-    ("prompts", "tags", "key"), [({}, {"art": "art"}, "prompts"), ({"art": ["x"]}, {}, "style_tags")]
+    ("prompts", "tags", "key"), [({}, {"art": "art"}, "prompts"), ({"art": ["x"]}, {}, "medium_tags")]
 )
-def test_a_style_unknown_to_the_profile_is_an_error(
+def test_a_medium_unknown_to_the_profile_is_an_error(
     prompts: dict[str, list[str]], tags: dict[str, str], key: str
 ) -> None:
-    with pytest.raises(PromptError, match=f"benchmark.{key} for the style 'art'"):
-        benchmark_prompts(make_character({"a": Group(style="art")}), make_profile(prompts, tags))
+    with pytest.raises(PromptError, match=f"benchmark.{key} for the medium 'art'"):
+        benchmark_prompts(make_character({"a": Group(medium="art")}), make_profile(prompts, tags))
 
 
 def test_join_tags_says_each_tag_once() -> None:
@@ -92,7 +92,7 @@ def test_join_tags_says_each_tag_once() -> None:
 def test_requests_pair_prompts_and_seeds_and_repeat() -> None:
     prompts = [Prompt("art", "p", ""), Prompt("art", "q", ""), Prompt("sticker", "r", "")]
     requests = requests_for(prompts, 2)
-    assert [(request.style, request.prompt) for request in requests] == [
+    assert [(request.medium, request.prompt) for request in requests] == [
         ("art", "p"), ("art", "p"), ("art", "q"), ("art", "q"), ("sticker", "r"), ("sticker", "r"),
     ]  # fmt: skip
     assert requests == requests_for(prompts, 2)
@@ -100,14 +100,14 @@ def test_requests_pair_prompts_and_seeds_and_repeat() -> None:
     assert requests[4] == Request("sticker", "r", request_seed("benchmark", "sticker", 0, 0))
 
 
-def test_another_style_or_more_seeds_move_no_seed() -> None:
+def test_another_medium_or_more_seeds_move_no_seed() -> None:
     alone = requests_for([Prompt("sticker", "r", "")], 2)
     beside = requests_for([Prompt("art", "p", ""), Prompt("sticker", "r", "")], 3)
-    assert [request for request in beside if request.style == "sticker"][:2] == alone
+    assert [request for request in beside if request.medium == "sticker"][:2] == alone
 
 
 def test_choosing_and_judging_never_share_a_seed() -> None:
-    prompts = [Prompt(style, str(number), "") for style in ("art", "sticker") for number in range(8)]
+    prompts = [Prompt(medium, str(number), "") for medium in ("art", "sticker") for number in range(8)]
     seeds = [{request.seed for request in requests_for(prompts, 8, purpose)} for purpose in ("benchmark", "selection")]
     assert not seeds[0] & seeds[1]
     assert all(0 <= seed < 2**31 for seed in seeds[0])

@@ -8,7 +8,7 @@ from sticker_pipeline.generation.recommended import Recommended, recommended
 from sticker_pipeline.generation.sampling_config import Adapters, Cell
 
 GENERATION = GenerationSettings(scheduler="ddim", steps=10, guidance_scale=4.0)
-CHARACTER, STYLE, LCM = (Path(f"{name}.safetensors") for name in ("character", "style", "lcm"))
+CHARACTER, MEDIUM, LCM = (Path(f"{name}.safetensors") for name in ("character", "medium", "lcm"))
 FAST, PLAIN = Cell(0.5, 0.8, 1.0, 2, 1.0), Cell(0.0, 1.0, 0.0, 10, 4.0)
 
 
@@ -17,9 +17,9 @@ def value(*settings: tuple[int, Cell, str]) -> dict[str, object]:
 
 
 def test_the_profiles_own_way_is_left_out() -> None:
-    found = recommended(value((2, FAST, "lcm"), (10, PLAIN, "ddim")), Adapters(CHARACTER, STYLE, LCM), 1.0, GENERATION)
+    found = recommended(value((2, FAST, "lcm"), (10, PLAIN, "ddim")), Adapters(CHARACTER, MEDIUM, LCM), 1.0, GENERATION)
     settings = GENERATION.model_copy(update={"scheduler": "lcm", "steps": 2, "guidance_scale": 1.0})
-    assert found == [Recommended(2, [(STYLE, 0.5), (CHARACTER, 0.8), (LCM, 1.0)], settings)]
+    assert found == [Recommended(2, [(MEDIUM, 0.5), (CHARACTER, 0.8), (LCM, 1.0)], settings)]
 
 
 def test_at_another_strength_or_with_another_sampler_it_is_a_setting_of_its_own() -> None:

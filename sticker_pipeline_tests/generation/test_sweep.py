@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.core.settings import GenerationSettings, SweepSettings
-from sticker_pipeline.generation.prompts import Prompt, first_of_each_style
+from sticker_pipeline.generation.prompts import Prompt, first_of_each_medium
 from sticker_pipeline.generation.sampling_config import Adapters, Cell, SweepError
 from sticker_pipeline.generation.sweep import sweep_grids, sweep_plan
 
@@ -17,10 +17,10 @@ SETTINGS = SweepSettings(
     lcm_weights=(0.0, 1.0),
     steps=(2,),
     guidance_scales=(1.0, 4.0),
-    prompts_per_style=1,
+    prompts_per_medium=1,
     seeds_per_prompt=2,
 )
-PROMPTS = [Prompt(style, f"{style} {asked}", asked) for style in ("art", "sticker") for asked in ("smile", "angry")]
+PROMPTS = [Prompt(medium, f"{medium} {asked}", asked) for medium in ("art", "sticker") for asked in ("smile", "angry")]
 
 
 def test_every_cell_has_what_it_is_held_against_and_the_same_requests() -> None:
@@ -39,12 +39,12 @@ def test_a_plan_that_is_too_large_is_refused() -> None:
         sweep_plan(Adapters(Path("c")), PROMPTS, ["art", "sticker"], small, GENERATION)
 
 
-def test_prompts_are_taken_style_by_style() -> None:
-    assert first_of_each_style(PROMPTS, ["sticker", "none"], 1) == [PROMPTS[2]]
-    assert first_of_each_style(PROMPTS, ["art"], 5) == PROMPTS[:2]
+def test_prompts_are_taken_medium_by_medium() -> None:
+    assert first_of_each_medium(PROMPTS, ["sticker", "none"], 1) == [PROMPTS[2]]
+    assert first_of_each_medium(PROMPTS, ["art"], 5) == PROMPTS[:2]
 
 
-def test_there_is_a_grid_for_each_style_and_weight_with_each_setting_in_its_place(tmp_path: Path) -> None:
+def test_there_is_a_grid_for_each_medium_and_weight_with_each_setting_in_its_place(tmp_path: Path) -> None:
     adapters = Adapters(Path("c"), style=Path("s"), lcm=Path("l"))
     plan = sweep_plan(adapters, PROMPTS, ["art", "sticker"], SETTINGS, GENERATION)
     files = {}
@@ -53,7 +53,7 @@ def test_there_is_a_grid_for_each_style_and_weight_with_each_setting_in_its_plac
         for place, path in enumerate(files[cell]):
             Image.new("RGB", (8, 8), (10 * number, 60 * place, 0)).save(path)
     grids = sweep_grids(plan, files)
-    assert list(grids) == [f"grid_{style}_style_{weight}" for weight in (0, 1) for style in ("art", "sticker")]
+    assert list(grids) == [f"grid_{medium}_style_{weight}" for weight in (0, 1) for medium in ("art", "sticker")]
     grid = grids["grid_sticker_style_1"]
     left, top, side = 84, 4 + 12 * 2, 100
     assert grid.size == (left + 4 * side, top + 2 * side)
@@ -61,4 +61,4 @@ def test_there_is_a_grid_for_each_style_and_weight_with_each_setting_in_its_plac
         for column, (lcm, weight) in enumerate(((0.0, 0.5), (0.0, 1.0), (1.0, 0.5), (1.0, 1.0))):
             number = plan.cells.index(Cell(1.0, weight, lcm, 2, scale))
             middle = grid.getpixel((left + column * side + 50, top + row * side + 48))
-            assert middle == (10 * number, 60 * 2, 0)  # the first request of the second style is the third
+            assert middle == (10 * number, 60 * 2, 0)  # the first request of the second medium is the third

@@ -1,4 +1,4 @@
-"""Invented characters: none of them has a trait of a character of the style."""
+"""Invented characters: none of them has a trait of a character of the medium."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from sticker_pipeline.generation.unseen import invented_characters, unseen_promp
 SLOTS = [["twintails", "bob cut", "ponytail"], ["red hair", "blue hair"], ["hat"]]
 
 
-def test_no_trait_of_the_style_is_used() -> None:
+def test_no_trait_of_the_medium_is_used() -> None:
     assert invented_characters(SLOTS, {"bob cut", "hat"}, 3) == [
         ["twintails", "red hair"],
         ["ponytail", "blue hair"],
@@ -25,7 +25,7 @@ def test_combinations_do_not_repeat_before_they_must() -> None:
     assert len(set(map(tuple, invented_characters(INVENTED_TRAITS, (), 64)))) == 64
 
 
-def test_a_prompt_says_traits_and_attributes_and_no_style() -> None:
+def test_a_prompt_says_traits_and_attributes_and_no_medium() -> None:
     settings = StyleSettings(begin="1girl", traits=tuple(map(tuple, SLOTS)), attributes=("smile", "angry"))
     assert unseen_prompts(settings, {"hat"}, [1]) == [
         Prompt("unseen", "1girl, bob cut, blue hair, smile", "bob cut, blue hair, smile"),

@@ -61,7 +61,7 @@ def candidate(folder: Path, content: bytes, **changes: Any) -> Candidate:
             "resolution": 512,
             "base_sha": "fe09",
         },
-        "metrics": pd.DataFrame(METRICS, columns=["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]),
+        "metrics": pd.DataFrame(METRICS, columns=["model", "medium", "metric", "mean", "ci_low", "ci_high", "n"]),
         "checks": [check("better_than_base"), check("no_copies"), check("no_less_similar", checked=False)],
         **changes,
     }  # fmt: skip

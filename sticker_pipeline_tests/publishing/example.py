@@ -328,28 +328,28 @@ def _write_samples(staging, frames, character, profile, models, rng) -> None:  #
     """Media of the character stand for what its LoRA draws, blurred ones for the base model's. Each rival is asked by a
     trigger of its own."""
     prompts = benchmark_prompts(character, profile)
-    styles = {name: group.style for name, group in character.groups.items()}
+    styles = {name: group.medium for name, group in character.groups.items()}
     rows = []
     for model in models:
         (staging / model).mkdir()
         for number, prompt in enumerate(prompts):
-            own = frames[(frames["group"].map(styles) == prompt.style) & (frames["frame_index"] == 0)]
+            own = frames[(frames["group"].map(styles) == prompt.medium) & (frames["frame_index"] == 0)]
             row = own.iloc[(number * 3 + len(model)) % len(own)].to_dict()
             image = Image.new("RGB", (96, 96), "white")
             drawn = _open(character, row).resize((96, 96), Image.Resampling.LANCZOS)
             image.paste(drawn, (0, 0), drawn)
             image = image.filter(ImageFilter.GaussianBlur({"base": 5, "civitai_v2": 2.5}.get(model, 0.6)))
-            name = f"{model}/{prompt.style}_{number:03d}.png"
+            name = f"{model}/{prompt.medium}_{number:03d}.png"
             image.save(staging / name, compress_level=1)
             told = join_tags([f"{model}_{character.name}", prompt.attributes]) if model in RIVALS else prompt.text
-            rows.append((f"{model}-{number}", model, prompt.style, told, prompt.attributes, 1000 + number, name))
-    columns = ["image", "model", "style", "prompt", "attributes", "seed", "file"]
+            rows.append((f"{model}-{number}", model, prompt.medium, told, prompt.attributes, 1000 + number, name))
+    columns = ["image", "model", "medium", "prompt", "attributes", "seed", "file"]
     write_rows(pd.DataFrame(rows, columns=columns), staging)
 
 
 def _write_benchmark(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
     rows = []
-    for style in ["all", *sorted({group.style for group in character.groups.values()})]:
+    for style in ["all", *sorted({group.medium for group in character.groups.values()})]:
         shift = rng.normal(0, 0.05)
         for model in (*models, "reference"):
             mean = LEVEL[model] + shift
@@ -362,7 +362,7 @@ def _write_benchmark(staging, frames, character, profile, models, rng) -> None: 
                 own |= {"copies": mean / 6, "one_source_share": 0.2, "prompt_fidelity": 0.8 - mean / 4}
             rows += [(model, style, metric, value, value - 0.03, value + 0.028, 32) for metric, value in own.items()]
         rows.append(("chance", style, "identity", 1 / 3, np.nan, np.nan, 3))
-    columns = ["model", "style", "metric", "mean", "ci_low", "ci_high", "n"]
+    columns = ["model", "medium", "metric", "mean", "ci_low", "ci_high", "n"]
     table = pd.DataFrame(rows, columns=columns)
     write_rows(table, staging)
     write_rows(_compared(table), staging, COMPARISONS.file)
@@ -370,7 +370,7 @@ def _write_benchmark(staging, frames, character, profile, models, rng) -> None: 
 
 def _compared(table: pd.DataFrame) -> pd.DataFrame:
     """The LoRA less each other model, with intervals of one width."""
-    keys = ["style", "metric"]
+    keys = ["medium", "metric"]
     measured = table[(table["metric"] != GAIN) & ~table["model"].isin(["reference", "chance"])]
     ours, others = (measured[part] for part in (measured["model"] == "lora", measured["model"] != "lora"))
     pairs = others.merge(ours[[*keys, "mean"]], on=keys, suffixes=("", "_ours"))

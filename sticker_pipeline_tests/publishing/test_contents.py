@@ -98,10 +98,10 @@ def test_images_of_models_stand_under_what_all_were_asked_for(
     """The rival is asked by its own trigger, so that no text of a prompt of its is one of ours."""
     character = example_characters["bram_thistle"]
     samples = example_store.read("bram_thistle", "samples").table()
-    assert [grid.style for grid in character.grids] == ["art", "sticker"]
+    assert [grid.medium for grid in character.grids] == ["art", "sticker"]
     for grid in character.grids:
         assert [row.model for row in grid.rows] == ["base", "lora", "released", "tensorart"]
-        own = samples[samples["style"] == grid.style]
+        own = samples[samples["medium"] == grid.medium]
         assert own.loc[own["model"] == "tensorart", "prompt"].str.startswith("tensorart_bram_thistle, ").all()
         asked = own["attributes"].unique()
         for row in grid.rows:
@@ -119,10 +119,10 @@ def test_references_are_holdout_one_for_each_source(
     frames = example_store.read("bram_thistle", "frames").table()
     split = example_store.read("bram_thistle", "training_set").table().set_index("frame_id")["split"]
     holdout = frames[frames["frame_id"].map(split) == "holdout"]
-    styles = holdout["group"].map({"art": "art", "gifs": "sticker", "stickers": "sticker"})
+    mediums = holdout["group"].map({"art": "art", "gifs": "sticker", "stickers": "sticker"})
     for grid in example_characters["bram_thistle"].grids:
         sources = {image.alt.rpartition(": ")[2] for image in grid.references}
-        assert sources == set(holdout.loc[styles == grid.style, "source_id"])
+        assert sources == set(holdout.loc[mediums == grid.medium, "source_id"])
         assert len(sources) == len(grid.references)
 
 
@@ -143,7 +143,7 @@ def test_a_model_that_was_not_drawn_for_a_prompt_leaves_a_gap(example_store: Art
     shutil.copytree(example_store.root / "bram_thistle", store.root / "bram_thistle")
     folder = store.folder("bram_thistle", "samples")
     table = pd.read_parquet(folder / "index.parquet")
-    first = table.index[(table["model"] == "tensorart") & (table["style"] == "art")][0]
+    first = table.index[(table["model"] == "tensorart") & (table["medium"] == "art")][0]
     with_table(store, "samples", table.drop(index=first))
     grid = bram_thistle(store).grids[0]
     assert [image is None for image in grid.rows[-1].images] == [True, *[False] * (len(grid.prompts) - 1)]
@@ -168,7 +168,7 @@ def test_differences_are_those_of_the_new_lora(
     found = example_characters["bram_thistle"].differences
     table = example_store.read("bram_thistle", "benchmark").table("compared.parquet")
     assert [vars(difference) for difference in found] == [
-        {"model": row.other, "style": row.style, "metric": row.metric,
+        {"model": row.other, "medium": row.medium, "metric": row.metric,
          "mean": row.difference, "low": row.ci_low, "high": row.ci_high, "n": row.n}
         for row in table.itertuples()
     ]  # fmt: skip
@@ -244,10 +244,10 @@ def test_a_made_artifact_is_outdated_when_its_input_changed(tmp_path: Path) -> N
 
 
 def test_figures_are_the_rows_of_the_benchmark() -> None:
-    row = {"model": "lora", "style": "art", "metric": "m", "mean": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 8}
+    row = {"model": "lora", "medium": "art", "metric": "m", "mean": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 8}
     (figure,) = figures(pd.DataFrame([row]))
     assert vars(figure) == {
-        "model": "lora", "style": "art", "metric": "m", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 8
+        "model": "lora", "medium": "art", "metric": "m", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 8
     }  # fmt: skip
     assert figures(None) == ()
 

@@ -58,7 +58,7 @@ def test_texts_of_others_are_shown_in_their_letters(tmp_path: Path) -> None:
             drawing=drawing,
             why_epoch=f"chosen | {ATTACK}",
             checks=[Check("no_copies", summary, True)],
-            metrics=made.metrics.assign(style=f"| {ATTACK}"),
+            metrics=made.metrics.assign(medium=f"| {ATTACK}"),
         )
     )
     tokens = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).parse(card)

@@ -12,7 +12,7 @@ from sticker_pipeline.tagging.categories import read_rows
 from sticker_pipeline.tagging.curation import Curated, curate
 from sticker_pipeline.tagging.wd14 import spelled
 
-GROUPS = {"gifs": Group(learned=["hsr_sticker"]), "art": Group(style="art")}
+GROUPS = {"gifs": Group(learned=["hsr_sticker"]), "art": Group(medium="art")}
 CATEGORIES = {"general rating": "rating", "somebody (series)": "character"}
 
 

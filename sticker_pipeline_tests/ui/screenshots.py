@@ -23,7 +23,7 @@ IMAGES = REPOSITORY / "docs" / "images"
 MOST_BYTES = 150_000
 CHARACTER = "pip_comet"
 NEWCOMER = "luma"
-SETTINGS = "trigger: skv_luma\ngroups: {gifs: {}, stickers: {}, art: {style: art}}\ntraining: {epochs: 12}\n"
+SETTINGS = "trigger: skv_luma\ngroups: {gifs: {}, stickers: {}, art: {medium: art}}\ntraining: {epochs: 12}\n"
 EPOCHS_SEEN = 5  # of a training under way, so that there is a curve
 
 

@@ -5,7 +5,7 @@ import json
 import dagster as dg
 
 from sticker_pipeline.benchmark import inputs, shown, tables
-from sticker_pipeline.benchmark.features import embedder_of, with_styles
+from sticker_pipeline.benchmark.features import embedder_of, with_mediums
 from sticker_pipeline.benchmark.metrics import VERSION
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS, comparisons, side_by_side, side_by_side_table
 from sticker_pipeline.core.markdown import bullets
@@ -62,13 +62,13 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         compared = comparisons(result)
         differences = side_by_side_table(result.table, compared)
         write_table(compared, staging, COMPARISONS)
-        rows = with_styles(character, training_set, frames)
+        rows = with_mediums(character, training_set, frames)
         images = shown.shown_images(sampled, samples.folder, rows[rows["split"] == HOLDOUT], frames.folder)
         return work.publish(
             {
                 SUMMARY: shown.headline(result.table),
                 "side_by_side": inline_image(
-                    side_by_side(result.table, compared, images), "every model, style by style"
+                    side_by_side(result.table, compared, images), "every model, medium by medium"
                 ),
                 "differences": table(differences, most=len(differences)),
                 "similarity_chart": inline_image(shown.similarity_chart(result.table), "CLIP similarity"),

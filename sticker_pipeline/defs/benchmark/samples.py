@@ -86,7 +86,7 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
         write_table(pd.concat(plain), staging, WITHOUT_TRIGGER)
         (staging / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
         prompts = benchmark_prompts(character, profile)
-        labels = [f"{prompt.style}: {prompt.attributes}" for prompt in prompts]
+        labels = [f"{prompt.medium}: {prompt.attributes}" for prompt in prompts]
         files = {name: rows["file"].tolist() for name, rows in shown.items()}
         grid = grid_of_files(staging, files, labels, seeds, most=len(labels))
         return work.publish(

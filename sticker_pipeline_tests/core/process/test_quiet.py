@@ -14,7 +14,7 @@ from sticker_pipeline_tests.small_character import add_small_character
 
 SETTINGS = """\
 trigger: skv_small
-groups: {gifs: {}, stickers: {}, art: {style: art}}
+groups: {gifs: {}, stickers: {}, art: {medium: art}}
 training: {epochs: 1, samples_per_epoch: 16, rank: 4}
 benchmark: {holdout: 0.3, prompts: [angry], gate: {one_source: 1.0, gain: 0.0}}
 """
