@@ -1,6 +1,6 @@
-"""The command `python -m sticker_pipeline.embedded`: draws, trains and measures the models in data/models/embedded.
+"""The command `python -m sticker_pipeline.embedded`: trains the models in data/models/embedded.
 
-Only the command line is here; the parts are in `build`.
+The parts are in `embedded/build.py`.
 """
 
 from __future__ import annotations

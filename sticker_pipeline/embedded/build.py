@@ -1,7 +1,7 @@
-"""The parts of `python -m sticker_pipeline.embedded`: what each needs, does and leaves behind, and which are finished.
+"""The parts of `python -m sticker_pipeline.embedded`: inputs, outputs, and finished ones.
 
-A part works in the work folder and moves its finished model into the output folder in one step; how a model is trained
-is its own module's business.
+A part trains in the work folder; its finished model then replaces that in the output folder. Training itself is in
+the module of each model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TOKENIZER_CAPTIONS = 4000
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides what is trained; defaults are those of the shipped models."""
+    """All settings of the training; defaults are those of the shipped models."""
 
     drawings: int = 28_800
     vae: loop.Plan = field(default_factory=lambda: vae.PLAN)
@@ -41,8 +41,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where a build works (`work`), where finished models go (`out`) and the demo characters (`characters`), its
-    settings, and how it says what it does."""
+    """Folders and settings of a build, and a function for its messages.
+
+    `work` holds unfinished work, `out` the finished models, `characters` the demo characters.
+    """
 
     work: Path
     out: Path
@@ -51,36 +53,36 @@ class Workshop:
     say: Callable[[str], None] = print
 
     def key(self, part: str) -> str:
-        """Eight hex digits of everything that decides `part`'s result, the parts it builds on included."""
+        """Eight hex digits of a hash over `part`'s plan, the drawings, and what it builds on."""
         plan = getattr(self.settings, part, None)
         decides: list[Any] = [dataset.drawing_version(), self.settings.drawings, asdict(plan) if plan else part]
         return content_hash([*decides, self.key("vae")] if part == "base" else decides)[:8]
 
     def checkpoint(self, part: str) -> Path:
-        """The file that holds `part`'s training while it is under way."""
+        """The file of `part`'s unfinished training."""
         return self.work / f"{part}-{self.key(part)}.safetensors"
 
     def ledger(self, part: str) -> Path:
-        """The file that says that `part` is finished, with its seconds."""
+        """The file that marks `part` as finished, with its seconds."""
         return self.work / f"{part}-{self.key(part)}.json"
 
     def finished(self, part: str) -> bool:
-        """Whether `part` is finished with these settings and this drawing code."""
+        """Return whether `part` is finished with these settings and this drawing code."""
         return self.ledger(part).exists()
 
     def finish(self, part: str, seconds: float) -> None:
-        """Note that `part` is finished."""
+        """Mark `part` as finished."""
         note = {"seconds": round(seconds, 1), "machine": machine(), "settings": asdict(self.settings).get(part)}
         self.ledger(part).write_text(json.dumps(note, indent=2) + "\n")
 
     def drawings(self) -> dataset.Drawings:
-        """All training drawings, drawn now if they are missing."""
+        """Return all training drawings; missing ones are drawn now."""
         processes = os.process_cpu_count() or 1 if hasattr(os, "process_cpu_count") else os.cpu_count() or 1
         count = self.settings.drawings
         return dataset.training_drawings(self.work / "drawings", count, processes=processes, say=self.say)
 
     def tokenizer(self) -> CLIPTokenizer:
-        """The finished tokenizer.
+        """Open the finished tokenizer.
 
         Raises:
             FileNotFoundError: the part `tokenizer` has not run.
@@ -91,7 +93,7 @@ class Workshop:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
     def vae(self) -> AutoencoderKL:
-        """The finished autoencoder.
+        """Open the finished autoencoder.
 
         Raises:
             FileNotFoundError: the part `vae` has not finished.
@@ -102,11 +104,14 @@ class Workshop:
         return AutoencoderKL.from_pretrained(folder, local_files_only=True).to(loop.device())
 
     def latents(self, drawings: dataset.Drawings) -> np.ndarray:
-        """Latents of the training drawings, made once. Raises FileNotFoundError when `vae` has not finished."""
+        """Return the training drawings' latents, encoded once.
+
+        Raises FileNotFoundError when `vae` has not finished.
+        """
         return base.latents_of(self.vae(), drawings, self.work / f"latents-{self.key('vae')}.npy", self.say)
 
     def need(self, part: str, folder: Path) -> Path:
-        """`folder`, or an error that says which part makes it."""
+        """Return `folder`; raise FileNotFoundError with the part to run if it is missing."""
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"{folder} is missing: run `python -m sticker_pipeline.embedded --only {part}` first"
@@ -115,12 +120,12 @@ class Workshop:
 
 
 def machine() -> str:
-    """The kind of machine in words, and how these models are trained on it: processor, threads, library, numbers."""
+    """Describe the machine and the number format: processor, threads, torch, bfloat16 or float32."""
     return f"{processor()}, {'bfloat16 autocast' if loop.half_precision() else 'float32'}"
 
 
 def processor() -> str:
-    """The GPU, or the kind of processor with its threads, and the version of torch."""
+    """Describe the GPU, or the CPU with its threads, and the version of torch."""
     import torch
 
     if loop.device().type == "cuda":
@@ -131,7 +136,7 @@ def processor() -> str:
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `folder`, then put it in that place; a reader never sees half of one."""
+    """Let `write` fill a folder beside `folder`, then replace `folder` with it whole."""
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -158,7 +163,7 @@ def publish(shop: Workshop, part: str) -> None:
 
 
 def build_characters(shop: Workshop) -> float:
-    """Draw the demo characters; files that somebody else put beside them stay."""
+    """Draw the demo characters; other people's files beside them stay."""
     from sticker_pipeline.embedded.demo_characters import draw_demo_characters
 
     started = time.monotonic()
@@ -174,7 +179,7 @@ def build_draw(shop: Workshop) -> float:
 
 
 def build_tokenizer(shop: Workshop) -> float:
-    """Learn the vocabulary from the captions of the first drawings."""
+    """Learn the vocabulary from the captions of the first TOKENIZER_CAPTIONS drawings."""
     from sticker_pipeline.embedded.scene import full_prompt
 
     started = time.monotonic()
@@ -237,9 +242,9 @@ def build_clip(shop: Workshop) -> float:
 
 
 def build_report(shop: Workshop) -> float:
-    """Measure what lies in the output folder on fresh drawings, and write REPORT.md with its images.
+    """Measure the models in the output folder and write REPORT.md with its images.
 
-    How long each part took is kept beside the images, since parts are trained at different times and places.
+    Each part's duration is kept beside the images, since parts are trained at different times and places.
     """
     from sticker_pipeline.embedded.report import IMAGES, write_report
 
@@ -268,7 +273,7 @@ BUILDERS: dict[str, Callable[[Workshop], float]] = {
 
 
 def build(shop: Workshop, parts: tuple[str, ...]) -> None:
-    """Run `parts` in order; finished ones are skipped (the report is always written anew)."""
+    """Run `parts` in order, except finished ones; the report is always rewritten."""
     shop.work.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         if part not in parts:

@@ -1,7 +1,4 @@
-"""The drawings that the embedded models are trained on, kept in memory-mapped arrays, and fresh ones to measure on.
-
-Which images exist, and how they look once flattened, belongs here; what a model does with them does not.
-"""
+"""Training drawings of the embedded models in memory-mapped arrays, and fresh ones to measure on."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from sticker_pipeline.embedded.scene import RESERVED_LOOKS, Identity, Scene, ide
 
 SIZE = 96  # pixels: the embedded profile's resolution
 PER_IDENTITY = 6  # drawings of each identity, stickers and art in turn
-KNOWN_EVERY = 20  # every 20th identity is one of the characters that the tagger knows by name
+KNOWN_EVERY = 20  # every 20th identity is one of the tagger's known characters
 CHUNK = 480  # drawings per unit of work; a multiple of PER_IDENTITY
 _SCENE_STREAM = 11
 _FRESH_STREAM = 12
@@ -29,11 +26,11 @@ _FRESH_STREAM = 12
 
 @dataclass(frozen=True)
 class Drawings:
-    """Images with what they show, row by row.
+    """Images and their contents, row by row.
 
-    `pixels` uint8 [N, 96, 96, 4] RGBA (straight alpha), `tags` the full tags of each in fixed order, `identity` int64
-    [N] a number per identity, `sticker` bool [N], `character` the known character's name or "", `identity_words` the
-    tags of what is inherent in who is drawn, `faces` float32 [N, 3] where the face is (see `drawing.face_circle`).
+    `pixels` uint8 [N, 96, 96, 4] RGBA (straight alpha); `tags` all tags, in fixed order; `identity` int64 [N], a number
+    per identity; `sticker` bool [N]; `character` the known character's name or ""; `identity_words` the inherent tags;
+    `faces` float32 [N, 3] (see `face_circle` in `embedded/drawing.py`).
     """
 
     pixels: np.ndarray
@@ -50,7 +47,7 @@ class Drawings:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One row of a drawing plan: the scene, and who is in it."""
+    """A drawing to make: its scene, its identity's number and its known character."""
 
     scene: Scene
     identity: int
@@ -58,7 +55,7 @@ class Drawn:
 
 
 def training_row(index: int) -> Drawn:
-    """What training drawing `index` (>= 0) shows: never a demo character, never a held-out identity."""
+    """Plan training drawing `index` (>= 0): no demo character, no held-out identity."""
     number = index // PER_IDENTITY
     known = sorted(roster.known_characters().items())
     if number % KNOWN_EVERY == 0:
@@ -68,7 +65,7 @@ def training_row(index: int) -> Drawn:
 
 
 def fresh_row(index: int, seed: int, known: bool) -> Drawn:
-    """What measuring drawing `index` shows: a held-out identity, or (`known`) one of the named characters anew."""
+    """Plan fresh drawing `index`: a held-out identity, or (`known`) a named character."""
     number = index // PER_IDENTITY
     stream = [_FRESH_STREAM, seed, index, int(known)]
     if known:
@@ -79,7 +76,7 @@ def fresh_row(index: int, seed: int, known: bool) -> Drawn:
 
 
 def _scene(identity: Identity, stream: list[int], index: int) -> Scene:
-    """A random scene of `identity`; one in four is caught in mid-animation (a bounce, a blink, a talking mouth)."""
+    """A random scene of `identity`; one in four is in mid-animation (bounce, blink, speech)."""
     rng = np.random.default_rng(stream)
     scene = random_scene(rng, identity, "sticker" if index % 2 == 0 else "art")
     if rng.random() < 0.75:
@@ -89,7 +86,7 @@ def _scene(identity: Identity, stream: list[int], index: int) -> Scene:
 
 
 def fresh_drawings(count: int, *, seed: int, known: bool = False) -> Drawings:
-    """`count` drawings of identities that no model was trained on (`known`: of the named characters, in new scenes)."""
+    """Draw `count` images of held-out identities (`known`: named characters in new scenes)."""
     rows = [fresh_row(index, seed, known) for index in range(count)]
     return _as_drawings(rows, np.stack([_pixels(row.scene) for row in rows]))
 
@@ -97,10 +94,10 @@ def fresh_drawings(count: int, *, seed: int, known: bool = False) -> Drawings:
 def training_drawings(
     folder: Path, count: int, *, processes: int = 1, chunk: int = CHUNK, say: Callable[[str], None] = print
 ) -> Drawings:
-    """`count` training drawings, drawn into `folder` if they are not there yet (an interrupted run goes on).
+    """Return `count` training drawings; missing ones are drawn into `folder`, resumably.
 
     Raises:
-        ValueError: `count` is not a multiple of `chunk`, the drawings that are drawn between two notes of progress.
+        ValueError: `count` is not a multiple of `chunk`, the drawings per unit of work.
     """
     if count % chunk:
         raise ValueError(f"number of drawings {count}: choose a multiple of {chunk}")
@@ -119,7 +116,7 @@ def training_drawings(
 def _draw_missing(
     ledger: Path, done: set[int], missing: Sequence[tuple[Path, int, int]], processes: int, say: Callable[[str], None]
 ) -> None:
-    """Draw the ranges `missing`, noting the start of each finished one in `ledger`."""
+    """Draw the ranges `missing`, recording the start of each finished one in `ledger`."""
     began = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for number, start in enumerate(pool.imap_unordered(_draw_range, missing), start=1):
@@ -141,7 +138,10 @@ def _draw_range(task: tuple[Path, int, int]) -> int:
 
 @functools.cache
 def drawing_version() -> str:
-    """Eight hex digits that change when the drawings do: from the pixels of a few of them, and from who is left out."""
+    """Eight hex digits that change when drawings or excluded characters do.
+
+    A hash over the pixels of 24 drawings, the reserved looks and the known characters.
+    """
     digest = hashlib.sha256(repr((sorted(RESERVED_LOOKS), sorted(roster.known_characters().items()))).encode())
     for index in range(0, 24 * 7, 7):
         digest.update(_pixels(training_row(index).scene).tobytes())
@@ -169,11 +169,11 @@ def _as_drawings(rows: Sequence[Drawn], pixels: np.ndarray) -> Drawings:
 
 
 def flatten(rgba: np.ndarray, background: np.ndarray | float = 255.0) -> np.ndarray:
-    """RGBA uint8 [N, H, W, 4] over a background (0–255, or an array that fits [N, H, W, 3]) -> float32."""
+    """Blend RGBA uint8 [N, H, W, 4] over a background (0–255, or array [N, H, W, 3]) -> float32."""
     alpha = rgba[..., 3:].astype(np.float32) / 255.0
     return rgba[..., :3].astype(np.float32) * alpha + np.float32(1.0) * background * (1.0 - alpha)
 
 
 def on_white(rgba: np.ndarray) -> np.ndarray:
-    """RGBA uint8 [N, H, W, 4] over white -> float32 [N, 3, H, W] in -1…1, as the base model sees images."""
+    """Blend RGBA uint8 [N, H, W, 4] over white -> float32 [N, 3, H, W] in -1…1."""
     return np.ascontiguousarray((flatten(rgba) / 127.5 - 1.0).transpose(0, 3, 1, 2).astype(np.float32))
