@@ -1,7 +1,7 @@
 """Trains the embedded CLIP and writes it as an open_clip `local-dir` with tokenizer.
 
-Images of one character lie close together, those of others apart, words near their images. Trained on training
-identities and the tagger's known characters.
+Trained on training identities and the tagger's known characters, so that images of one character lie close
+together, others apart, and words near their images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TEXT_SHARE = 0.3  # weight of the image-word loss
 
 
 def model_config(vocabulary: int) -> dict[str, Any]:
-    """open_clip's config: a ModifiedResNet of four blocks and a two-layer text tower."""
+    """open_clip's config: ModifiedResNet of four blocks, text tower of two layers."""
     return {
         "embed_dim": 128,
         "quick_gelu": True,
@@ -59,7 +59,10 @@ def new_source(vocabulary: int, seed: int) -> torch.nn.Module:
 
 
 def normalised(images: np.ndarray) -> torch.Tensor:
-    """Convert RGB 0–255 [N, 96, 96, 3] -> float32 [N, 3, 64, 64], as the shipped preprocessing does."""
+    """Preprocess RGB 0–255 as the shipped model does.
+
+    [N, 96, 96, 3] -> float32 [N, 3, 64, 64].
+    """
     import torch
     import torch.nn.functional as F
 
@@ -69,7 +72,7 @@ def normalised(images: np.ndarray) -> torch.Tensor:
 
 
 def pair_rows(identity: np.ndarray, pairs: int, rng: np.random.Generator) -> np.ndarray:
-    """Sample rows int64 [2, pairs]: two drawings each of `pairs` different identities."""
+    """Sample rows int64 [2, pairs]: two drawings each of `pairs` identities."""
     starts = np.arange(0, len(identity), PER_IDENTITY)
     chosen: list[int] = []
     seen: set[int] = set()
@@ -84,7 +87,7 @@ def pair_rows(identity: np.ndarray, pairs: int, rng: np.random.Generator) -> np.
 
 
 def view(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return images [n, 96, 96, 3] RGB 0–255, warped, relit, noisy, half of them mirrored."""
+    """Return RGB 0–255 [n, 96, 96, 3], warped, relit, noisy, half of them mirrored."""
     from sticker_pipeline.embedded.tagger import warp
 
     images = warp(flatten(drawings.pixels[rows]), rng)
@@ -95,7 +98,7 @@ def view(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) -> np.n
 
 
 def contrast(first: torch.Tensor, second: torch.Tensor, temperature: torch.Tensor | float) -> torch.Tensor:
-    """Symmetric InfoNCE of normalised rows [n, d]: row i of one matches row i of the other."""
+    """Symmetric InfoNCE of normalised [n, d]; equal rows match."""
     import torch
     import torch.nn.functional as F
 
@@ -105,7 +108,7 @@ def contrast(first: torch.Tensor, second: torch.Tensor, temperature: torch.Tenso
 
 
 def words_of(drawings: Drawings, row: int, rng: np.random.Generator) -> str:
-    """Sample words for an image: most of its identity's tags, at times of all tags, shuffled."""
+    """Sample words for an image, shuffled: most identity tags, at times of all tags."""
     tags = drawings.tags[row] if rng.random() < 0.3 else drawings.identity_words[row]
     kept = [tag for tag in tags if rng.random() < 0.85]
     return ", ".join(kept[index] for index in rng.permutation(len(kept)))
@@ -119,10 +122,7 @@ def train(
     save: Callable[[torch.nn.Module], None],
     say: Callable[[str], None],
 ) -> float:
-    """Train or resume on `drawings`; return the seconds of training.
-
-    `save` gets the averaged model every few minutes and at the end.
-    """
+    """Train or resume; `save` the averaged model; return seconds of training."""
     import torch
 
     from sticker_pipeline.embedded.base import token_ids
@@ -150,9 +150,9 @@ def train(
 
 
 def save_clip(folder: Path, model: torch.nn.Module, tokenizer: CLIPTokenizer) -> None:
-    """Write `open_clip_config.json`, `open_clip_model.safetensors` and the tokenizer.
+    """Write open_clip's config and weights, and the tokenizer, into `folder`.
 
-    Float tensors of two or more dimensions become float16; vectors, scalars and buffers keep their dtype.
+    Float tensors of two or more dimensions become float16, all others keep their dtype.
     """
     import torch
     from safetensors.torch import save_file
@@ -178,7 +178,10 @@ def save_clip(folder: Path, model: torch.nn.Module, tokenizer: CLIPTokenizer) ->
 
 
 def embed(folder: Path, rgb: np.ndarray) -> np.ndarray:
-    """Embed RGB 0–255 [N, 96, 96, 3] -> normalised float32 [N, d], by the model in `folder`."""
+    """Embed RGB 0–255 with the model in `folder`.
+
+    [N, 96, 96, 3] -> normalised float32 [N, d].
+    """
     import open_clip
     import torch
     from PIL import Image
@@ -197,7 +200,7 @@ def embed(folder: Path, rgb: np.ndarray) -> np.ndarray:
 class Separation:
     """Area under the ROC curve of `same character` by cosine.
 
-    Over all pairs of images, pairs within one style, and pairs across styles.
+    For all pairs of images, within each style, and across styles.
     """
 
     auc: float
@@ -209,9 +212,9 @@ class Separation:
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Probability that a positive score exceeds a negative one: Mann–Whitney U / n1 n2.
+    """Probability that a positive score exceeds a negative one; ties count half.
 
-    Ties count half.
+    Mann–Whitney U / n1 n2.
     """
     values = np.concatenate([positive, negative])
     order = np.argsort(values, kind="stable")
@@ -224,7 +227,7 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def separation(embeddings: np.ndarray, identity: Sequence[int] | np.ndarray, sticker: np.ndarray) -> Separation:
-    """Measure how cosines separate characters (`embeddings` [N, d], normalised)."""
+    """Measure how cosines of normalised `embeddings` [N, d] separate characters."""
     left, right = np.triu_indices(len(embeddings), k=1)
     cosine = (embeddings @ embeddings.T)[left, right]
     same = np.asarray(identity)[left] == np.asarray(identity)[right]
