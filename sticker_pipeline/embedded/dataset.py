@@ -32,8 +32,8 @@ class Drawings:
     """Images and their contents, row by row.
 
     `pixels`: uint8 [N, 96, 96, 4] RGBA, straight alpha; `tags`: all, in fixed order; `identity`: its number, int64 [N];
-    `sticker`: bool [N]; `character`: the known character's name or ""; `identity_words`: inherent tags; `faces`: float32
-    [N, 3] of `face_circle` in `embedded/drawing.py`.
+    `sticker`: bool [N]; `character`: the known character's name or ""; `identity_words`: inherent tags; `faces`:
+    float32 [N, 3] of `face_circle` in `embedded/drawing.py`.
     """
 
     pixels: np.ndarray
