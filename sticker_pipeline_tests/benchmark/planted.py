@@ -1,7 +1,7 @@
-"""Models whose faults are known, as embeddings of what they would draw, and the benchmark's tables of them.
+"""Models with known faults, as embeddings of their images, and their benchmark tables.
 
 An image is a unit vector. A character is a direction; its sources lie around it, the frames of a GIF closely together,
-and so do the images of a LoRA, as far from it as the LoRA is bad. The figures are worked out here once more, from
+and so do the images of a LoRA, as far from it as the LoRA is bad. The metrics are computed here once more, from
 their definitions.
 """
 
@@ -22,7 +22,10 @@ Model = dict[str, np.ndarray]  # style -> unit float64 [IMAGES, DIMENSIONS]
 
 @dataclass(frozen=True)
 class World:
-    """One character in two styles: of each, training images with their sources, and held-out ones (a source each)."""
+    """One character in two styles: training images with sources, and held-out images.
+
+    Each held-out image is a source.
+    """
 
     rng: np.random.Generator
     directions: np.ndarray  # of this character and three others
@@ -36,12 +39,15 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def around(rng: np.random.Generator, centres: np.ndarray, distance: float) -> np.ndarray:
-    """A unit vector near each of `centres` [n, d]: each is moved by `distance` in a direction of its own."""
+    """A unit vector near each of `centres` [n, d].
+
+    Each is moved by `distance` in a direction of its own.
+    """
     return unit(centres + distance * unit(rng.standard_normal(centres.shape)))
 
 
 def world(seed: int) -> World:
-    """Three GIFs of eight frames and twelve stills to train on in each style, HOLDOUT stills beside them."""
+    """Sample a world: three GIFs of eight frames, twelve stills, HOLDOUT stills, per style."""
     rng = np.random.default_rng(seed)
     directions = unit(rng.standard_normal((4, DIMENSIONS)))
     training, sources, holdout = {}, {}, {}
@@ -54,7 +60,10 @@ def world(seed: int) -> World:
 
 
 def drawn(of: World, distance: float, character: int = 0) -> Model:
-    """Images `distance` away from a character (0: the world's own): .45 is a good LoRA, 2 hardly knows it."""
+    """Images `distance` away from a character (0: the world's own).
+
+    .45 is a good LoRA, 2 hardly resembles the character.
+    """
     return {style: around(of.rng, np.tile(of.directions[character], (IMAGES, 1)), distance) for style in STYLES}
 
 
