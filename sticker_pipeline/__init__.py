@@ -1,1 +1,1 @@
-"""From a folder of GIFs, stickers and artwork of a character to a LoRA that draws new stickers of it."""
+"""Trains a sticker LoRA from a folder of a character's GIFs, stickers and artwork."""

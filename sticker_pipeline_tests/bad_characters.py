@@ -1,4 +1,4 @@
-"""Characters that a stranger might give: settings and files that are wrong, each on its own."""
+"""Characters with wrong settings or files, each fault on its own."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Kills `sticker-pipeline update` at random moments, again and again: what the test and the benchmark of that share."""
+"""Kills `sticker-pipeline update` at random moments, for a test and a benchmark."""
 
 import os
 import random
@@ -37,7 +37,7 @@ benchmark: {{holdout: 0.3, prompts: ["angry, arms up"], gate: {{one_source: 1.0,
 
 @dataclass(frozen=True)
 class Kill:
-    """A way to end a command: which of its processes, by their command lines, get which signal."""
+    """A way to end a command: the signal, and the processes by their command lines."""
 
     name: str
     number: signal.Signals
@@ -129,7 +129,7 @@ def hit(command: Command, kill: Kill) -> int:
 
 
 def wait_until_gone(command: Command, seconds: float = GONE_SECONDS) -> list[str]:
-    """Wait for the last process of the command; returns the command lines of those that are left."""
+    """Wait for the command's last process; return the command lines of those left."""
     deadline = time.monotonic() + seconds
     while (left := command.family()) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -61,8 +61,10 @@ SLOW = (  # files that take more than ten seconds, the slowest first
 
 
 def heed_signals() -> None:
-    """Let SIGINT and SIGTERM end the processes that tests start, as in a terminal: whoever runs in the background of a
-    shell, or as a worker of pytest-xdist, ignores them, and so would they."""
+    """Let SIGINT and SIGTERM end the processes that tests start, as in a terminal.
+
+    A process in a shell's background, or a worker of pytest-xdist, ignores them, and so would its children.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -72,7 +74,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow files and those that need a browser, and begin with the slowest: the last worker ends sooner."""
+    """Mark slow files and those that need a browser; begin with the slowest.
+
+    Then the last worker ends sooner.
+    """
     order = {REPOSITORY / "sticker_pipeline_tests" / file: place for place, file in enumerate(SLOW)}
     for item in items:
         if item.path in order:
@@ -84,7 +89,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def realdata() -> Path:
-    """Real characters and hostile files kept beside the checkout; tests that need them skip where there are none."""
+    """The folder of real characters and hostile files, beside the checkout.
+
+    Tests that need it skip without it.
+    """
     folder = REPOSITORY.parent / "shared" / "realdata"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here")

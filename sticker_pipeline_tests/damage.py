@@ -9,7 +9,10 @@ GARBAGE = b"\xff"  # no UTF-8, and the beginning of nothing
 
 
 def flip(path: Path, bit: int) -> None:
-    """Change one bit of the file in place, as a disk does: other names of it are changed, too."""
+    """Change one bit of the file in place, as a disk does.
+
+    Other names (hard links) of it change, too.
+    """
     with path.open("r+b") as file:
         file.seek(bit // 8)
         (byte,) = file.read(1)
@@ -18,9 +21,10 @@ def flip(path: Path, bit: int) -> None:
 
 
 def damaged_files(folder: Path, flips: int, seed: int = 0) -> Iterator[str]:
-    """Damage each file below `folder` in each way, and yield what was done; before the next, all is as it was.
+    """Damage each file below `folder` in each way, and yield each damage.
 
-    `flips` bits are flipped, each by itself. The file is emptied, cut at half, replaced by one byte and by a folder.
+    The file is restored before the next one. `flips` bits are flipped, one at a time. The file is emptied, cut at half,
+    replaced by one byte and by a folder.
     """
     whole = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     assert whole

@@ -70,10 +70,11 @@ def fails_until_there_is_room(
     step: int = PAGE,
     steps: int = 400,
 ) -> list[str]:
-    """Run `action`, which writes into `folder`, with 0, 1, 2 … times `step` bytes until it succeeds, and once more.
+    """Run `action`, which writes into `folder`, with more and more room until it succeeds.
 
-    Each failure must be a SpaceError of ours, leave every earlier file as it was, and nothing half-written beside them:
-    what it adds must be whole files that stay. Returns what the failures said; there must be one at least.
+    Room is 0, 1, 2 … times `step` bytes; then it runs once more. Each failure must be a SpaceError of ours, leave every
+    earlier file as it was, and nothing half-written beside them: what it adds must be whole files that stay. Returns
+    the failures' messages; there must be one at least.
     """
     said: list[str] = []
     for number in range(steps):

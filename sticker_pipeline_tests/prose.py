@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def faults_below(folder: Path) -> Iterator[str]:
-    """Yield a line for each docstring below `folder` whose first line breaks a rule: place, rule and text."""
+    """Yield place, rule and text for each docstring whose first line breaks a rule."""
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             docstring = ast.get_docstring(node) if isinstance(node, Documented) else None
@@ -32,7 +32,7 @@ def faults_below(folder: Path) -> Iterator[str]:
 
 
 def fault_of(line: str) -> str | None:
-    """Return the rule that the first line of a docstring breaks, and the line; None for a good one."""
+    """Return the rule that a docstring's first line breaks, and the line; else None."""
     words = len(re.sub(r"`[^`]*`", "", line).split())
     if SUBJECT.match(line):
         return f"begin with a noun or a verb: {line}"

@@ -1,4 +1,4 @@
-"""A diffusers folder written as one checkpoint in the layout of the original Stable Diffusion repositories.
+"""A diffusers folder as one checkpoint in the original Stable Diffusion layout.
 
 The inverse of what `from_single_file` does, for tests of opening such files. Names: CompVis' latent-diffusion (SD1.5),
 Stability's generative-models and open_clip (SDXL).
@@ -98,7 +98,10 @@ def unet_name(key: str, config: Mapping[str, Any]) -> str:
 
 
 def vae_name(key: str, levels: int) -> str:
-    """The original name of a VAE's tensor: `up` counts from the last of its `levels`, unlike in diffusers."""
+    """The original name of a VAE's tensor.
+
+    `up` counts from the last of its `levels`, unlike in diffusers.
+    """
     key = key.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
     if match := re.fullmatch(r"(\w+)\.(down|up)_blocks\.(\d+)\.(resnets\.\d|\w+samplers\.0)\.(.+)", key):
         coder, direction, number, part, rest = match.groups()

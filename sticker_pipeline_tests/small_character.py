@@ -1,4 +1,7 @@
-"""A small character for tests: a few files of a demo character, of which a LoRA is trained in seconds."""
+"""A small character for tests: a LoRA of its few files trains in seconds.
+
+The files are those of a demo character.
+"""
 
 import shutil
 from pathlib import Path
@@ -9,7 +12,7 @@ DEMO = REPOSITORY / "data" / "characters"
 
 
 def add_small_character(folder: Path, demo: str, settings: str) -> None:
-    """Three GIFs, and four stickers and images each, of the demo character `demo`: the smallest files."""
+    """Add the smallest files of `demo`: three GIFs, four stickers, four images of art."""
     for group, most in (("gifs", 3), ("stickers", 4), ("art", 4)):
         (folder / group).mkdir(parents=True)
         files = [path for path in (DEMO / demo / group).iterdir() if path.is_file()]

@@ -1,4 +1,4 @@
-"""Tables that stand for those of an asset, with only the columns that a test needs."""
+"""Tables in place of an asset's, with only the columns of a test."""
 
 from pathlib import Path
 

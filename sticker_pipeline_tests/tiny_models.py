@@ -1,4 +1,4 @@
-"""Random models, small enough to build in a test, in the formats of real ones: Stable Diffusion and CLIP folders.
+"""Small random models in real formats: Stable Diffusion and CLIP folders.
 
 Only building belongs here. They have learned nothing: use them for plumbing, determinism and formats, not for quality.
 """

@@ -172,7 +172,10 @@ def diversity(
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Dot products float64[n, m] of the rows of `a` and `b`. Raises ValueError where there are none."""
+    """Dot products float64[n, m] of the rows of `a` and `b`.
+
+    Raises ValueError where there are none.
+    """
     if not len(a) or not len(b):
         raise ValueError("There is nothing to compare: no images, or no references.")
     return np.asarray(a, dtype=np.float64) @ np.asarray(b, dtype=np.float64).T

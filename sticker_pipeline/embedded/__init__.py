@@ -1,4 +1,4 @@
-"""The demo's own world: draws its characters and trains the tiny models kept in data/models/embedded.
+"""Draws the demo's characters and trains the tiny models in data/models/embedded.
 
-Nothing in the stages imports it; only the command line and tests do.
+Only the command line and tests import it.
 """

@@ -1,6 +1,6 @@
-"""The command `python -m sticker_pipeline.embedded`: draws, trains and measures the models in data/models/embedded.
+"""The command `python -m sticker_pipeline.embedded`: draws, trains and measures the models.
 
-Only the command line is here; the parts are in `build`.
+The parts are in `embedded/build.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ def _parts(context: click.Context, option: click.Parameter, value: str) -> tuple
 @click.option("--work", type=click.Path(path_type=Path), default=Path(".build/embedded"), show_default=True)
 @click.option("--characters", type=click.Path(path_type=Path), default=Path("data/characters"), show_default=True)
 def main(parts: tuple[str, ...], out: Path, work: Path, characters: Path) -> None:
-    """Draw and train the embedded models (hours on a CPU). Interrupt at will: the same command goes on from there."""
+    """Draw and train the embedded models (hours on a CPU).
+
+    Interrupt at will: the same command goes on from there.
+    """
     quiet()
     try:
         build(Workshop(work=work, out=out, characters=characters, say=_say), parts)

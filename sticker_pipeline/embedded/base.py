@@ -1,6 +1,6 @@
-"""Trains the embedded base model: a U-Net and a text encoder from scratch, and packs them as a StableDiffusionPipeline.
+"""Trains the embedded base model and packs it as a StableDiffusionPipeline.
 
-How captions are written for it and how it is probed belong here; images to latents is `vae`, words are `tokenizer`.
+Latents: `embedded/vae.py`; tokens: `embedded/tokenizer.py`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ HEADS = 4
 TEXT_WIDTH = 128
 TEXT_LAYERS = 2
 PLAN: loop.Plan = loop.Plan(steps=3400, batch=64, matrix_rate=4e-3, warmup=60, decay_from=0.5, ema=0.998, seed=3)
-MICRO_BATCH = 32  # images that pass the networks at once
-FACE_WEIGHT = 3.0  # of latents in the face, beside 1 elsewhere: eyes and mouths are small, and much is asked of them
+MICRO_BATCH = 32  # images per forward pass
+FACE_WEIGHT = 3.0  # of latents in the face, 1 elsewhere: eyes and mouths are small but carry many tags
 TEXT_RATE = 0.5  # of the U-Net's learning rate; at the full rate the encoder's outputs collapse
-EMPTY_SHARE = 0.1  # captions left empty, for classifier-free guidance
-LOOSE_FROM = 0.6  # of training, after which captions are also shuffled, thinned, and begun with unknown words
+EMPTY_SHARE = 0.1  # empty captions, for classifier-free guidance
+LOOSE_FROM = 0.6  # share of training after which captions are also shuffled, thinned, or begin with an unknown word
 TIMESTEP_BIAS = 1.6  # t = T * u^(1/1.6): more high noise, where captions decide
 PROBE_STEPS = (300, 600, 850)
 
 
 def new_unet(seed: int) -> UNet2DConditionModel:
-    """An untrained U-Net for latents [16, 12, 12]: two levels, cross-attention at both, v-prediction."""
+    """An untrained U-Net for latents [16, 12, 12]: two levels, cross-attention, v-prediction."""
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -49,13 +49,13 @@ def new_unet(seed: int) -> UNet2DConditionModel:
         down_block_types=("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=HEADS,  # diffusers reads this as the number of heads
+        attention_head_dim=HEADS,  # the number of heads, despite its name
         norm_num_groups=16,
     )
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
-    """An untrained CLIP text encoder over `tokenizer`'s words."""
+    """An untrained CLIP text encoder for `tokenizer`."""
     import torch
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -77,7 +77,7 @@ def new_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule, but ending nearer to pure noise, so that white backgrounds come out white."""
+    """Stable Diffusion's noise schedule with a noisier end: white backgrounds stay white."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -94,12 +94,11 @@ def new_scheduler() -> DDIMScheduler:
 
 
 def caption(tags: Sequence[str], inherent: Collection[str], rng: np.random.Generator, *, loose: bool) -> str:
-    """The training caption of one image; `inherent` are those of its tags that say who is drawn.
+    """Write an image's training caption; `inherent` tags describe the character.
 
-    Full tags in fixed order at first: with shuffled and dropped tags from the start the model hardly learns to read.
-    Once it does (`loose`), half of the captions are shuffled and thinned, one in eight says nothing of who is drawn,
-    and one in six begins with an unknown word. So free prompts work, and a trigger that nobody has taught it yet
-    changes nothing.
+    First, full tags in fixed order: shuffled and thinned from the start, the model hardly learns to read. Later
+    (`loose`) half are shuffled and thinned, one in eight lacks inherent tags, one in six begins with an unknown word.
+    So free prompts work, and an untrained trigger changes nothing.
     """
     if rng.random() < EMPTY_SHARE:
         return ""
@@ -118,7 +117,7 @@ def caption(tags: Sequence[str], inherent: Collection[str], rng: np.random.Gener
 
 
 def unknown_word(rng: np.random.Generator) -> str:
-    """A made-up trigger such as `ko_ramiel`: two to five syllables, sometimes with an underscore."""
+    """A made-up trigger such as `ko_ramiel`: two to five syllables, half with `_`."""
     consonants, vowels = "bcdfghjklmnprstvwxz", "aeiou"
     syllables = [
         consonants[rng.integers(len(consonants))]
@@ -132,14 +131,14 @@ def unknown_word(rng: np.random.Generator) -> str:
 
 
 def timesteps(count: int, rng: np.random.Generator) -> np.ndarray:
-    """int64 [count] in 0–999, biased to high noise."""
+    """Sample timesteps int64 [count] in 0–999, biased to high noise."""
     return np.minimum(999, 1000 * rng.random(count) ** (1 / TIMESTEP_BIAS)).astype(np.int64)
 
 
 def face_weights(faces: np.ndarray, side: int) -> np.ndarray:
-    """How much each latent counts in the loss, float32 [N, side, side]: FACE_WEIGHT in the face, 1 elsewhere.
+    """Loss weights float32 [N, side, side]: FACE_WEIGHT in the face, 1 elsewhere.
 
-    faces: float32 [N, 3], centre x, y and radius as fractions of the image.
+    faces: float32 [N, 3], x, y, radius as fractions of the image.
     """
     x, y, radius = (faces[:, column, None, None] for column in range(3))
     at = (np.arange(side, dtype=np.float32) + 0.5) / side
@@ -148,7 +147,7 @@ def face_weights(faces: np.ndarray, side: int) -> np.ndarray:
 
 
 def token_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> torch.Tensor:
-    """int64 [N, 77], padded and cut as the pipeline does."""
+    """Token ids int64 [N, 77], padded and truncated as in the pipeline."""
     ids: torch.Tensor = tokenizer(
         list(captions),
         padding="max_length",
@@ -160,7 +159,7 @@ def token_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> torch.Tensor
 
 
 def latents_of(vae: AutoencoderKL, drawings: Drawings, store: Path, say: Callable[[str], None]) -> np.ndarray:
-    """Scaled latents float16 [N, 16, 12, 12] of all drawings, made once and kept in `store`."""
+    """Scaled latents float16 [N, 16, 12, 12] of all drawings, kept in `store`."""
     if not store.exists():
         say(f"base      encoding {len(drawings)} drawings")
         with loop.autocast():
@@ -183,13 +182,13 @@ def train(
     save: Callable[[UNet2DConditionModel, CLIPTextModel], None],
     say: Callable[[str], None],
 ) -> float:
-    """Train (or go on) on `latents` of `drawings`; `save` gets the averaged models now and then; returns seconds."""
+    """Train or resume; `save` the averaged models; return seconds of training."""
     import torch
     from diffusers.models.attention_processor import AttnProcessor
 
     unet, text_encoder, scheduler = new_unet(plan.seed), new_text_encoder(tokenizer, plan.seed), new_scheduler()
     if loop.half_precision() and loop.device().type == "cpu":
-        # on CPUs the fused attention takes up to twice the time of plain products in bfloat16
+        # on CPUs fused attention takes up to twice the time of plain bfloat16 products
         unet.set_attn_processor(AttnProcessor())
         text_encoder.set_attn_implementation("eager")
     unet.to(memory_format=torch.channels_last)
@@ -226,7 +225,7 @@ def save_base(
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
 ) -> None:
-    """Write the diffusers layout in float16 into `folder` (no safety checker), ready for `from_pretrained` offline."""
+    """Write the diffusers layout into `folder`: float16, no safety checker."""
     import copy
 
     from diffusers import StableDiffusionPipeline
@@ -249,7 +248,7 @@ def save_base(
 
 
 def open_base(folder: Path) -> StableDiffusionPipeline:
-    """The saved base in float32, silent, from local files only."""
+    """Open the saved base offline, in float32, without progress bars."""
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -263,7 +262,7 @@ def open_base(folder: Path) -> StableDiffusionPipeline:
 def samples(
     pipeline: StableDiffusionPipeline, prompts: Sequence[str], *, seed: int, steps: int = 24, guidance: float = 4.0
 ) -> list[Any]:
-    """One PIL image per prompt, each from a starting noise of its own."""
+    """Generate a PIL image per prompt, each with a seed of its own."""
     import torch
 
     images = []
@@ -277,9 +276,9 @@ def samples(
 
 
 def caption_probe(pipeline: StableDiffusionPipeline, fresh: Drawings, *, seed: int) -> dict[int, tuple[float, float]]:
-    """Prediction error on fresh drawings with the right caption and with another image's, for each of PROBE_STEPS.
+    """Prediction errors on fresh drawings with the (right, wrong) caption, per PROBE_STEPS.
 
-    A model that ignores text has the same error twice; the further apart, the more the words decide.
+    The wrong caption is another image's. The errors are equal if the model ignores text.
     """
     import torch
 

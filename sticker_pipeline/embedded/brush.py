@@ -1,7 +1,4 @@
-"""Drawing tools for `drawing` and the parts of a figure: shapes, colours, and a Brush that fills and lines in a style.
-
-Nothing here knows what a character is.
-"""
+"""Drawing tools: colours, shapes, and a Brush that fills and outlines them."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import skia
 
 Point = tuple[float, float]
 Segment = Sequence[float]
-"""How a line goes on: (x, y) straight, (cx, cy, x, y) quadratic, (cx, cy, dx, dy, x, y) cubic."""
+"""A segment: (x, y) straight, (cx, cy, x, y) quadratic, (cx, cy, dx, dy, x, y) cubic."""
 
 
 # --- colours: 0xAARRGGBB integers, as skia has them ------------------------------------------------------------------
@@ -23,30 +20,29 @@ INK = 0xFF3A2C3E
 
 
 def colour(hue: float, saturation: float, lightness: float, alpha: float = 1.0) -> int:
-    """Colour of a hue in degrees, saturation and lightness in 0–1 (clipped), alpha in 0–1."""
+    """Convert hue in degrees, the rest in 0–1; saturation and lightness are clipped."""
     r, g, b = colorsys.hls_to_rgb(hue / 360 % 1, min(max(lightness, 0.0), 1.0), min(max(saturation, 0.0), 1.0))
     return skia.ColorSetARGB(round(alpha * 255), round(r * 255), round(g * 255), round(b * 255))
 
 
 def blend(first: int, second: int, share: float) -> int:
-    """`first` with `share` (0–1) of `second` in it, channel by channel."""
+    """Mix `share` (0–1) of `second` into each channel of `first`."""
     parts = ((first >> s & 255, second >> s & 255) for s in (24, 16, 8, 0))
     a, r, g, b = (round(x + (y - x) * share) for x, y in parts)
     return skia.ColorSetARGB(a, r, g, b)
 
 
 def darker(value: int, share: float) -> int:
-    """`value` with `share` of a deep violet: shadows that do not go grey."""
+    """Mix in `share` of deep violet: shadows do not turn grey."""
     return blend(value, 0xFF2B1740, share)
 
 
 def lighter(value: int, share: float) -> int:
-    """`value` with `share` of white."""
+    """Mix in `share` of white."""
     return blend(value, WHITE, share)
 
 
 def faded(value: int, alpha: float) -> int:
-    """`value` at `alpha` (0–1) opacity."""
     return skia.ColorSetARGB(round(alpha * 255), value >> 16 & 255, value >> 8 & 255, value & 255)
 
 
@@ -75,7 +71,10 @@ def shape(start: Point, *segments: Segment) -> skia.Path:
 
 
 def mirrored(start: Point, *segments: Segment) -> skia.Path:
-    """A closed path symmetrical about x = 0: `start` and the last point lie on the axis, the right side is drawn."""
+    """A closed path symmetrical about x = 0, from its right half.
+
+    Both ends of the half lie on the axis.
+    """
     ends = [start, *((segment[-2], segment[-1]) for segment in segments)]
     back = []
     for index in reversed(range(len(segments))):
@@ -86,7 +85,6 @@ def mirrored(start: Point, *segments: Segment) -> skia.Path:
 
 
 def oval(x: float, y: float, rx: float, ry: float) -> skia.Path:
-    """An ellipse around (x, y)."""
     path = skia.Path()
     path.addOval(skia.Rect(x - rx, y - ry, x + rx, y + ry))
     return path
@@ -102,7 +100,7 @@ def box(left: float, top: float, right: float, bottom: float, radius: float = 0.
 def moved(
     path: skia.Path, x: float, y: float, degrees: float = 0.0, scale: float = 1.0, flip: bool = False
 ) -> skia.Path:
-    """`path` scaled, mirrored (`flip`: left to right), turned and then moved to (x, y)."""
+    """Scale, mirror (`flip`: left to right), rotate, then move to (x, y)."""
     matrix = skia.Matrix.Translate(x, y)
     matrix.preRotate(degrees)
     matrix.preScale(-scale if flip else scale, scale)
@@ -112,7 +110,6 @@ def moved(
 
 
 def star(x: float, y: float, radius: float, inner: float = 0.5, degrees: float = 0.0) -> skia.Path:
-    """A five-pointed star around (x, y)."""
     points = []
     for index in range(10):
         angle = skia.Matrix.RotateDeg(degrees + index * 36)
@@ -123,7 +120,7 @@ def star(x: float, y: float, radius: float, inner: float = 0.5, degrees: float =
 
 
 def heart(x: float, y: float, size: float) -> skia.Path:
-    """A heart around (x, y), about 2·`size` wide."""
+    """A heart, about 2·`size` wide."""
     right = [(0.35, -0.95, 1.25, -0.75, 1.0, 0.05), (0.85, 0.45, 0.4, 0.65, 0, 0.95)]
     left = [(-0.4, 0.65, -0.85, 0.45, -1.0, 0.05), (-1.25, -0.75, -0.35, -0.95, 0, -0.45)]
     return moved(shape((0, -0.45), *right, *left), x, y, scale=size)
@@ -136,8 +133,7 @@ def heart(x: float, y: float, size: float) -> skia.Path:
 class Brush:
     """Draws shapes onto `canvas` in one style.
 
-    `sticker`: flat colour with one hard-edged shadow, thick dark lines. `art`: a soft gradient, thin lines in a darker
-    tone of the colour itself.
+    `sticker`: flat colour, one hard shadow, thick dark lines. `art`: soft gradient, thin lines in the fill's tone.
     """
 
     canvas: skia.Canvas
@@ -145,15 +141,15 @@ class Brush:
 
     @property
     def width(self) -> float:
-        """Line width in canvas units (the canvas is 256 units wide)."""
+        """Line width; the canvas has 256 units."""
         return 3.2 if self.style == "sticker" else 1.7
 
     def ink(self, fill: int) -> int:
-        """The colour of the line around something filled with `fill`."""
+        """The outline colour of shapes filled with `fill`."""
         return blend(INK, fill, 0.12) if self.style == "sticker" else darker(fill, 0.62)
 
     def fill(self, path: skia.Path, value: int, shade: float = 0.22, lined: bool = True) -> None:
-        """Fill `path` with `value`, shaded by `shade` (0–1; 0: flat), and line it."""
+        """Fill `path`, shaded by `shade` (0–1; 0: flat), and outline it."""
         if shade <= 0:
             self.flat(path, value)
         elif self.style == "sticker":
@@ -164,23 +160,22 @@ class Brush:
             self.stroke(path, self.ink(value))
 
     def flat(self, path: skia.Path, value: int) -> None:
-        """Fill `path` with `value` alone."""
         self.canvas.drawPath(path, skia.Paint(Color=value, AntiAlias=True))
 
     def gradient(self, path: skia.Path, top: int, bottom: int) -> None:
-        """Fill `path` from `top` to `bottom` colour, vertically over its bounds."""
+        """Fill `path` from `top` to `bottom` colour over its height."""
         bounds = path.getBounds()
         ends = [skia.Point(bounds.left(), bounds.top()), skia.Point(bounds.left(), bounds.bottom())]
         paint = skia.Paint(AntiAlias=True, Shader=skia.GradientShader.MakeLinear(ends, [top, bottom]))
         self.canvas.drawPath(path, paint)
 
     def glow(self, x: float, y: float, radius: float, value: int) -> None:
-        """A round light at (x, y) that fades to nothing at `radius`."""
+        """Draw a round light that fades out at `radius`."""
         shader = skia.GradientShader.MakeRadial(skia.Point(x, y), radius, [value, faded(value, 0)])
         self.canvas.drawCircle(x, y, radius, skia.Paint(AntiAlias=True, Shader=shader))
 
     def stroke(self, path: skia.Path, value: int, width: float | None = None) -> None:
-        """Draw along `path`, with round ends; `width` in canvas units (default: the style's)."""
+        """Draw along `path` with round ends; default `width`: the style's."""
         paint = skia.Paint(
             Color=value,
             AntiAlias=True,
@@ -192,12 +187,12 @@ class Brush:
         self.canvas.drawPath(path, paint)
 
     def limb(self, path: skia.Path, value: int, width: float) -> None:
-        """A round-ended tube along `path`: an arm, a leg, a braid's tail."""
+        """Draw an outlined tube along `path`."""
         self.stroke(path, self.ink(value), width + 2 * self.width * 0.9)
         self.stroke(path, value if self.style == "sticker" else lighter(value, 0.06), width)
 
     def within(self, path: skia.Path, inner: skia.Path, value: int) -> None:
-        """Fill the part of `inner` that lies in `path`."""
+        """Fill the part of `inner` inside `path`."""
         self.canvas.save()
         self.canvas.clipPath(path, doAntiAlias=True)
         self.flat(inner, value)

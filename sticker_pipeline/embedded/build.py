@@ -1,7 +1,6 @@
-"""The parts of `python -m sticker_pipeline.embedded`: what each needs, does and leaves behind, and which are finished.
+"""The parts of `python -m sticker_pipeline.embedded`: their inputs, outputs and ledgers.
 
-A part works in the work folder and moves its finished model into the output folder in one step; how a model is trained
-is its own module's business.
+A finished model replaces that in the output folder in one step.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ TOKENIZER_CAPTIONS = 4000
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides what is trained; defaults are those of the shipped models."""
+    """All settings that decide the models; defaults are the shipped models'."""
 
     drawings: int = 28_800
     vae: loop.Plan = field(default_factory=lambda: vae.PLAN)
@@ -41,8 +40,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where a build works (`work`), where finished models go (`out`) and the demo characters (`characters`), its
-    settings, and how it says what it does."""
+    """Folders of a build: `work` in progress, `out` finished, `characters` of the demo."""
 
     work: Path
     out: Path
@@ -51,39 +49,38 @@ class Workshop:
     say: Callable[[str], None] = print
 
     def key(self, part: str) -> str:
-        """Eight hex digits of everything that decides `part`'s result, the parts it builds on included."""
+        """Eight hex digits over the drawings, `part`'s plan, and for `base` the VAE."""
         plan = getattr(self.settings, part, None)
         decides: list[Any] = [dataset.drawing_version(), self.settings.drawings, asdict(plan) if plan else part]
         return content_hash([*decides, self.key("vae")] if part == "base" else decides)[:8]
 
     def checkpoint(self, part: str) -> Path:
-        """The file that holds `part`'s training while it is under way."""
+        """The file of `part`'s unfinished training."""
         return self.work / f"{part}-{self.key(part)}.safetensors"
 
     def ledger(self, part: str) -> Path:
-        """The file that says that `part` is finished, with its seconds."""
+        """The file that marks `part` as finished."""
         return self.work / f"{part}-{self.key(part)}.json"
 
     def finished(self, part: str) -> bool:
-        """Whether `part` is finished with these settings and this drawing code."""
+        """Return whether `part` is finished with these settings and this drawing code."""
         return self.ledger(part).exists()
 
     def finish(self, part: str, seconds: float) -> None:
-        """Note that `part` is finished."""
+        """Mark `part` as finished, with its seconds."""
         note = {"seconds": round(seconds, 1), "machine": machine(), "settings": asdict(self.settings).get(part)}
         self.ledger(part).write_text(json.dumps(note, indent=2) + "\n")
 
     def drawings(self) -> dataset.Drawings:
-        """All training drawings, drawn now if they are missing."""
+        """Return all training drawings; draw missing ones."""
         processes = os.process_cpu_count() or 1 if hasattr(os, "process_cpu_count") else os.cpu_count() or 1
         count = self.settings.drawings
         return dataset.training_drawings(self.work / "drawings", count, processes=processes, say=self.say)
 
     def tokenizer(self) -> CLIPTokenizer:
-        """The finished tokenizer.
+        """Open the finished tokenizer.
 
-        Raises:
-            FileNotFoundError: the part `tokenizer` has not run.
+        Raises FileNotFoundError before the part `tokenizer` has run.
         """
         from transformers import CLIPTokenizer
 
@@ -91,10 +88,9 @@ class Workshop:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
     def vae(self) -> AutoencoderKL:
-        """The finished autoencoder.
+        """Open the finished autoencoder.
 
-        Raises:
-            FileNotFoundError: the part `vae` has not finished.
+        Raises FileNotFoundError before the part `vae` has finished.
         """
         from diffusers import AutoencoderKL
 
@@ -102,11 +98,14 @@ class Workshop:
         return AutoencoderKL.from_pretrained(folder, local_files_only=True).to(loop.device())
 
     def latents(self, drawings: dataset.Drawings) -> np.ndarray:
-        """Latents of the training drawings, made once. Raises FileNotFoundError when `vae` has not finished."""
+        """Return the training drawings' latents, encoded once.
+
+        Raises FileNotFoundError before `vae` has finished.
+        """
         return base.latents_of(self.vae(), drawings, self.work / f"latents-{self.key('vae')}.npy", self.say)
 
     def need(self, part: str, folder: Path) -> Path:
-        """`folder`, or an error that says which part makes it."""
+        """Return `folder`; raise FileNotFoundError, with the part to run, if it is missing."""
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"{folder} is missing: run `python -m sticker_pipeline.embedded --only {part}` first"
@@ -115,12 +114,12 @@ class Workshop:
 
 
 def machine() -> str:
-    """The kind of machine in words, and how these models are trained on it: processor, threads, library, numbers."""
+    """Describe processor, threads, torch and number format."""
     return f"{processor()}, {'bfloat16 autocast' if loop.half_precision() else 'float32'}"
 
 
 def processor() -> str:
-    """The GPU, or the kind of processor with its threads, and the version of torch."""
+    """Describe the GPU, or CPU and threads, and torch's version."""
     import torch
 
     if loop.device().type == "cuda":
@@ -131,7 +130,7 @@ def processor() -> str:
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `folder`, then put it in that place; a reader never sees half of one."""
+    """Replace `folder` with a new one, filled by `write` and moved in whole."""
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -145,7 +144,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def publish(shop: Workshop, part: str) -> None:
-    """Copy the finished model of `part` from the work folder into the output folder."""
+    """Copy the finished model of `part` into the output folder."""
     finished = shop.work / "models" / part
 
     def copy(folder: Path) -> None:
@@ -158,7 +157,7 @@ def publish(shop: Workshop, part: str) -> None:
 
 
 def build_characters(shop: Workshop) -> float:
-    """Draw the demo characters; files that somebody else put beside them stay."""
+    """Draw the demo characters; other people's files stay."""
     from sticker_pipeline.embedded.demo_characters import draw_demo_characters
 
     started = time.monotonic()
@@ -167,14 +166,13 @@ def build_characters(shop: Workshop) -> float:
 
 
 def build_draw(shop: Workshop) -> float:
-    """Draw the training images."""
     started = time.monotonic()
     shop.drawings()
     return time.monotonic() - started
 
 
 def build_tokenizer(shop: Workshop) -> float:
-    """Learn the vocabulary from the captions of the first drawings."""
+    """Learn the vocabulary from the first drawings' captions."""
     from sticker_pipeline.embedded.scene import full_prompt
 
     started = time.monotonic()
@@ -196,7 +194,6 @@ def build_vae(shop: Workshop) -> float:
 
 
 def build_base(shop: Workshop) -> float:
-    """Train U-Net and text encoder, and pack the pipeline."""
     words, drawings = shop.tokenizer(), shop.drawings()
     latents = shop.latents(drawings)
 
@@ -212,7 +209,6 @@ def build_base(shop: Workshop) -> float:
 
 
 def build_tagger(shop: Workshop) -> float:
-    """Train the tagger and export it."""
     drawings = shop.drawings()
     labels = tagger.labels_for(drawings)
 
@@ -225,7 +221,6 @@ def build_tagger(shop: Workshop) -> float:
 
 
 def build_clip(shop: Workshop) -> float:
-    """Train CLIP and export it."""
     words = shop.tokenizer()
 
     def save(model: Any) -> None:
@@ -237,9 +232,9 @@ def build_clip(shop: Workshop) -> float:
 
 
 def build_report(shop: Workshop) -> float:
-    """Measure what lies in the output folder on fresh drawings, and write REPORT.md with its images.
+    """Write REPORT.md and its images from measurements in the output folder.
 
-    How long each part took is kept beside the images, since parts are trained at different times and places.
+    Durations are kept beside the images: parts are trained at different times and places.
     """
     from sticker_pipeline.embedded.report import IMAGES, write_report
 
@@ -268,7 +263,7 @@ BUILDERS: dict[str, Callable[[Workshop], float]] = {
 
 
 def build(shop: Workshop, parts: tuple[str, ...]) -> None:
-    """Run `parts` in order; finished ones are skipped (the report is always written anew)."""
+    """Run `parts` in order, except finished ones; `report` always runs."""
     shop.work.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         if part not in parts:

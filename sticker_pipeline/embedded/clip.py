@@ -1,6 +1,7 @@
-"""Trains the embedded CLIP: images of one character close together, of others apart, words beside their images.
+"""Trains the embedded CLIP and writes it as an open_clip `local-dir` with tokenizer.
 
-Trained on identities of the training stream only; written as an open_clip `local-dir`, tokenizer included.
+Trained on training identities and the tagger's known characters, so that images of one character lie close
+together, others apart, and words near their images.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ PLAN: loop.Plan = loop.Plan(
 )
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI CLIP's
 TEMPERATURE = 0.07  # of the image-image loss
-TEXT_SHARE = 0.3  # weight of the image-word loss beside the image-image loss
+TEXT_SHARE = 0.3  # weight of the image-word loss
 
 
 def model_config(vocabulary: int) -> dict[str, Any]:
-    """open_clip's description of the model: a ModifiedResNet of four blocks and a two-layer text tower."""
+    """open_clip's config: ModifiedResNet of four blocks, text tower of two layers."""
     return {
         "embed_dim": 128,
         "quick_gelu": True,
@@ -58,7 +59,10 @@ def new_source(vocabulary: int, seed: int) -> torch.nn.Module:
 
 
 def normalised(images: np.ndarray) -> torch.Tensor:
-    """RGB 0–255 [N, 96, 96, 3] -> float32 [N, 3, 64, 64], as the shipped preprocessing makes them."""
+    """Preprocess RGB 0–255 as the shipped model does.
+
+    [N, 96, 96, 3] -> float32 [N, 3, 64, 64].
+    """
     import torch
     import torch.nn.functional as F
 
@@ -68,7 +72,7 @@ def normalised(images: np.ndarray) -> torch.Tensor:
 
 
 def pair_rows(identity: np.ndarray, pairs: int, rng: np.random.Generator) -> np.ndarray:
-    """int64 [2, pairs]: rows of two different drawings of `pairs` different identities."""
+    """Sample rows int64 [2, pairs]: two drawings each of `pairs` identities."""
     starts = np.arange(0, len(identity), PER_IDENTITY)
     chosen: list[int] = []
     seen: set[int] = set()
@@ -83,7 +87,7 @@ def pair_rows(identity: np.ndarray, pairs: int, rng: np.random.Generator) -> np.
 
 
 def view(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Images [n, 96, 96, 3] RGB 0–255, moved and scaled a little, relit, half of them mirrored."""
+    """Return RGB 0–255 [n, 96, 96, 3], warped, relit, noisy, half of them mirrored."""
     from sticker_pipeline.embedded.tagger import warp
 
     images = warp(flatten(drawings.pixels[rows]), rng)
@@ -94,7 +98,7 @@ def view(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) -> np.n
 
 
 def contrast(first: torch.Tensor, second: torch.Tensor, temperature: torch.Tensor | float) -> torch.Tensor:
-    """Symmetric InfoNCE of normalised rows [n, d]: row i of one belongs to row i of the other."""
+    """Symmetric InfoNCE of normalised [n, d]; equal rows match."""
     import torch
     import torch.nn.functional as F
 
@@ -104,7 +108,7 @@ def contrast(first: torch.Tensor, second: torch.Tensor, temperature: torch.Tenso
 
 
 def words_of(drawings: Drawings, row: int, rng: np.random.Generator) -> str:
-    """Words for an image: who it is (most tags, any order), and sometimes what else is seen."""
+    """Sample words for an image, shuffled: most identity tags, at times of all tags."""
     tags = drawings.tags[row] if rng.random() < 0.3 else drawings.identity_words[row]
     kept = [tag for tag in tags if rng.random() < 0.85]
     return ", ".join(kept[index] for index in rng.permutation(len(kept)))
@@ -118,7 +122,7 @@ def train(
     save: Callable[[torch.nn.Module], None],
     say: Callable[[str], None],
 ) -> float:
-    """Train (or go on) on `drawings`; `save` gets the averaged model now and then; returns seconds of training."""
+    """Train or resume; `save` the averaged model; return seconds of training."""
     import torch
 
     from sticker_pipeline.embedded.base import token_ids
@@ -146,7 +150,10 @@ def train(
 
 
 def save_clip(folder: Path, model: torch.nn.Module, tokenizer: CLIPTokenizer) -> None:
-    """Write `open_clip_config.json`, `open_clip_model.safetensors` (float16; buffers as they are) and the tokenizer."""
+    """Write open_clip's config and weights, and the tokenizer, into `folder`.
+
+    Float tensors of two or more dimensions become float16, all others keep their dtype.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -171,7 +178,10 @@ def save_clip(folder: Path, model: torch.nn.Module, tokenizer: CLIPTokenizer) ->
 
 
 def embed(folder: Path, rgb: np.ndarray) -> np.ndarray:
-    """Normalised embeddings float32 [N, d] of images RGB 0–255 [N, 96, 96, 3], by the model in `folder`."""
+    """Embed RGB 0–255 with the model in `folder`.
+
+    [N, 96, 96, 3] -> normalised float32 [N, d].
+    """
     import open_clip
     import torch
     from PIL import Image
@@ -188,7 +198,10 @@ def embed(folder: Path, rgb: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Separation:
-    """Area under the ROC curve of `same character` by cosine: over all pairs of images, and within one style."""
+    """Area under the ROC curve of `same character` by cosine.
+
+    For all pairs of images, within each style, and across styles.
+    """
 
     auc: float
     auc_sticker: float
@@ -199,7 +212,10 @@ class Separation:
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Probability that a positive score exceeds a negative one, ties counting half (Mann–Whitney U / n1 n2)."""
+    """Probability that a positive score exceeds a negative one; ties count half.
+
+    Mann–Whitney U / n1 n2.
+    """
     values = np.concatenate([positive, negative])
     order = np.argsort(values, kind="stable")
     ranks = np.empty(len(values))
@@ -211,7 +227,7 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def separation(embeddings: np.ndarray, identity: Sequence[int] | np.ndarray, sticker: np.ndarray) -> Separation:
-    """How well cosines tell same from different characters (`embeddings` [N, d] normalised)."""
+    """Measure how cosines of normalised `embeddings` [N, d] separate characters."""
     left, right = np.triu_indices(len(embeddings), k=1)
     cosine = (embeddings @ embeddings.T)[left, right]
     same = np.asarray(identity)[left] == np.asarray(identity)[right]

@@ -1,6 +1,6 @@
-"""The drawings that the embedded models are trained on, kept in memory-mapped arrays, and fresh ones to measure on.
+"""Drawings that the embedded models are trained on and measured with.
 
-Which images exist, and how they look once flattened, belongs here; what a model does with them does not.
+Training drawings lie in memory-mapped arrays.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from sticker_pipeline.embedded import roster
 from sticker_pipeline.embedded.scene import RESERVED_LOOKS, Identity, Scene, identity_tags, random_scene, scene_tags
 
-SIZE = 96  # pixels: the embedded profile's resolution
-PER_IDENTITY = 6  # drawings of each identity, stickers and art in turn
-KNOWN_EVERY = 20  # every 20th identity is one of the characters that the tagger knows by name
+SIZE = 96  # pixels, as in the embedded profile
+PER_IDENTITY = 6  # drawings, stickers and art in turn
+KNOWN_EVERY = 20  # every 20th identity is a known character
 CHUNK = 480  # drawings per unit of work; a multiple of PER_IDENTITY
 _SCENE_STREAM = 11
 _FRESH_STREAM = 12
@@ -29,11 +29,11 @@ _FRESH_STREAM = 12
 
 @dataclass(frozen=True)
 class Drawings:
-    """Images with what they show, row by row.
+    """Images and their contents, row by row.
 
-    `pixels` uint8 [N, 96, 96, 4] RGBA (straight alpha), `tags` the full tags of each in fixed order, `identity` int64
-    [N] a number per identity, `sticker` bool [N], `character` the known character's name or "", `identity_words` the
-    tags of what is inherent in who is drawn, `faces` float32 [N, 3] where the face is (see `drawing.face_circle`).
+    `pixels`: uint8 [N, 96, 96, 4] RGBA, straight alpha; `tags`: all, in fixed order; `identity`: its number, int64 [N];
+    `sticker`: bool [N]; `character`: the known character's name or ""; `identity_words`: inherent tags; `faces`:
+    float32 [N, 3] of `face_circle` in `embedded/drawing.py`.
     """
 
     pixels: np.ndarray
@@ -50,7 +50,7 @@ class Drawings:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One row of a drawing plan: the scene, and who is in it."""
+    """A planned drawing: scene, identity number, known character's name."""
 
     scene: Scene
     identity: int
@@ -58,7 +58,7 @@ class Drawn:
 
 
 def training_row(index: int) -> Drawn:
-    """What training drawing `index` (>= 0) shows: never a demo character, never a held-out identity."""
+    """Plan training drawing `index` (>= 0): never a demo character or held-out identity."""
     number = index // PER_IDENTITY
     known = sorted(roster.known_characters().items())
     if number % KNOWN_EVERY == 0:
@@ -68,7 +68,7 @@ def training_row(index: int) -> Drawn:
 
 
 def fresh_row(index: int, seed: int, known: bool) -> Drawn:
-    """What measuring drawing `index` shows: a held-out identity, or (`known`) one of the named characters anew."""
+    """Plan fresh drawing `index` of a held-out identity, or (`known`) a known character."""
     number = index // PER_IDENTITY
     stream = [_FRESH_STREAM, seed, index, int(known)]
     if known:
@@ -79,7 +79,7 @@ def fresh_row(index: int, seed: int, known: bool) -> Drawn:
 
 
 def _scene(identity: Identity, stream: list[int], index: int) -> Scene:
-    """A random scene of `identity`; one in four is caught in mid-animation (a bounce, a blink, a talking mouth)."""
+    """A random scene of `identity`, one in four in mid-animation (bounce, blink, speech)."""
     rng = np.random.default_rng(stream)
     scene = random_scene(rng, identity, "sticker" if index % 2 == 0 else "art")
     if rng.random() < 0.75:
@@ -89,7 +89,7 @@ def _scene(identity: Identity, stream: list[int], index: int) -> Scene:
 
 
 def fresh_drawings(count: int, *, seed: int, known: bool = False) -> Drawings:
-    """`count` drawings of identities that no model was trained on (`known`: of the named characters, in new scenes)."""
+    """Draw `count` images of held-out identities, or (`known`) of known characters."""
     rows = [fresh_row(index, seed, known) for index in range(count)]
     return _as_drawings(rows, np.stack([_pixels(row.scene) for row in rows]))
 
@@ -97,10 +97,10 @@ def fresh_drawings(count: int, *, seed: int, known: bool = False) -> Drawings:
 def training_drawings(
     folder: Path, count: int, *, processes: int = 1, chunk: int = CHUNK, say: Callable[[str], None] = print
 ) -> Drawings:
-    """`count` training drawings, drawn into `folder` if they are not there yet (an interrupted run goes on).
+    """Return `count` training drawings; draw missing ones into `folder`, resumably.
 
     Raises:
-        ValueError: `count` is not a multiple of `chunk`, the drawings that are drawn between two notes of progress.
+        ValueError: `count` is not a multiple of `chunk`.
     """
     if count % chunk:
         raise ValueError(f"number of drawings {count}: choose a multiple of {chunk}")
@@ -119,7 +119,7 @@ def training_drawings(
 def _draw_missing(
     ledger: Path, done: set[int], missing: Sequence[tuple[Path, int, int]], processes: int, say: Callable[[str], None]
 ) -> None:
-    """Draw the ranges `missing`, noting the start of each finished one in `ledger`."""
+    """Draw the ranges `missing`; note each finished one's start in `ledger`."""
     began = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for number, start in enumerate(pool.imap_unordered(_draw_range, missing), start=1):
@@ -141,7 +141,7 @@ def _draw_range(task: tuple[Path, int, int]) -> int:
 
 @functools.cache
 def drawing_version() -> str:
-    """Eight hex digits that change when the drawings do: from the pixels of a few of them, and from who is left out."""
+    """Eight hex digits over 24 drawings' pixels, reserved looks and known characters."""
     digest = hashlib.sha256(repr((sorted(RESERVED_LOOKS), sorted(roster.known_characters().items()))).encode())
     for index in range(0, 24 * 7, 7):
         digest.update(_pixels(training_row(index).scene).tobytes())
@@ -169,11 +169,17 @@ def _as_drawings(rows: Sequence[Drawn], pixels: np.ndarray) -> Drawings:
 
 
 def flatten(rgba: np.ndarray, background: np.ndarray | float = 255.0) -> np.ndarray:
-    """RGBA uint8 [N, H, W, 4] over a background (0–255, or an array that fits [N, H, W, 3]) -> float32."""
+    """Blend RGBA uint8 [N, H, W, 4] over `background` -> float32.
+
+    `background`: 0–255, a number or an array that fits [N, H, W, 3].
+    """
     alpha = rgba[..., 3:].astype(np.float32) / 255.0
     return rgba[..., :3].astype(np.float32) * alpha + np.float32(1.0) * background * (1.0 - alpha)
 
 
 def on_white(rgba: np.ndarray) -> np.ndarray:
-    """RGBA uint8 [N, H, W, 4] over white -> float32 [N, 3, H, W] in -1…1, as the base model sees images."""
+    """Blend RGBA uint8 over white, scaled to -1…1.
+
+    [N, H, W, 4] -> float32 [N, 3, H, W].
+    """
     return np.ascontiguousarray((flatten(rgba) / 127.5 - 1.0).transpose(0, 3, 1, 2).astype(np.float32))

@@ -1,6 +1,6 @@
-"""Draws the three demo characters' folders: GIFs, stickers, art and character.yaml, as a person would collect them.
+"""Writes the demo characters' folders: GIFs, stickers, art and character.yaml.
 
-Who the characters are is `roster`'s, how they look is `drawing`'s; here is what each folder holds.
+The characters are defined in `embedded/roster.py` and drawn by `embedded/drawing.py`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from sticker_pipeline.embedded.roster import demo_characters
 from sticker_pipeline.embedded.scene import HELD_PROPS, VOCABULARY, Identity, Scene, identity_tags
 
 RECORD = ".drawn.json"
-"""Which files under the folder were drawn by us (path -> sha256): what may be replaced when drawing again."""
+"""Files drawn by this module (path -> sha256), which may be replaced."""
 
 SEED = 7
-"""The seed of the files under data/characters."""
+"""Seed of the files under data/characters."""
 
 N_STICKERS = 16
 N_ART = 10
 
 
-# --- what there is to draw -------------------------------------------------------------------------------------------
+# --- contents of stills ----------------------------------------------------------------------------------------------
 
 # name, expression, pose, view, gaze (True: to the side), prop
 _STICKERS: tuple[tuple[str, str, str, str, bool, str], ...] = (
@@ -77,10 +77,10 @@ _ART: tuple[tuple[str, str, str, str, bool, str, str], ...] = (
     ("story_time", "open mouth", "holding", "upper body", False, "book", "indoors"),
 )
 
-_GROWN_ON = (256, 192, 224, 240)  # sticker sizes in pixels, taken in turn
+_GROWN_ON = (256, 192, 224, 240)  # sticker sizes in pixels, in turn
 _STILL_FORMATS = ("png", "webp", "png")
 _ART_FORMATS = ("png", "jpg", "webp")
-_ART_SIDES = (256, 320, 288)  # in pixels, taken in turn
+_ART_SIDES = (256, 320, 288)  # pixels, in turn
 
 PROMPTS = (
     "smile, looking at viewer, arms up, full body",
@@ -92,7 +92,7 @@ PROMPTS = (
     "one eye closed, looking at viewer, v, upper body",
     "blush, looking at viewer, holding, upper body, flower",
 )
-"""Free attributes that the benchmark asks for; who is drawn comes from the trigger."""
+"""Free attributes of the benchmark's prompts; the trigger names the character."""
 
 _STORIES = {
     "pip_comet": "Pip Comet delivers messages between the stars, and never takes the headphones off.",
@@ -107,15 +107,11 @@ _STORIES = {
 def draw_demo_characters(folder: Path, seed: int = SEED) -> list[Path]:
     """Write the three demo characters' folders into `folder` (usually data/characters).
 
-    The same seed and library versions give the same bytes. Files of other people in those folders stay; files that an
-    earlier call wrote are replaced, and removed when they are no longer drawn.
-
-    Returns:
-        The files of the three characters, sorted.
+    The same seed and library versions give the same bytes. Other people's files stay; files of earlier calls are
+    replaced, or removed if no longer drawn. Returns all files written, sorted.
 
     Raises:
-        FileExistsError: a file stands in the way that this function did not write, or that was changed since; nothing
-            has been written then.
+        FileExistsError: a file to write is not from here or was changed since; then nothing is written.
     """
     drawn = {
         f"{name}/{path}": content
@@ -137,7 +133,7 @@ def draw_demo_characters(folder: Path, seed: int = SEED) -> list[Path]:
 
 
 def _refuse_strangers(folder: Path, drawn: dict[str, bytes], record: dict[str, str]) -> None:
-    """Raise FileExistsError if a file to be written exists, and is neither as recorded nor as it will be."""
+    """Raise FileExistsError if a file to write has neither its recorded nor its new content."""
     strangers = []
     for path, content in drawn.items():
         target = folder / path
@@ -162,7 +158,7 @@ def _sha256(content: bytes) -> str:
 def _character_files(
     name: str, identity: Identity, index: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, bytes]]:
-    """Every file of one character: path inside its folder, content."""
+    """Yield every file of a character: path inside its folder, content."""
     yield "character.yaml", character_yaml(name, identity).encode()
     for animation in GIFS:
         frames = quantise([draw(scene, animation.size) for scene in animation.scenes(identity)], animation.colours)
@@ -176,7 +172,6 @@ def _character_files(
 
 
 def character_yaml(name: str, identity: Identity) -> str:
-    """The text of a demo character's character.yaml."""
     word = name.replace("_", "")
     inherent = ", ".join(tag for tag in identity_tags(identity) if VOCABULARY[tag] != "count")
     prompts = "\n".join(f"    - {json.dumps(prompt)}" for prompt in PROMPTS)
@@ -216,46 +211,45 @@ benchmark:
 
 @dataclass(frozen=True)
 class Animation:
-    """One GIF of each character: which scenes it shows, and how its file stores them."""
+    """One GIF of each character: its scenes and its file's storage."""
 
     name: str
     size: int
     colours: int
     n_frames: int
     delay: int  # hundredths of a second
-    hold: int  # delay of the last frame
+    hold: int  # of the last frame
     store: Callable[..., list[Patch]]
     local_palettes: bool
     scene_at: Callable[[Identity, float], Scene]
 
     def scenes(self, identity: Identity) -> list[Scene]:
-        """The scene of each frame; time runs from 0 (first) to just below 1, where it begins anew."""
+        """Return each frame's scene; time runs from 0 to just below 1."""
         return [self.scene_at(identity, index / self.n_frames) for index in range(self.n_frames)]
 
     def delays(self, n_frames: int) -> list[int]:
-        """Of each frame, in hundredths of a second."""
+        """Return each frame's delay in hundredths of a second."""
         return [self.delay] * (n_frames - 1) + [self.hold]
 
 
 def _wave(time: float, beats: float = 1.0) -> float:
-    """-1…1, `beats` times per loop."""
+    """Sine in -1…1, `beats` periods per loop."""
     return math.sin(2 * math.pi * beats * time)
 
 
 def _pulse(time: float, middle: float, width: float) -> float:
-    """0…1: a smooth bump of half-width `width` around `middle`."""
+    """A smooth bump in 0…1 of half-width `width` around `middle`."""
     away = abs(time - middle) / width
     return 0.0 if away >= 1 else 0.5 + 0.5 * math.cos(math.pi * away)
 
 
 def _talk(identity: Identity, time: float) -> Scene:
-    """Speaks and blinks; nothing else moves, so that later frames hold only the face."""
+    """Speech and a blink; only the face moves, so later frames hold only the face."""
     speech = max(0.0, _wave(time, 2))
     return Scene(identity, view="portrait", mouth_open=speech, blink=_pulse(time, 0.75, 0.2))
 
 
 def _greet(identity: Identity, time: float) -> Scene:
-    """Waves an arm."""
     return Scene(
         identity,
         expression="open mouth",
@@ -270,7 +264,7 @@ def _greet(identity: Identity, time: float) -> Scene:
 
 
 def _in_love(identity: Identity, time: float) -> Scene:
-    """Stands still, while a heart comes and goes."""
+    """Stands still while a heart comes and goes."""
     shown = 0.15 < time < 0.85
     return Scene(
         identity,
@@ -284,7 +278,7 @@ def _in_love(identity: Identity, time: float) -> Scene:
 
 
 def _dance(identity: Identity, time: float) -> Scene:
-    """Dances, with a face for each quarter of the loop."""
+    """Dances, with an expression per quarter of the loop."""
     quarter = int(4 * time)
     return Scene(
         identity,
@@ -312,7 +306,6 @@ GIFS = (
 
 
 def _cheer(identity: Identity, time: float) -> Scene:
-    """Jumps for joy."""
     return Scene(
         identity,
         expression="^_^",
@@ -326,7 +319,7 @@ def _cheer(identity: Identity, time: float) -> Scene:
 
 
 def _animated_sticker(identity: Identity, index: int) -> Iterator[tuple[str, bytes]]:
-    """Twelve frames with soft edges, which a GIF cannot hold: as APNG, or as WebP for every second character."""
+    """Twelve frames with soft edges, unlike GIF: APNG, or WebP for every second character."""
     frames = [Image.fromarray(draw(_cheer(identity, step / 12), 192)) for step in range(12)]
     buffer = io.BytesIO()
     common = {"save_all": True, "append_images": frames[1:], "duration": 70, "loop": 0}
@@ -342,7 +335,7 @@ def _animated_sticker(identity: Identity, index: int) -> Iterator[tuple[str, byt
 
 
 def _lively(rng: np.random.Generator, scene: Scene) -> Scene:
-    """The scene with head, hair and arms as they happen to be."""
+    """Return `scene` with random head, hair, arms and backdrop."""
     return replace(
         scene,
         tilt=float(rng.uniform(-7, 7)),
@@ -354,7 +347,7 @@ def _lively(rng: np.random.Generator, scene: Scene) -> Scene:
 
 
 def _stickers(identity: Identity, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Stills on transparency; one is there twice under two names, one again slightly otherwise, as collections are."""
+    """Stills on transparency, one of them also a copy, one a resized variant."""
     chosen = sorted(rng.choice(len(_STICKERS), N_STICKERS, replace=False).tolist())
     for place, number in enumerate(chosen):
         name, expression, pose, view, aside, prop = _STICKERS[number]
@@ -371,7 +364,7 @@ def _stickers(identity: Identity, rng: np.random.Generator) -> Iterator[tuple[st
 
 
 def _art(identity: Identity, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Images with backgrounds, in three sizes and three formats."""
+    """Images with backgrounds, in three sizes and formats."""
     chosen = sorted(rng.choice(len(_ART), N_ART, replace=False).tolist())
     for place, number in enumerate(chosen):
         name, expression, pose, view, aside, prop, background = _ART[number]
@@ -397,7 +390,7 @@ def _still(
 
 
 def _encode_still(rgba: np.ndarray, kind: str) -> bytes:
-    """`rgba` as a file: `png` and `webp` keep transparency, `jpg` must be opaque."""
+    """Encode `rgba`; `png` and `webp` keep transparency, `jpg` must be opaque."""
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(rgba))
     if kind == "png":

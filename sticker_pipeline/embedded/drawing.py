@@ -1,6 +1,6 @@
-"""Turns a Scene into pixels: layers the parts of a figure, frames and outlines it, and lays it on its background.
+"""Draws a Scene: layers, frames and outlines a figure on its background.
 
-The parts themselves are drawn in `head`, `figure` and `surroundings`.
+Parts: `embedded/head.py`, `embedded/figure.py` and `embedded/surroundings.py`.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ OUTLINE_WIDTH = 7.0
 EDGE_WIDTH = 1.6
 EDGE_COLOUR = 0xFFC9C4D2
 STICKER_MARGIN = 9.0
-FACE_CENTRE, FACE_RADIUS = 18.0, 46.0  # in the head's coordinates: brows to chin, cheek to cheek
+FACE_CENTRE, FACE_RADIUS = 18.0, 46.0  # in head coordinates: brows to chin, cheek to cheek
 
-# How each view frames the figure: which height of it (canvas units) lies on the canvas' lower edge, the largest zoom.
+# Height of the figure (canvas units) at the canvas' lower edge, and largest zoom, by view.
 _VIEWS = {"full body": (251.0, 1.10), "upper body": (201.0, 1.32), "portrait": (172.0, 1.58)}
-# The top of the figure, by what it wears and how its hair stands; 36 is the top of flat hair.
+# Top of the figure, by accessory, mark or hair; flat hair is at _HAIR_TOP.
 _TOPS = {
     "witch hat": 2.0,
     "rabbit ears": 2.0,
@@ -66,18 +66,14 @@ _HAIR_TOP = 36.0
 
 
 def draw(scene: Scene, size: int) -> np.ndarray:
-    """Draw `scene`.
-
-    Args:
-        scene: what to draw.
-        size: width and height in pixels, at least 16.
+    """Draw `scene` at `size` pixels, at least 16.
 
     Returns:
-        uint8 [size, size, 4], RGBA, not premultiplied, R = G = B = 0 wherever A = 0. `art` is opaque everywhere;
-        `sticker` is a white-outlined figure on transparency. The same scene gives the same bytes.
+        uint8 [size, size, 4], RGBA, not premultiplied, R = G = B = 0 wherever A = 0. `art` is opaque; `sticker` is a
+        white-outlined figure on transparency. The same scene gives the same bytes.
 
     Raises:
-        ValueError: `size` is too small to draw on.
+        ValueError: `size` is too small.
     """
     if size < 16:
         raise ValueError(f"size: {size} is too small to draw on; at least 16 pixels are needed")
@@ -95,11 +91,11 @@ def draw(scene: Scene, size: int) -> np.ndarray:
 
 
 def _downsample(fine: np.ndarray, size: int, opaque: bool) -> np.ndarray:
-    """Average SUPERSAMPLING² blocks, weighting each colour by its alpha."""
+    """Average SUPERSAMPLING² blocks, colours weighted by alpha."""
     blocks = fine.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 4).astype(np.float32)
     if opaque:
         solid = (blocks.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
-        solid[..., 3] = 255  # two areas of a background that meet within a pixel leave 254
+        solid[..., 3] = 255  # areas that meet within a pixel leave 254
         return solid
     alpha = blocks[..., 3:]
     total = alpha.sum(axis=(1, 3))
@@ -111,7 +107,7 @@ def _downsample(fine: np.ndarray, size: int, opaque: bool) -> np.ndarray:
 
 
 def _draw_sticker(canvas: skia.Canvas, scene: Scene, fine: int) -> None:
-    """The figure, cut off inside the canvas, with a white outline and a thin grey edge around it."""
+    """Draw the figure within the margin, with a white outline and a thin grey edge."""
     layer = skia.Surface.MakeRasterN32Premul(fine, fine)
     figure = layer.getCanvas()
     figure.scale(fine / SIDE, fine / SIDE)
@@ -127,9 +123,9 @@ def _draw_sticker(canvas: skia.Canvas, scene: Scene, fine: int) -> None:
 
 
 def _grown(width: float, value: int) -> skia.ImageFilter:
-    """A filter: what is drawn, grown by about `width` pixels with round corners, in one colour.
+    """A filter that grows shapes by about `width` pixels, in one colour.
 
-    A Gaussian blur of sigma s has half its height at the edge, and 2.5 % at 1.96·s outside: that level is cut out.
+    A Gaussian blur of sigma s falls to 2.5 % at 1.96·s outside the edge, where it is cut.
     """
     r, g, b = (value >> shift & 255 for shift in (16, 8, 0))
     cut = [0, 0, 0, 0, r / 255, 0, 0, 0, 0, g / 255, 0, 0, 0, 0, b / 255, 0, 0, 0, 40.0, -0.5]
@@ -138,7 +134,7 @@ def _grown(width: float, value: int) -> skia.ImageFilter:
 
 
 def _framing(scene: Scene) -> tuple[float, float]:
-    """Which height of the figure lies on the canvas' lower edge, and how much the figure is enlarged."""
+    """Return the figure's height at the canvas' lower edge, and its zoom."""
     bottom, largest = _VIEWS[scene.view]
     worn = (*scene.identity.accessories, scene.identity.mark, scene.identity.hair_style)
     top = min(_TOPS.get(word, _HAIR_TOP) for word in worn)
@@ -146,15 +142,17 @@ def _framing(scene: Scene) -> tuple[float, float]:
 
 
 def face_circle(scene: Scene) -> tuple[float, float, float]:
-    """Centre (x, y) and radius of the face in the drawing of `scene`, as fractions of the canvas; turns of the figure,
-    which move it by a hundredth or two, are left out."""
+    """Return the face's centre (x, y) and radius as fractions of the canvas.
+
+    Ignores the figure's rotation, which moves it by 0.01 to 0.02.
+    """
     bottom, zoom = _framing(scene)
     height = head_offset(scene)[1] + FACE_CENTRE
     return 0.5 + scene.x_offset, 1.0 + scene.y_offset + zoom * (height - bottom) / SIDE, zoom * FACE_RADIUS / SIDE
 
 
 def _draw_figure(brush: Brush, scene: Scene) -> None:
-    """The figure and its prop, framed as the scene's view asks."""
+    """Draw the figure and its prop, framed for the scene's view."""
     canvas = brush.canvas
     bottom, zoom = _framing(scene)
     canvas.save()
@@ -170,7 +168,7 @@ def _draw_figure(brush: Brush, scene: Scene) -> None:
 
 
 def _draw_layers(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """All parts from back to front, in the figure's coordinates."""
+    """Draw all parts from back to front, in figure coordinates."""
     if scene.style == "art":
         draw_ground_shadow(brush)
     draw_wings(brush, scene)
@@ -200,7 +198,7 @@ def _draw_arms(brush: Brush, scene: Scene, colours: Palette, pair: Sequence[Arm]
 
 
 def _on_head(brush: Brush, scene: Scene, colours: Palette, *parts: Callable[[Brush, Scene, Palette], None]) -> None:
-    """Draw `parts` in the head's own coordinates."""
+    """Draw `parts` in head coordinates."""
     brush.canvas.save()
     brush.canvas.translate(*head_offset(scene))
     brush.canvas.translate(0, 44)

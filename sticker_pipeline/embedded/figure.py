@@ -1,6 +1,6 @@
-"""Draws a body: legs, the outfit on the torso, arms in each pose with their sleeves, wings and scarf.
+"""Draws a body: legs, outfit, arms with sleeves, wings and scarf.
 
-Coordinates: x from the figure's middle, y from the top of the 256-unit canvas; the neck is at 146, the soles at 242.
+x from the figure's middle, y from the top of the 256-unit canvas; neck at 146, soles at 242.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STEEL = colour(215, 0.10, 0.70)
 
 
 def draw_wings(brush: Brush, scene: Scene) -> None:
-    """White feathered wings on both sides; nothing without the accessory."""
+    """White feathered wings, if the identity has them."""
     if "wings" not in scene.identity.accessories:
         return
     wing = shape(
@@ -62,12 +62,11 @@ def draw_wings(brush: Brush, scene: Scene) -> None:
 
 
 def draw_ground_shadow(brush: Brush) -> None:
-    """A soft shadow under the feet."""
     brush.flat(oval(0, 240, 34, 6), faded(colour(265, 0.5, 0.15), 0.22))
 
 
 def draw_cape_back(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """The part of a cape that hangs behind the legs; nothing for any other outfit."""
+    """The part of a cape behind the legs, if worn."""
     if scene.identity.outfit == "cape":
         sway = 4 * scene.sway
         back = shape(
@@ -84,7 +83,6 @@ def draw_cape_back(brush: Brush, scene: Scene, colours: Palette) -> None:
 
 
 def draw_body(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """Legs, then the outfit over them."""
     _draw_legs(brush, scene, colours)
     _OUTFITS[scene.identity.outfit].draw(brush, scene, colours)
 
@@ -107,7 +105,7 @@ def _draw_legs(brush: Brush, scene: Scene, colours: Palette) -> None:
 
 
 def _trunk(shoulder: float, hem: float, bottom: float) -> skia.Path:
-    """A torso from the neck to `bottom`, `2·shoulder` wide at the top and `2·hem` wide below."""
+    """A torso from the neck to `bottom`, `2·shoulder` wide above, `2·hem` below."""
     return mirrored(
         (0, 147),
         (shoulder * 0.6, 147),
@@ -128,7 +126,7 @@ def _skirt(hem: float, top: float, bottom: float, sway: float) -> skia.Path:
 
 
 def _pattern(brush: Brush, scene: Scene, colours: Palette, area: skia.Path) -> None:
-    """The identity's pattern inside `area` of the outfit."""
+    """Draw the identity's pattern inside `area`."""
     kind = scene.identity.details.pattern
     if kind == 1:
         for y in (170, 180, 190, 200):
@@ -281,7 +279,10 @@ def _steel_sleeve(_: Palette) -> int:
 
 @dataclass(frozen=True)
 class Outfit:
-    """How an outfit is drawn: the torso, the colour over the legs (None: bare), the sleeves, and how far they reach."""
+    """Parts of an outfit: torso, leg colour (None: bare), sleeves.
+
+    `sleeve_share`: 0–1 of the arm.
+    """
 
     draw: Callable[[Brush, Scene, Palette], None]
     legs: Callable[[Palette], int | None]
@@ -308,7 +309,7 @@ _OUTFITS = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm: from the shoulder bending through `elbow` to `hand`; `sign` is what the hand shows."""
+    """An arm from the shoulder through `elbow` to `hand`; `sign`: the hand's gesture."""
 
     side: int
     elbow: Point
@@ -316,12 +317,12 @@ class Arm:
     sign: str = "fist"
 
 
-# Poses whose arms pass before the head; the others lie on the body, below the chin.
+# Poses with arms before the head; in others they are below the chin.
 RAISED = ("arms up", "waving", "v", "hand on own cheek")
 
 
 def arms(scene: Scene) -> tuple[Arm, ...]:
-    """Both arms of the scene's pose, in the figure's coordinates, swung by its phase."""
+    """Both arms in the scene's pose, in figure coordinates, at the phase `swing`."""
     s = scene.swing
     left_down = Arm(-1, (-33, 170 - s), (-35 - 2 * s, 194 - abs(s)))
     right_down = Arm(1, (33, 170 - s), (35 - 2 * s, 194 - abs(s)))
@@ -342,12 +343,11 @@ def arms(scene: Scene) -> tuple[Arm, ...]:
 
 
 def held_at(scene: Scene) -> Point:
-    """Where the hand of a `holding` figure is."""
+    """The hand's position in the pose `holding`."""
     return 50.0 + scene.swing, 166.0 - 2 * scene.swing
 
 
 def draw_arm(brush: Brush, scene: Scene, colours: Palette, arm: Arm) -> None:
-    """One arm with its sleeve and hand."""
     outfit = _OUTFITS[scene.identity.outfit]
     shoulder = (arm.side * 22.0, 159.0)
     brush.limb(line(shoulder, (*arm.elbow, *arm.hand)), colours.skin, ARM_WIDTH - 2)
@@ -386,7 +386,7 @@ def _draw_hand(brush: Brush, colours: Palette, arm: Arm) -> None:
 
 
 def draw_mantle(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """The part of a cape that lies over shoulders and upper arms; nothing for any other outfit."""
+    """The part of a cape over shoulders and upper arms, if worn."""
     if scene.identity.outfit != "cape":
         return
     sway = 2 * scene.sway
@@ -405,7 +405,7 @@ def draw_mantle(brush: Brush, scene: Scene, colours: Palette) -> None:
 
 
 def draw_scarf(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """A thick scarf around the neck with one end hanging; nothing without the accessory."""
+    """A thick scarf with one end hanging, if the identity has one."""
     if "scarf" not in scene.identity.accessories:
         return
     sway = 5 * scene.sway

@@ -1,6 +1,6 @@
-"""Writes animated GIFs as real encoders do: partial frames, every way of disposal, transparency, local palettes.
+"""Writes animated GIFs as other encoders do.
 
-Only the file format is here; what is drawn, and which file uses which way, is decided in `demo_characters`.
+Partial frames, all disposal methods, transparency, local palettes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 KEEP, BACKGROUND, PREVIOUS = 1, 2, 3
-"""Disposal methods of the GIF89a specification, section 23.c.iv."""
+"""Disposal methods: GIF89a specification, section 23.c.iv."""
 
 Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels; right and bottom are outside."""
@@ -21,22 +21,22 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Patch:
-    """One frame as it is stored: where it lies, which of its pixels are painted, and what happens to it afterwards."""
+    """A stored frame: its place, painted pixels and disposal method."""
 
     box: Box
-    painted: np.ndarray  # bool [H, W] of the whole canvas; only what lies in `box` matters
+    painted: np.ndarray  # bool [H, W] of the whole canvas; used inside `box`
     disposal: int
 
 
 def quantise(frames: Sequence[np.ndarray], colours: int) -> list[np.ndarray]:
-    """Reduce an animation to colours that a GIF can hold.
+    """Reduce an animation to colours for a GIF.
 
     Args:
         frames: uint8 [H, W, 4] each, all of one size.
-        colours: how many different opaque colours remain over all frames, 2–255.
+        colours: most opaque colours over all frames, 2–255.
 
     Returns:
-        uint8 [H, W, 4] each: alpha is 0 (with R = G = B = 0) or 255, at most `colours` opaque colours altogether.
+        uint8 [H, W, 4] each: alpha is 0 (with R = G = B = 0) or 255.
     """
     opaque = [frame[..., 3] >= 128 for frame in frames]
     samples = np.concatenate([_packed(frame)[mask] for frame, mask in zip(frames, opaque, strict=True)])
@@ -51,10 +51,10 @@ def quantise(frames: Sequence[np.ndarray], colours: int) -> list[np.ndarray]:
 
 
 def _representatives(samples: np.ndarray, colours: int) -> np.ndarray:
-    """uint8 [<= colours, 3]: colours of `samples` (packed), each in turn the one that is worst served by those before.
+    """Choose colours uint8 [<= colours, 3] of packed `samples`, each the worst served so far.
 
-    How badly a colour is served is its squared distance, times the root of its area: flat areas and small bright signs
-    both keep their own colour, which an average over a region of the colour cube (median cut) makes dull.
+    Cost: squared distance to the chosen colours times the root of the area. So flat areas and small bright signs keep
+    their colour; averages over regions of the colour cube (median cut) are duller.
     """
     different, counts = np.unique(samples, return_counts=True)
     bins = (different >> 3) & 0x1F1F1F
@@ -70,20 +70,20 @@ def _representatives(samples: np.ndarray, colours: int) -> np.ndarray:
     return candidates[chosen].astype(np.uint8)
 
 
-# --- three ways to store an animation --------------------------------------------------------------------------------
+# --- storage of frames -----------------------------------------------------------------------------------------------
 
 
 def whole_content(frames: Sequence[np.ndarray]) -> list[Patch]:
-    """Each frame is the box around its content, cleared to the background afterwards."""
+    """Store each frame as the box around its content, then clear it."""
     masks = [frame[..., 3] > 0 for frame in frames]
     return [Patch(_around(mask), mask, BACKGROUND) for mask in masks]
 
 
 def over_first(frames: Sequence[np.ndarray]) -> list[Patch]:
-    """The first frame stays; each later one paints what differs from it, and is undone afterwards.
+    """Keep the first frame; each later one paints its difference, then is undone.
 
     Raises:
-        ValueError: a later frame is transparent where the first is not, which cannot be painted.
+        ValueError: a later frame is transparent where the first is not.
     """
     first = frames[0]
     patches = [Patch(_whole(first), first[..., 3] > 0, KEEP)]
@@ -96,8 +96,10 @@ def over_first(frames: Sequence[np.ndarray]) -> list[Patch]:
 
 
 def changes(frames: Sequence[np.ndarray]) -> list[Patch]:
-    """Each frame paints what changed since the one before, which stays; where content vanishes, the frame before is
-    stretched over the place and cleared instead."""
+    """Paint the changes since the previous frame, which stays.
+
+    Where content vanishes, the previous frame's box is extended over it and cleared.
+    """
     patches = [Patch(_whole(frames[0]), frames[0][..., 3] > 0, KEEP)]
     shown = frames[0]
     for frame in frames[1:]:
@@ -119,7 +121,7 @@ def _whole(frame: np.ndarray) -> Box:
 
 
 def _around(mask: np.ndarray) -> Box:
-    """The box around what is set; one pixel in the corner when nothing is (a GIF frame cannot be empty)."""
+    """The box around True values, or a corner pixel: GIF frames cannot be empty."""
     if not mask.any():
         return 0, 0, 1, 1
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -142,13 +144,13 @@ def encode_gif(
     store: Callable[[Sequence[np.ndarray]], list[Patch]],
     local_palettes: bool = False,
 ) -> bytes:
-    """A GIF89a file that loops for ever.
+    """Encode a GIF89a file that loops forever.
 
     Args:
-        frames: from `quantise`: uint8 [H, W, 4], alpha 0 or 255, at most 255 colours in all.
+        frames: from `quantise`: uint8 [H, W, 4], alpha 0 or 255, at most 255 colours.
         delays: one per frame, in hundredths of a second.
         store: `whole_content`, `over_first` or `changes`.
-        local_palettes: each frame brings a palette of the colours it uses; otherwise the file has one.
+        local_palettes: a palette per frame instead of one per file.
 
     Raises:
         ValueError: the counts of frames and delays differ, or there are more than 255 colours.
@@ -171,7 +173,7 @@ def encode_gif(
 
 
 def _encode_patch(frame: np.ndarray, patch: Patch, delay: int, shared: np.ndarray | None) -> bytes:
-    """Graphic control, image descriptor, its own palette when none is shared, and pixels."""
+    """Encode graphic control, image descriptor, palette unless `shared`, and pixels."""
     left, top, right, bottom = patch.box
     pixels = _packed(frame)[top:bottom, left:right]
     painted = (patch.painted & (frame[..., 3] > 0))[top:bottom, left:right]
@@ -197,7 +199,7 @@ def _unpacked(colours: np.ndarray) -> np.ndarray:
 
 
 def _palette_bits(colours: int) -> int:
-    """Bits of an index into `colours` colours and one transparent entry."""
+    """Bits per index, with one transparent entry."""
     return max(1, int(colours).bit_length())
 
 
@@ -208,7 +210,7 @@ def _colour_table(palette: np.ndarray, bits: int) -> bytes:
 
 
 def _compress(indices: list[int], bits: int) -> bytes:
-    """LZW as appendix F of the GIF89a specification has it, cut into sub-blocks."""
+    """LZW by appendix F of the GIF89a specification, in sub-blocks."""
     clear, end = 1 << bits, (1 << bits) + 1
     codes: dict[tuple[int, int], int] = {}
     size, following = bits + 1, end + 1

@@ -1,6 +1,6 @@
-"""Draws a head: hair behind and before the face, the face with its expression, marks, and what is worn on the head.
+"""Draws a head: hair, face with expression, marks, and headwear.
 
-Coordinates are the head's own: the origin between the cheeks, y downwards, the chin at 48, the crown at about -62.
+Head coordinates: origin between the cheeks, y downwards, chin at 48, crown at about -62.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GAZE_SHIFT = 9.0
 
 
 def draw_hair_back(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """Everything of the hair that hangs behind face and body."""
+    """Hair behind face and body."""
     {
         "short hair": _back_short,
         "long hair": _back_long,
@@ -75,7 +75,7 @@ def _back_long(brush: Brush, scene: Scene, hair: int) -> None:
 
 
 def _tail(sway: float, length: float, wide: float) -> list[Segment]:
-    """A bunch of hair hanging from (0, 0) to the right: starting point excluded."""
+    """Segments of a bunch of hair from (0, 0) to the right, without the start."""
     end = 62 + 34 * length
     return [
         (20 * wide, -26, 44 * wide, -4, 40 * wide + sway, end * 0.55),
@@ -138,7 +138,7 @@ def _back_spiky(brush: Brush, scene: Scene, hair: int) -> None:
 
 
 def draw_braids(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """Twin braids, which hang before the body; nothing for any other hair style."""
+    """Twin braids before the body, if that is the hair style."""
     if scene.identity.hair_style != "twin braids":
         return
     count = 4 + round(_length(scene))
@@ -158,7 +158,7 @@ def draw_braids(brush: Brush, scene: Scene, colours: Palette) -> None:
 
 
 def draw_face(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """Ears, face, and all that lies on it, below the hair."""
+    """Ears, face, and everything on it below the hair."""
     wide = 50 + 4 * (scene.identity.details.face_width - 0.5)
     for side in (-1, 1):
         brush.fill(oval(side * (wide + 1), 14, 8, 11), colours.skin)
@@ -284,7 +284,7 @@ def _draw_iris(brush: Brush, x: float, rx: float, ry: float, value: int) -> None
 
 
 def draw_brows(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """The eyebrows, which show through the hair: the clearest sign of anger and sorrow."""
+    """Eyebrows, drawn over the hair."""
     inner, outer = {"angry": (0, -12), "sad": (-13, -3), "crying": (-12, -4), "surprised": (-14, -13)}.get(
         scene.expression, (-8, -8)
     )
@@ -362,7 +362,7 @@ def _draw_tears(brush: Brush, scene: Scene) -> None:
 
 # --- hair before the face --------------------------------------------------------------------------------------------
 
-# Lower edges of the bangs from right to left: quadratic pieces (control, end), between x = 46 and x = -46.
+# Lower edges of bangs, right to left, x = 46 to -46: quadratic (control, end) and straight pieces.
 _BANGS: tuple[tuple[Segment, ...], ...] = (
     ((36, -4, 30, -3), (29, -8), (20, -2, 10, -2), (9, -8), (0, -2, -10, -2), (-11, -8), (-20, -2, -30, -3), (-46, -4)),
     ((30, -8, 14, -30), (8, -10, -6, -4), (-4, -12), (-18, 2, -30, 1), (-27, -8), (-40, 2, -46, 2)),
@@ -383,7 +383,7 @@ _BANGS: tuple[tuple[Segment, ...], ...] = (
 )
 
 
-# Fine lines that lead from the crown into the bangs.
+# Fine lines from the crown into the bangs.
 _STRANDS: tuple[tuple[Point, Segment], ...] = (
     ((-34, -40), (-47, -24, -49, 0)),
     ((-13, -34), (-20, -26, -21, -13)),
@@ -393,7 +393,7 @@ _STRANDS: tuple[tuple[Point, Segment], ...] = (
 
 
 def _cap(scene: Scene) -> skia.Path:
-    """The hair over the top of the head, with bangs and side locks."""
+    """The path of the hair over the head, with bangs and side locks."""
     style, details = scene.identity.hair_style, scene.identity.details
     w = 56 * _volume(scene)
     lock = {"short hair": 16, "spiky hair": 10, "bob cut": 42, "double bun": 30}.get(
@@ -413,7 +413,7 @@ def _cap(scene: Scene) -> skia.Path:
 
 
 def draw_hair_front(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """The cap of hair with its bangs and side locks, its shine, and a streak or ahoge when the identity has one."""
+    """Front hair with shine; streak, ties, spikes or ahoge as the identity has them."""
     style, cap = scene.identity.hair_style, _cap(scene)
     brush.fill(cap, colours.hair, shade=0.16)
     if scene.identity.mark == "streaked hair":
@@ -486,7 +486,7 @@ def _draw_ahoge(brush: Brush, scene: Scene, hair: int) -> None:
 
 
 def draw_behind_head(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """What is worn on the head and stands behind it: ears, horns, the far half of a halo."""
+    """Ears and horns, behind the head."""
     for accessory in scene.identity.accessories:
         if accessory == "cat ears":
             _draw_cat_ears(brush, scene, colours)
@@ -497,7 +497,7 @@ def draw_behind_head(brush: Brush, scene: Scene, colours: Palette) -> None:
 
 
 def draw_on_head(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """What is worn on the head and stands before it, and the eyepatch."""
+    """Eyepatch, and headwear and glasses before the head."""
     shift = GAZE_SHIFT if scene.gaze == "looking to the side" else 0.0
     if scene.identity.mark == "eyepatch":
         _draw_eyepatch(brush, shift)
@@ -630,7 +630,7 @@ def _draw_glasses(brush: Brush, colours: Palette, shift: float) -> None:
 
 
 def draw_emblem(brush: Brush, kind: int, x: float, y: float, size: float, value: int) -> None:
-    """A small sign (0 star, 1 heart, 2 round, 3 diamond) around (x, y)."""
+    """A small sign at (x, y): 0 star, 1 heart, 2 round, 3 diamond."""
     paths = (
         star(x, y, size * 1.15),
         heart(x, y, size),
@@ -641,5 +641,5 @@ def draw_emblem(brush: Brush, kind: int, x: float, y: float, size: float, value:
 
 
 def head_offset(scene: Scene) -> Point:
-    """Where the head's origin stands in the figure's coordinates (x from the middle, y from the canvas top)."""
+    """Head origin in figure coordinates (x from the middle, y from the canvas top)."""
     return 0.0, 102.0 + 4.0 * scene.bob

@@ -1,6 +1,6 @@
-"""How every embedded model is trained: steps, learning rate, moving average, checkpoints, and what is said meanwhile.
+"""Training loop of all embedded models: steps, learning rate, moving average, checkpoints.
 
-Nothing here knows what is trained; a part gives its loss as a function of the step, so that a resumed run is the same.
+The loss is a function of the step alone, so a resumed run gives the same result.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ SAY_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to train.
+    """Length and rates of a training.
 
-    Rates are peaks: `matrix_rate` of Muon for the matrices inside the networks, `learning_rate` of AdamW for everything
-    else; `decay_from` is the fraction of steps after which they fall.
+    Peaks: `matrix_rate` of Muon for hidden matrices, `learning_rate` of AdamW for the rest. Both fall after a share
+    `decay_from` of the steps.
     """
 
     steps: int
@@ -45,7 +45,7 @@ class Plan:
 
 
 def multiplier(step: int, plan: Plan) -> float:
-    """Learning-rate multiplier in 0–1: linear warm-up, flat, then a half cosine down to 1 % over the last steps."""
+    """Learning-rate multiplier in 0–1: linear warm-up, flat, half cosine down to 1 %."""
     rise = min(1.0, (step + 1) / max(1, plan.warmup))
     start = plan.decay_from * plan.steps
     if step < start:
@@ -55,21 +55,27 @@ def multiplier(step: int, plan: Plan) -> float:
 
 
 def is_hidden_matrix(key: str, parameter: torch.Tensor) -> bool:
-    """Whether Muon trains this parameter: matrices and convolutions, but for embeddings and first and last layers."""
+    """Return whether Muon trains this parameter.
+
+    Matrices and convolutions with both sides at least 8, except embeddings and first and last layers.
+    """
     ends = ("embedding", "conv_in", "conv_out", "quant_conv", "head", "visual.conv1", "body.0.", "text_projection")
     return parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= 8 and not any(end in key for end in ends)
 
 
 def device() -> torch.device:
-    """The GPU when there is one, else the CPU."""
+    """The GPU, or the CPU without one."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def half_precision() -> bool:
-    """Whether bfloat16 autocast is the faster choice: on a GPU, and on CPUs with AMX or AVX-512 BF16, where products
-    and convolutions take about half the time of float32 (elsewhere it is far slower)."""
+    """Return whether bfloat16 autocast is faster.
+
+    It is on GPUs, and on CPUs with AMX or AVX-512 BF16, where products and convolutions take about half the time of
+    float32. On other CPUs it is far slower.
+    """
     import torch
 
     return device().type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
@@ -77,7 +83,7 @@ def half_precision() -> bool:
 
 @contextmanager
 def autocast() -> Iterator[None]:
-    """bfloat16 autocast where it pays (see `half_precision`), else plain float32."""
+    """bfloat16 autocast if `half_precision`, else float32."""
     import torch
 
     with torch.autocast(device().type, torch.bfloat16, enabled=half_precision()):
@@ -85,8 +91,9 @@ def autocast() -> Iterator[None]:
 
 
 def compiled(module: torch.nn.Module) -> Callable[..., Any]:
-    """`module`, compiled where that pays: with bfloat16 on a CPU it fuses the many small steps between the products, a
-    third faster after a minute of compiling. Without a C++ compiler, or elsewhere, `module` as it is.
+    """Compile `module` where bfloat16 runs on a CPU with a C++ compiler; else return it.
+
+    It fuses the many small steps between the products: a third faster after a minute of compiling.
     """
     import torch
 
@@ -96,17 +103,17 @@ def compiled(module: torch.nn.Module) -> Callable[..., Any]:
 
 
 def torch_rng(seed: int, step: int) -> torch.Generator:
-    """A CPU noise generator that depends on seed and step only."""
+    """A CPU random generator for this seed and step."""
     import torch
 
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
 class Training:
-    """Parameters in training: the modules, their optimiser, their moving average, and how far they are."""
+    """Modules in training, with optimisers, moving average and progress."""
 
     def __init__(self, modules: Mapping[str, torch.nn.Module], rates: Mapping[str, float], plan: Plan) -> None:
-        """`rates`: multiplier of the plan's learning rate for each module."""
+        """`rates`: multiplier of the plan's learning rates by module."""
         import torch
 
         from sticker_pipeline.embedded.muon import Muon
@@ -139,7 +146,7 @@ class Training:
         }
 
     def advance(self, loss: torch.Tensor) -> None:
-        """One optimiser step on `loss`, then the moving average follows (faster in the beginning)."""
+        """Take one optimiser step on `loss` and update the moving average, faster at first."""
         import torch
 
         loss.backward()
@@ -161,7 +168,7 @@ class Training:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within, the modules carry their moving average and are in evaluation mode."""
+        """Give the modules their averaged weights, in evaluation mode, inside the block."""
         current = {key: value.detach().clone() for key, value in self._state().items()}
         training = {name: module.training for name, module in self.modules.items()}
         self._load(self.average)
@@ -180,7 +187,7 @@ class Training:
             module.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
 
     def save(self, path: Path) -> None:
-        """Everything that a later run needs to go on, as safetensors, written beside `path` and moved in."""
+        """Write the training's state to `path`, as safetensors, via a file beside it."""
         from safetensors.torch import save_file
 
         tensors = {f"now/{k}": v for k, v in self._state().items()} | {f"mean/{k}": v for k, v in self.average.items()}
@@ -194,7 +201,7 @@ class Training:
         beside.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from the checkpoint at `path`, if there is one."""
+        """Resume from the checkpoint at `path`, if it exists."""
         from safetensors import safe_open
 
         if not path.exists():
@@ -226,10 +233,10 @@ def run(
     say: Callable[[str], None],
     snapshot: Callable[[], None],
 ) -> None:
-    """Train from where `checkpoint` is to the plan's end. `loss_at(step)` must depend on nothing but the step.
+    """Train from `checkpoint` to the plan's end; `loss_at` depends on the step alone.
 
-    Checkpoints every minute, `snapshot()` (an export with the averaged weights) every five and at the end; SIGTERM and
-    SIGINT save a checkpoint before the process ends.
+    Checkpoints every minute; `snapshot()`, an export of the averaged weights, every five and at the end. SIGTERM and
+    SIGINT save a checkpoint, then raise KeyboardInterrupt.
     """
     training.resume(checkpoint)
     plan = training.plan
@@ -269,7 +276,7 @@ def run(
 
 @contextmanager
 def _stoppable() -> Iterator[list[int]]:
-    """A list that becomes non-empty when SIGTERM or SIGINT arrives; the former handlers are put back at the end."""
+    """Yield a list that fills when SIGTERM or SIGINT arrives; restore handlers at the end."""
     seen: list[int] = []
     former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in former:

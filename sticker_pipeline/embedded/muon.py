@@ -1,7 +1,7 @@
-"""Muon, the optimiser of the embedded models' matrices: momentum, made orthogonal before each step.
+"""Muon, the optimiser of the embedded models' matrices: orthogonalised momentum.
 
-On the autoencoder, 400 steps of it gave a PSNR of 18.6 dB on art, 400 of AdamW 15.5. Only the update rule is here;
-which parameters take it is decided in `loop`.
+On the autoencoder, 400 steps reached a PSNR of 18.6 dB on art, 400 of AdamW 15.5. `embedded/loop.py` chooses its
+parameters.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Quintic Newton-Schulz iteration towards the nearest orthogonal matrix, coefficients of Jordan et al.,
+# Quintic Newton-Schulz iteration towards the nearest orthogonal matrix; coefficients: Jordan et al.,
 # "Muon: An optimizer for hidden layers in neural networks" (2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 MATCH_ADAM = (
-    0.2  # update size like AdamW's: 0.2 sqrt(longer side), Liu et al., "Muon is scalable for LLM training" (2025)
+    0.2  # update size as in AdamW, 0.2 sqrt(longer side): Liu et al., "Muon is scalable for LLM training" (2025)
 )
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix [m, n] with all singular values brought near 1 (to about 0.7–1.2), same singular vectors; float32."""
-    # Iterating on the small Gram matrix alone would take half the time, but rounding gives it eigenvalues below 0, on
-    # which the iteration diverges: a training that had gone well fell apart within ten steps.
+    """Bring all singular values of `matrix` [m, n] to about 0.7–1.2; same vectors, float32."""
+    # Iterating on the small Gram matrix alone takes half the time, but rounding gives it eigenvalues below 0, and
+    # the iteration diverges: a good training fell apart within ten steps.
     a, b, c = COEFFICIENTS
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = wide.bfloat16()
@@ -38,14 +38,17 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised per parameter; convolutions count as matrices [out, in * height * width]."""
+    """Nesterov momentum, orthogonalised per parameter.
+
+    Convolutions count as matrices [out, in * height * width].
+    """
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update; `closure` is not used."""
+        """Update the parameters once; `closure` is not used."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:

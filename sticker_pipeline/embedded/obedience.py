@@ -1,6 +1,6 @@
-"""Whether generated images show what their prompts say, judged by the tagger: the base model's most telling figures.
+"""Prompt following of generated images: the share of prompted tags that the tagger finds.
 
-Prompts and shares only; which shares are good enough is said in `report`.
+Limits of these shares: `embedded/report.py`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from sticker_pipeline.embedded.scene import VOCABULARY
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-SHORT = 5  # tags of a short prompt: about as many as curated captions have
+SHORT = 5  # tags of a short prompt, about as many as in curated captions
 
 
 @dataclass(frozen=True)
 class Share:
-    """Of `asked` prompted tags of one kind, the share (0–1) that the tagger finds in the images."""
+    """The share (0–1) of `asked` prompted tags of one kind that the tagger finds."""
 
     found: float
     asked: int
@@ -32,7 +32,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the stock pipeline draws: a scheduler class of diffusers by name, its steps, the guidance scale."""
+    """A diffusers scheduler class by name, steps and guidance scale."""
 
     scheduler: str
     steps: int
@@ -48,25 +48,25 @@ SAMPLERS = (
     Sampling("LCMScheduler", 8, 2.0),
     Sampling("LCMScheduler", 4, 2.0),
 )
-"""What the report tries the base model with: standard schedulers, and few steps in the manner of LCM."""
+"""Samplers in the report: standard schedulers, and few steps in the manner of LCM."""
 
 
 def spread_rows(fresh: Drawings, count: int) -> np.ndarray:
-    """int64 [count]: rows of `fresh`, evenly spread, half of them stickers and half art."""
+    """Choose evenly spread rows int64 [count] of `fresh`, half stickers, half art."""
     kinds = (np.flatnonzero(fresh.sticker), np.flatnonzero(~fresh.sticker))
     halves = [rows[np.linspace(0, len(rows) - 1, count // 2).astype(int)] for rows in kinds]
     return np.sort(np.concatenate(halves))
 
 
 def short_prompt(tags: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """SHORT of `tags` (all, if there are fewer), in random order."""
+    """Sample SHORT of `tags` (all, if there are fewer), in random order."""
     return [tags[index] for index in rng.permutation(len(tags))[:SHORT]]
 
 
 def draw(
     pipeline: StableDiffusionPipeline, prompts: Sequence[Sequence[str]], sampling: Sampling, *, seed: int
 ) -> np.ndarray:
-    """uint8 [N, 96, 96, 3]: an image of each prompt by the stock pipeline, from a noise of its own."""
+    """Generate an image per prompt, each from its own noise: uint8 [N, 96, 96, 3]."""
     import diffusers
 
     usual = pipeline.scheduler
@@ -80,9 +80,9 @@ def draw(
 
 
 def shares(models: Path, images: np.ndarray, prompts: Sequence[Sequence[str]]) -> dict[str, Share]:
-    """Kind of tag -> what the tagger in `models` finds, at its threshold, of the tags that `prompts` ask for.
+    """Share of prompted tags that the tagger in `models` finds at its threshold, by kind.
 
-    images: RGB [N, 96, 96, 3] in 0–255, one for each prompt. Kinds are those of `scene.VOCABULARY`, in its order.
+    images: RGB [N, 96, 96, 3] in 0–255, one per prompt. Kinds and their order: `VOCABULARY` in `embedded/scene.py`.
     """
     labels = tagger.read_labels(models / "tagger" / "selected_tags.csv")
     column = {label.name: number for number, label in enumerate(labels)}
@@ -95,5 +95,5 @@ def shares(models: Path, images: np.ndarray, prompts: Sequence[Sequence[str]]) -
 
 
 def mean_share(found: Mapping[str, Share], kinds: Sequence[str]) -> float:
-    """The mean of the shares of `kinds`, each kind counting alike."""
+    """The unweighted mean share of `kinds`."""
     return float(np.mean([found[kind].found for kind in kinds]))

@@ -1,7 +1,4 @@
-"""The colours of an identity: each colour word's place on the wheel, and the shade that makes one identity its own.
-
-Only colours are decided here, nothing is drawn.
-"""
+"""Colours of an identity: its colour words' tones, shifted by its details."""
 
 from __future__ import annotations
 
@@ -57,7 +54,7 @@ SHOE_TONES: tuple[Tone, ...] = ((265, 0.12, 0.24), (20, 0.45, 0.34), (30, 0.30, 
 
 @dataclass(frozen=True)
 class Palette:
-    """Each colour as 0xAARRGGBB."""
+    """Colours as 0xAARRGGBB."""
 
     hair: int
     streak: int
@@ -71,7 +68,7 @@ class Palette:
 
 
 def palette(identity: Identity) -> Palette:
-    """The colours of `identity`: those of its words, shifted a little by its details."""
+    """Return the colours of `identity`."""
     details = identity.details
     hair = _shifted(
         HAIR_TONES[identity.hair_colour], 7 * (details.hair_hue - 0.5) * 2, 0.09 * (details.hair_light - 0.5)
@@ -99,6 +96,6 @@ def _shifted(tone: Tone, hue: float, lightness: float) -> int:
 
 
 def _streak(identity: Identity) -> int:
-    """A strand's colour that stands out from the hair: across the colour wheel, dark on light and light on dark."""
+    """A strand's colour that stands out: another hue, dark on light hair, light on dark."""
     hue, saturation, lightness = HAIR_TONES[identity.hair_colour]
     return colour(hue + 150, max(saturation, 0.75), 0.82 if lightness < 0.55 else 0.38)

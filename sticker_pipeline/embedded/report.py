@@ -1,6 +1,6 @@
-"""Measures the shipped models on fresh drawings, and writes data/models/embedded/REPORT.md with its images.
+"""Measures the shipped models and writes REPORT.md and its images.
 
-Everything is measured on what lies in the output folder, through the loaders that users use; nothing is trained here.
+Uses fresh drawings, the models in the output folder, and the loaders of users; trains nothing.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from sticker_pipeline.embedded.dataset import SIZE, Drawings, flatten, fresh_dra
 
 LIMIT_BYTES = 24_000_000
 IMAGES = "report"
-SWEEP = "sweep.json"  # in IMAGES: what LoRAs on the demo characters gave
+SWEEP = "sweep.json"  # in IMAGES: results of LoRAs on the demo characters
 FRESH_SEED = 2026
-LARGE = 256  # pixels; the demo characters' media are about this large
+LARGE = 256  # pixels, about the size of the demo characters' media
 
-# What the base model must reach: shuffled / right by timestep, and the share of prompted tags found again by kind.
+# Limits of the base model: shuffled / right by timestep, and the share of prompted tags found, by kind.
 PROBE = {300: 1.10, 600: 1.4, 850: 2.0}
 OBEDIENCE = {"hair colour": 0.90, "eye colour": 0.75, "expression": 0.70, "pose": 0.70, "background": 0.85}
 SHORT_MAY_LOSE = 0.15
@@ -38,7 +38,7 @@ SAMPLER_IMAGES = 64
 
 @dataclass(frozen=True)
 class Gate:
-    """A figure with the limit that it must reach: at least `least`, at most `most`."""
+    """A metric with its limit, `least` or `most`."""
 
     name: str
     value: float
@@ -52,7 +52,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Section:
-    """One part's chapter: its text, its images by file name, and its gates."""
+    """A chapter: text, images by file name, and gates."""
 
     text: str
     images: Mapping[str, Image.Image]
@@ -60,7 +60,10 @@ class Section:
 
 
 def write_report(out: Path, notes: Mapping[str, Mapping[str, Any]], say: Callable[[str], None]) -> None:
-    """Measure the models in `out`; write `REPORT.md` and `report/*.webp` there. `notes`: seconds, machine per part."""
+    """Measure the models in `out`; write `REPORT.md` and `report/*.webp` there.
+
+    `notes`: seconds, machine and settings per part.
+    """
     fresh = fresh_drawings(1200, seed=FRESH_SEED)
     sections = []
     for name, measure in (("base", base_section), ("tagger", tagger_section), ("clip", clip_section)):
@@ -97,7 +100,6 @@ def _gate_table(gates: Sequence[Gate]) -> str:
 
 
 def verdict(gate: Gate) -> str:
-    """A line for the terminal."""
     return f"{'passed' if gate.passed else 'FAILED':9s} {gate.name}: {gate.value:.3f} ({_limit(gate)})"
 
 
@@ -118,7 +120,6 @@ def _sizes(out: Path) -> str:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below `folder`."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -135,7 +136,7 @@ def _durations(notes: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def base_section(out: Path, fresh: Drawings) -> Section:
-    """The autoencoder's fidelity, the caption-shuffle probe, whether prompted tags are found again, sample grids."""
+    """Autoencoder fidelity, caption-shuffle probe, prompted tags found, sample grids."""
     pipeline, sampling = base.open_base(out / "base"), profile_sampling(out)
     some = first_rows(fresh, 240)
     fidelity, decoded = vae.measure(pipeline.vae, some)
@@ -188,13 +189,13 @@ def base_section(out: Path, fresh: Drawings) -> Section:
 
 
 def profile_sampling(out: Path) -> obedience.Sampling:
-    """How the profile `embedded` draws, which is what its users see."""
+    """Sampling settings of the profile `embedded`."""
     settings = load_profile("embedded", out.parent).generation
     return obedience.Sampling(SCHEDULERS[settings.scheduler][0], settings.steps, settings.guidance_scale)
 
 
 def _pairs(drawn: np.ndarray, made: np.ndarray) -> Image.Image:
-    """Two pairs of rows: twelve drawings, evenly spread, above what was generated of their prompts."""
+    """Two pairs of rows: drawings, evenly spread, above images generated from their prompts."""
     shown = np.linspace(0, len(drawn) - 1, 24).astype(int)
     rows = [image[part] for part in (shown[:12], shown[12:]) for image in (drawn, made)]
     return grid([image for row in rows for image in row], 12)
@@ -206,7 +207,7 @@ def base_gates(
     probe: Mapping[int, tuple[float, float]],
     found: Mapping[str, Mapping[str, obedience.Share]],
 ) -> list[Gate]:
-    """What the base model must reach; `found` has the shares of `full` and `short` prompts."""
+    """Gates of the base model; `found` has the shares of `full` and `short` prompts."""
     full, short = found["full"], found["short"]
     return [
         Gate("base: megabytes", folder_bytes(out / "base") / 1e6, most=20.0),
@@ -249,7 +250,7 @@ def _sampler_table(out: Path, pipeline: Any, prompts: list[list[str]]) -> list[s
 
 
 def lora_section(out: Path) -> Section:
-    """What LoRAs on the base learn of the demo characters, as the sweep left it; nothing where no sweep has run."""
+    """LoRAs on the base, from the sweep's results; empty without them."""
     path = out / IMAGES / SWEEP
     if not path.exists():
         return Section("", {})
@@ -275,7 +276,7 @@ def lora_section(out: Path) -> Section:
 
 
 def lora_gates(rows: pd.DataFrame) -> list[Gate]:
-    """What LoRAs with the default settings must reach, for the worst character and style, means over seeds."""
+    """Gates of LoRAs with default settings: means over seeds, worst character and style."""
     by = _defaults_by_character(rows)
     return [
         Gate("LoRA: training, seconds on one core", float(by["train_seconds"].max()), most=180.0),
@@ -331,7 +332,7 @@ def _default_table(rows: pd.DataFrame) -> list[str]:
 
 
 def tagger_section(out: Path, fresh: Drawings) -> Section:
-    """Macro-F1 over the general tags on fresh drawings, the worst tags, characters, and what ratings can say."""
+    """Macro-F1 of general tags on fresh drawings, worst tags, known characters, ratings."""
     labels = tagger.read_labels(out / "tagger" / "selected_tags.csv")
     scores = tagger.score_images(out / "tagger" / "model.onnx", flatten(fresh.pixels))
     rows = tagger.figures(scores, tagger.targets(fresh, labels), labels)
@@ -373,7 +374,7 @@ def tagger_section(out: Path, fresh: Drawings) -> Section:
 
 
 def _drawn_large(row: int) -> np.ndarray:
-    """Fresh drawing `row` at LARGE px, resized to the tagger's size: RGBA uint8 [96, 96, 4]."""
+    """Fresh drawing `row`, drawn at LARGE px and resized: RGBA uint8 [96, 96, 4]."""
     from sticker_pipeline.embedded.drawing import draw
 
     scene = fresh_row(row, FRESH_SEED, known=False).scene
@@ -384,7 +385,7 @@ def _drawn_large(row: int) -> np.ndarray:
 
 
 def clip_section(out: Path, fresh: Drawings) -> Section:
-    """AUC of same against different character on unseen identities; distance of the demo characters from each other."""
+    """AUC of same against different character, on held-out identities."""
     parts = clip.separation(clip.embed(out / "clip", flatten(fresh.pixels)), fresh.identity, fresh.sticker)
     lines = [
         "## clip\n",
@@ -405,7 +406,6 @@ def clip_section(out: Path, fresh: Drawings) -> Section:
 
 
 def first_rows(drawings: Drawings, count: int) -> Drawings:
-    """The first `count` rows."""
     return Drawings(
         pixels=drawings.pixels[:count],
         tags=drawings.tags[:count],
@@ -418,7 +418,7 @@ def first_rows(drawings: Drawings, count: int) -> Drawings:
 
 
 def grid(images: list[np.ndarray], columns: int) -> Image.Image:
-    """RGB uint8 images of one size, side by side in rows of `columns`."""
+    """Arrange RGB uint8 images of one size in rows of `columns`."""
     size = images[0].shape[0]
     sheet = Image.new("RGB", (columns * size, -(-len(images) // columns) * size), "white")
     for number, image in enumerate(images):

@@ -1,6 +1,6 @@
-"""Who exists: the characters that the tagger knows by name, the demo characters, and numbered identities.
+"""Identities: the tagger's known characters, the demo characters, and numbered ones.
 
-The three groups never mix: demo looks are reserved in `scene`, training and held-out identities are streams apart.
+Demo looks are reserved in `embedded/scene.py`; training and held-out identities have separate random streams.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ _HELDOUT_STREAM = 2
 
 
 def training_identity(seed: int) -> Identity:
-    """Identity number `seed` (>= 0) of those that models are trained on."""
+    """Identity number `seed` (>= 0) of the training."""
     return random_identity(np.random.default_rng([_TRAINING_STREAM, seed]))
 
 
 def heldout_identity(seed: int) -> Identity:
-    """Identity number `seed` (>= 0) of those that only measurements see: its stream is not that of training."""
+    """Identity number `seed` (>= 0) of the measurements, from another random stream."""
     return random_identity(np.random.default_rng([_HELDOUT_STREAM, seed]))
 
 
 def known_characters() -> dict[str, Identity]:
-    """Six named identities in the tagger's training: its character rows. Name as the tag is spelled -> identity."""
+    """Six named identities, the tagger's character rows: tag -> identity."""
     return {
         "luma (stickerverse)": Identity(
             "1girl", "long hair", "blonde hair", "blue eyes", "dress", "yellow", ("halo", "wings"), "none",
@@ -54,7 +54,7 @@ def known_characters() -> dict[str, Identity]:
 
 
 def demo_characters() -> dict[str, Identity]:
-    """The three demo characters, never seen by the embedded models. Folder name -> identity."""
+    """Three demo characters, absent from all training: folder name -> identity."""
     return {
         "pip_comet": Identity(
             "1girl", "bob cut", "blue hair", "yellow eyes", "hoodie", "yellow", ("headphones",), "facial mark",

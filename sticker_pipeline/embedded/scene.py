@@ -1,6 +1,6 @@
-"""What a drawn image shows, as data: who (Identity), doing what, where (Scene), how to sample both, and their tags.
+"""An image's content as data: Identity, Scene, their random samples, and their tags.
 
-No drawing happens here, and no file is written here: `drawing` turns a Scene into pixels.
+`embedded/drawing.py` draws a Scene.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 # --- the words -------------------------------------------------------------------------------------------------------
-# All are danbooru tags, spelled as the WD taggers spell them once underscores are spaces.
+# All are danbooru tags as WD taggers spell them, with spaces for underscores.
 
 GENDERS = ("1girl", "1boy")
 HAIR_STYLES = (
@@ -125,7 +125,7 @@ GIRL_HAIR_STYLES = tuple(style for style in HAIR_STYLES if style != "spiky hair"
 BOY_OUTFITS = ("hoodie", "kimono", "jacket", "armor", "shirt", "overalls", "cape")
 PORTRAIT_POSES = ("arms at sides", "arms up", "waving", "v", "hand on own cheek", "holding")
 EYES_HIDDEN = ("closed eyes", "^_^", ">_<")
-# From here on a blink hides the eye's colour, and a smile counts as an open mouth.
+# Blinks from here on hide the eye colour; a smile open wider is an open mouth.
 BLINK_HIDES_EYES = 0.6
 MOUTH_OPENS = 0.4
 
@@ -135,7 +135,7 @@ BACKDROP_TAGS = ("simple background", "gradient background", "scenery")
 
 
 def _vocabulary() -> dict[str, str]:
-    """Tag -> kind, in the order in which `scene_tags` writes them."""
+    """Tag -> kind, in the order of `scene_tags`."""
     kinds: dict[str, tuple[str, ...]] = {
         "count": (*GENDERS, "solo", "chibi"),
         "hair style": HAIR_STYLES,
@@ -158,11 +158,13 @@ def _vocabulary() -> dict[str, str]:
 
 
 VOCABULARY: dict[str, str] = _vocabulary()
-"""Every general tag that a drawing can carry -> its kind. Kinds `accessory`, `count` and `style` may occur several
-times in one image; any other kind occurs at most once."""
+"""Every general tag of drawings -> its kind.
 
-# (hair style, hair colour, eye colour) of the demo characters: no sampled identity has one of these, so that the models
-# trained on sampled identities have never seen them. `roster.demo_characters` is made to match (and tested).
+`accessory`, `count` and `style` may occur several times in an image, other kinds at most once.
+"""
+
+# (hair style, hair colour, eye colour) of the demo characters, which sampled identities never have: models are not
+# trained on them. A test compares `demo_characters` in `embedded/roster.py`.
 RESERVED_LOOKS = frozenset(
     {
         ("bob cut", "blue hair", "yellow eyes"),
@@ -177,7 +179,7 @@ RESERVED_LOOKS = frozenset(
 
 @dataclass(frozen=True)
 class Details:
-    """What makes two identities with the same tags different people. Each float lies in 0–1, 0.5 is the average."""
+    """Differences of identities with equal tags; floats lie in 0–1, average 0.5."""
 
     hair_hue: float = 0.5
     hair_light: float = 0.5
@@ -201,10 +203,10 @@ class Details:
 
 @dataclass(frozen=True)
 class Identity:
-    """One character: what stays the same in all of its images. Every word is checked when it is made.
+    """One character: the constants of all its images.
 
     Raises:
-        ValueError: a word is not in this module's lists, or two accessories want the same place.
+        ValueError: a word is not in this module's lists, or two accessories share a slot.
     """
 
     gender: str
@@ -233,7 +235,7 @@ class Identity:
 
 
 def look(identity: Identity) -> tuple[str, str, str]:
-    """(hair style, hair colour, eye colour): what `RESERVED_LOOKS` reserves."""
+    """(hair style, hair colour, eye colour), as in `RESERVED_LOOKS`."""
     return identity.hair_style, identity.hair_colour, identity.eye_colour
 
 
@@ -249,7 +251,7 @@ def _random_details(rng: np.random.Generator) -> Details:
 
 
 def _random_accessories(rng: np.random.Generator) -> tuple[str, ...]:
-    """None (15 %), one (50 %) or two (35 %), in the vocabulary's order, never two in one place."""
+    """Sample none (15 %), one (50 %) or two in different slots, in vocabulary order."""
     count = int(rng.choice(3, p=[0.15, 0.5, 0.35]))
     chosen: list[str] = []
     for name in rng.permutation(np.array(ACCESSORIES)):
@@ -263,7 +265,7 @@ def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
 
 
 def random_identity(rng: np.random.Generator) -> Identity:
-    """A new identity, drawn from `rng`; never one with a look of `RESERVED_LOOKS`. One in four is a boy."""
+    """Sample an identity without a look of `RESERVED_LOOKS`; one in four is a boy."""
     while True:
         gender = "1boy" if rng.random() < 0.25 else "1girl"
         identity = Identity(
@@ -286,14 +288,15 @@ def random_identity(rng: np.random.Generator) -> Identity:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image of one identity. Every word is checked when it is made; the numbers are continuous, for animation.
+    """One image of one identity; numbers are continuous, for animation.
 
-    `bob`, `swing` and `sway` lie in -1…1 (vertical bounce, phase of the arms, phase of hair, cloth and props), `blink`
-    and `mouth_open` in 0…1; `tilt` (head) and `rotation` (figure) are degrees, `x_offset` and `y_offset` fractions of
-    the canvas; `scale` multiplies the figure, and `backdrop` (0…1) varies the background's layout.
+    `bob` (vertical bounce), `swing` (arms' phase) and `sway` (phase of hair, cloth and props) lie in -1…1, `blink` and
+    `mouth_open` in 0…1; `tilt` (head) and `rotation` (figure) are degrees, `x_offset` and `y_offset` fractions of the
+    canvas; `scale` multiplies the figure; `backdrop` (0…1) varies the background's layout.
 
     Raises:
-        ValueError: a word is not in this module's lists, or a held prop is combined with a pose other than `holding`.
+        ValueError: a word is not in this module's lists, only one of `holding` and a held prop is set, or only one of
+            `sticker` and a transparent background.
     """
 
     identity: Identity
@@ -333,10 +336,11 @@ class Scene:
 
 
 def random_scene(rng: np.random.Generator, identity: Identity, style: str) -> Scene:
-    """A scene of `identity` in `style` (`sticker` or `art`), every word about equally likely, numbers near their rest.
+    """Sample a scene of `identity` in `style` (`sticker` or `art`).
 
-    Raises:
-        ValueError: unknown style.
+    Words are uniform, but 30 % have no prop and 30 % look to the side; numbers are near rest.
+
+    Raises ValueError for an unknown style.
     """
     _check("style", style, STYLES)
     view = _pick(rng, VIEWS)
@@ -369,24 +373,24 @@ def random_scene(rng: np.random.Generator, identity: Identity, style: str) -> Sc
 
 
 def eyes_visible(scene: Scene) -> bool:
-    """Whether at least one iris is drawn (eyes are open, and no blink hides them)."""
+    """Return whether an iris shows: eyes are open, and no blink hides them."""
     if scene.expression == "one eye closed" and scene.identity.mark == "eyepatch":
         return False
     return scene.expression not in EYES_HIDDEN and scene.blink < BLINK_HIDES_EYES
 
 
 def identity_tags(identity: Identity) -> list[str]:
-    """Tags of what is inherent in the character, in fixed order: count, hair, eyes, outfit, accessories, mark."""
+    """The character's own tags in order: count, hair, eyes, outfit, accessories, mark."""
     tags = [identity.gender, "solo", "chibi", identity.hair_style, identity.hair_colour, identity.eye_colour]
     tags += [identity.outfit, f"{identity.outfit_colour} {identity.outfit}", *identity.accessories]
     return tags if identity.mark == "none" else [*tags, identity.mark]
 
 
 def scene_tags(scene: Scene) -> list[str]:
-    """What can be seen in the drawing of `scene`, as danbooru tags with spaces, without repetition, in fixed order.
+    """Tags of what the drawing of `scene` shows: danbooru's, with spaces, in fixed order.
 
-    Order: count, hair, eyes, outfit, accessories, mark, expression, gaze, pose, view, prop, background, style. What the
-    drawing does not show is not tagged: the eye colour behind closed lids, arms below the edge of a portrait.
+    Order: count, hair, eyes, outfit, accessories, mark, expression, gaze, pose, view, prop, background, backdrop,
+    style. Hidden things have no tag: eye colour behind closed lids, arms below a portrait's edge.
     """
     tags = identity_tags(scene.identity)
     if not eyes_visible(scene):
@@ -406,12 +410,12 @@ def scene_tags(scene: Scene) -> list[str]:
 
 
 def full_prompt(scene: Scene) -> str:
-    """All tags of `scene`, joined by `, `: the caption on which the embedded base model is trained."""
+    """All tags of `scene`, joined by `, `: the base model's training caption."""
     return ", ".join(scene_tags(scene))
 
 
 def _expression_tag(scene: Scene) -> str:
-    """The expression as seen: a smile that speaks is an open mouth."""
+    """The visible expression: a speaking smile is an open mouth."""
     return "open mouth" if scene.expression == "smile" and scene.mouth_open > MOUTH_OPENS else scene.expression
 
 

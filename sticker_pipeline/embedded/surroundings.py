@@ -1,6 +1,6 @@
-"""Draws what is around a figure: props, held or floating, and backgrounds.
+"""Draws a figure's props and background.
 
-Coordinates: held props around the hand, floating props and backgrounds on the 256-unit canvas.
+Coordinates: held props from the hand, all else on the 256-unit canvas.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SIDE = 256.0
 
 
 def draw_held_prop(brush: Brush, scene: Scene, colours: Palette, x: float, y: float) -> None:
-    """The prop of a `holding` figure, whose hand is at (x, y)."""
+    """Draw the prop of a `holding` figure with its hand at (x, y)."""
     brush.canvas.save()
     brush.canvas.translate(x, y)
     _HELD[scene.prop](brush, scene, colours)
@@ -107,7 +107,7 @@ _HELD: dict[str, Callable[[Brush, Scene, Palette], None]] = {
 
 
 def draw_floating_prop(brush: Brush, scene: Scene) -> None:
-    """A prop that floats beside the head: upper left on the canvas."""
+    """Draw a prop in the canvas' upper left, beside the head."""
     brush.canvas.save()
     brush.canvas.translate(36, 46 + 3 * scene.sway)
     brush.canvas.rotate(5 * scene.sway)
@@ -200,7 +200,7 @@ _FLOATING: dict[str, Callable[[Brush], None]] = {
 
 
 def draw_background(brush: Brush, scene: Scene) -> None:
-    """The scene's background over the whole canvas; nothing when it is transparent."""
+    """Draw the background over the canvas, unless it is transparent."""
     if scene.background in _GRADIENTS:
         _draw_gradient(brush, scene)
     elif scene.background != "transparent background":
@@ -218,7 +218,7 @@ _GRADIENTS = {
 
 
 def _scatter(scene: Scene, count: int, stream: int) -> np.ndarray:
-    """`count` rows of four numbers in 0–1, the same for the same scene's `backdrop`."""
+    """`count` rows of four numbers in 0–1, fixed by the scene's `backdrop`."""
     return np.random.default_rng([stream, round(scene.backdrop * 1e6)]).random((count, 4))
 
 

@@ -1,6 +1,6 @@
-"""Trains the embedded tagger, and writes it by the WD v3 contract: `model.onnx` beside `selected_tags.csv`.
+"""Trains the embedded tagger and writes it in WD v3 format.
 
-Its labels, its network, its harsh treatment of training images and its figures belong here; using it is `tagging`'s.
+`model.onnx` beside `selected_tags.csv`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 RATINGS = ("general", "sensitive", "questionable", "explicit")
-KAOMOJI = frozenset({"^_^", ">_<"})  # of our vocabulary: written as they are
-GENERAL, CHARACTER, RATING = 0, 4, 9  # danbooru's category numbers
+KAOMOJI = frozenset({"^_^", ">_<"})  # written unchanged
+GENERAL, CHARACTER, RATING = 0, 4, 9  # danbooru's categories
 THRESHOLD = 0.5
 PLAN: loop.Plan = loop.Plan(
     steps=4200, batch=32, matrix_rate=5e-3, warmup=100, decay_from=0.3, ema=0.998, weight_decay=0.05, seed=4
@@ -35,7 +35,7 @@ BACKDROPS = frozenset({"transparent background", "white background", "simple bac
 
 @dataclass(frozen=True)
 class Label:
-    """One output of the tagger: name with spaces, danbooru category, how many training drawings carry it."""
+    """An output: name with spaces, danbooru category, count in training drawings."""
 
     name: str
     category: int
@@ -43,7 +43,7 @@ class Label:
 
 
 def labels_for(drawings: Drawings) -> list[Label]:
-    """Ratings, then the general tags of the vocabulary, then the known characters, with their counts in `drawings`."""
+    """Ratings, the vocabulary's general tags and known characters, counted in `drawings`."""
     counts: dict[str, int] = {}
     for tags, character in zip(drawings.tags, drawings.character, strict=True):
         for tag in [*tags, character]:
@@ -54,7 +54,7 @@ def labels_for(drawings: Drawings) -> list[Label]:
 
 
 def targets(drawings: Drawings, labels: Sequence[Label]) -> np.ndarray:
-    """uint8 [N, labels]: 1 where the drawing carries the label. Every drawing is rated `general`."""
+    """uint8 [N, labels]: 1 where the drawing has the label; all are rated `general`."""
     column = {label.name: number for number, label in enumerate(labels)}
     result = np.zeros((len(drawings), len(labels)), dtype=np.uint8)
     result[:, column["general"]] = 1
@@ -103,14 +103,14 @@ def new_tagger(n_labels: int, seed: int) -> torch.nn.Module:
     return TaggerNet().to(memory_format=torch.channels_last)
 
 
-# --- images as they will come ---------------------------------------------------------------------------------------
+# --- augmentation ---------------------------------------------------------------------------------------------------
 
 
 def harsh_batch(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, np.ndarray]:
-    """Images as real media and generated ones look: RGB float32 [n, 96, 96, 3] in 0–255, and bool [n] where a sticker
-    does not lie on white (its background tags then say nothing).
+    """Augment images like real media and generated images.
 
-    Moved, scaled, turned, cropped at the edge, resized through another size, blurred, noisy, JPEG-compressed, relit.
+    Warped, relit, noisy, JPEG-compressed; a quarter of stickers on another background than white. Returns RGB float32
+    [n, 96, 96, 3] in 0–255, and bool [n], True for those stickers: their background tags are not trained.
     """
     rgba = drawings.pixels[rows]
     recoloured = drawings.sticker[rows] & (rng.random(len(rows)) < 0.25)
@@ -132,14 +132,17 @@ def harsh_batch(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) 
 
 
 def _ground(rng: np.random.Generator) -> np.ndarray:
-    """A plain colour, or a slope between two: float32 [96, 96, 3]."""
+    """A plain colour or a vertical slope between two: float32 [96, 96, 3]."""
     first, second = rng.uniform(0, 255, (2, 3))
     slope = np.linspace(0, 1, SIZE)[:, None, None] if rng.random() < 0.5 else np.zeros((SIZE, 1, 1))
     return np.broadcast_to(first + (second - first) * slope, (SIZE, SIZE, 3)).astype(np.float32)
 
 
 def warp(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """float32 [n, 96, 96, 3] moved, scaled and turned a little (border repeated), two in five through another size."""
+    """Move, scale, rotate float32 [n, 96, 96, 3] a little, with repeated borders.
+
+    Two in five are resized to a smaller size and back.
+    """
     import torch
     import torch.nn.functional as F
 
@@ -173,7 +176,7 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(buffer), dtype=np.float32)
 
 
-# --- training, export, figures ----------------------------------------------------------------------------------------
+# --- training, export, metrics ----------------------------------------------------------------------------------------
 
 
 def train(
@@ -184,7 +187,7 @@ def train(
     save: Callable[[torch.nn.Module], None],
     say: Callable[[str], None],
 ) -> float:
-    """Train (or go on) on `drawings`; `save` gets the averaged network now and then; returns seconds of training."""
+    """Train or resume; `save` the averaged network; return seconds of training."""
     import torch
     import torch.nn.functional as F
 
@@ -211,7 +214,10 @@ def train(
 
 
 def save_tagger(folder: Path, net: torch.nn.Module, labels: Sequence[Label]) -> None:
-    """Write `model.onnx` (sigmoid inside, dynamic batch, weights stored as float16) and `selected_tags.csv`."""
+    """Write `model.onnx` and `selected_tags.csv`.
+
+    Sigmoid inside, dynamic batch, weights stored as float16.
+    """
     import copy
 
     import torch
@@ -240,14 +246,14 @@ def save_tagger(folder: Path, net: torch.nn.Module, labels: Sequence[Label]) -> 
 
 
 def written_name(tag: str) -> str:
-    """The tag as the table spells it: underscores for spaces; kaomoji as they are."""
+    """Return the table's spelling: underscores for spaces, kaomoji unchanged."""
     return tag if tag in KAOMOJI else tag.replace(" ", "_")
 
 
 def halve_weights(path: Path) -> None:
-    """Store float32 weights of the ONNX file at `path` as float16 with a cast behind them: half the size, same graph.
+    """Store the ONNX file's float32 weights as float16, each with a cast: half the size.
 
-    ONNX Runtime folds the casts when it loads the model, so that it computes in float32 as before.
+    ONNX Runtime folds the casts at loading and computes in float32 as before. Tensors below 256 values stay.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -270,7 +276,7 @@ def halve_weights(path: Path) -> None:
 
 @dataclass(frozen=True)
 class TagFigures:
-    """Precision, recall and F1 of one tag at THRESHOLD, and in how many images it occurs."""
+    """Precision, recall and F1 of a tag at THRESHOLD, and the images that have it."""
 
     name: str
     support: int
@@ -280,7 +286,7 @@ class TagFigures:
 
 
 def score_images(model: Path, rgb: np.ndarray) -> np.ndarray:
-    """Probabilities float32 [N, labels] from `model.onnx` for images RGB 0–255 [N, 96, 96, 3]."""
+    """Probabilities float32 [N, labels] for images RGB 0–255 [N, 96, 96, 3]."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
@@ -292,7 +298,7 @@ def score_images(model: Path, rgb: np.ndarray) -> np.ndarray:
 def figures(
     scores: np.ndarray, wanted: np.ndarray, labels: Sequence[Label], threshold: float = THRESHOLD
 ) -> list[TagFigures]:
-    """One row per label that occurs in `wanted` [N, labels]; labels without an occurrence cannot be measured."""
+    """Compute one row per label that occurs in `wanted` [N, labels]."""
     found = scores >= threshold
     rows = []
     for column, label in enumerate(labels):
@@ -308,12 +314,12 @@ def figures(
 
 
 def macro_f1(rows: Sequence[TagFigures]) -> float:
-    """The mean F1 over tags, each counting alike."""
+    """Mean F1 over tags, unweighted."""
     return float(np.mean([row.f1 for row in rows]))
 
 
 def read_labels(table: Path) -> list[Label]:
-    """The labels of a written `selected_tags.csv`, names with spaces again, in the order of the outputs."""
+    """Labels of a `selected_tags.csv`, names with spaces, in output order."""
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     spelled = [row["name"] if row["name"] in KAOMOJI else row["name"].replace("_", " ") for row in rows]

@@ -1,7 +1,4 @@
-"""Makes the tokenizer of the embedded models: CLIP's byte-level BPE, its small vocabulary learnt from drawn captions.
-
-Only words become tokens here; what the tokens mean is learnt in `base` and `clip`.
-"""
+"""Makes the embedded models' tokenizer: CLIP's byte-level BPE, trained on drawings' captions."""
 
 from __future__ import annotations
 
@@ -19,8 +16,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 MAX_LENGTH = 77
 MAX_MERGES = 1200
-# Words that people write though no drawing carries them: they give the vocabulary common letter groups, so that
-# triggers and prompts of one's own take few tokens. Each counts as one occurrence.
+# Words common in prompts: they add common letter groups to the vocabulary, so that triggers and free prompts take
+# few tokens. Each counts as one occurrence.
 EXTRA_WORDS = (
     "sticker character trigger style pack animated animation gif emote reaction cute happy laughing sitting "
     "standing running jumping sleeping eating drinking playing reading dancing singing waving walking lying "
@@ -38,9 +35,10 @@ EXTRA_WORDS = (
 
 
 def learn_merges(words: dict[tuple[str, ...], int], limit: int) -> list[tuple[str, str]]:
-    """Byte-pair merges, most frequent pair first (ties: alphabetically first), at most `limit`, none of a single use.
+    """Learn up to `limit` byte-pair merges, most frequent first, ties alphabetically.
 
-    `words`: symbols of a word, the last one ending in `</w>` -> how often it occurs. (Sennrich et al., 2016.)
+    `words`: symbols of a word, the last ending in `</w>` -> occurrences. Pairs that occur once are not merged.
+    (Sennrich et al., 2016.)
     """
     words = dict(words)
     merges: list[tuple[str, str]] = []
@@ -64,7 +62,7 @@ def learn_merges(words: dict[tuple[str, ...], int], limit: int) -> list[tuple[st
 
 
 def merge_pair(symbols: Sequence[str], pair: tuple[str, str]) -> tuple[str, ...]:
-    """`symbols` with each occurrence of `pair`, from left to right, joined."""
+    """Join each occurrence of `pair` in `symbols`, from left to right."""
     result: list[str] = []
     position = 0
     while position < len(symbols):
@@ -78,9 +76,9 @@ def merge_pair(symbols: Sequence[str], pair: tuple[str, str]) -> tuple[str, ...]
 
 
 def new_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
-    """A CLIPTokenizer whose words come from `captions` (and EXTRA_WORDS); anything else falls into pieces or bytes.
+    """A CLIPTokenizer of `captions` and EXTRA_WORDS; other words split into pieces or bytes.
 
-    `<|endoftext|>` has the last id, so that pooling at the highest id finds it, as CLIP text encoders do.
+    `<|endoftext|>` has the last id: CLIP text encoders pool at the highest id.
     """
     from tokenizers.pre_tokenizers import ByteLevel
 
@@ -99,7 +97,10 @@ def _tokenizer(vocabulary: list[str], merges: list[tuple[str, str]]) -> CLIPToke
 
 
 def _word_counts(captions: Iterable[str], alphabet: list[str]) -> dict[tuple[str, ...], int]:
-    """Words, as CLIP's own rules cut them, as symbols -> occurrences; tags at a caption's end have no comma."""
+    """Occurrences of words, split by CLIP's rules, as symbols.
+
+    A tag of punctuation includes the comma behind it: `^_^,`.
+    """
     splitter = _tokenizer([*alphabet, START, END], []).backend_tokenizer
     counts: Counter[str] = Counter(EXTRA_WORDS.split())
     for caption in captions:
@@ -109,7 +110,7 @@ def _word_counts(captions: Iterable[str], alphabet: list[str]) -> dict[tuple[str
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write `tokenizer.json`, `tokenizer_config.json`, and `vocab.json` and `merges.txt` for older loaders."""
+    """Write `tokenizer.json` and its config; `vocab.json`, `merges.txt` for older loaders."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     model = json.loads((folder / "tokenizer.json").read_text())["model"]

@@ -1,7 +1,4 @@
-"""Trains the autoencoder of the embedded base model: 96-pixel images to 12 x 12 latents of 16 channels and back.
-
-Its network, its loss and its figures belong here; latents as training data of the U-Net are made in `base`.
-"""
+"""Trains the base model's autoencoder: 96-pixel images to latents [16, 12, 12] and back."""
 
 from __future__ import annotations
 
@@ -20,16 +17,16 @@ if TYPE_CHECKING:
     import torch
     from diffusers import AutoencoderKL
 
-LATENT_CHANNELS = 16  # a shorter training with 8 gave 24.5 dB, and lost a tongue or a blush in a third of images
+LATENT_CHANNELS = 16  # a shorter training with 8: 24.5 dB, and a tongue or blush lost in a third of images
 CHANNELS = (16, 32, 64, 96)
-KL_WEIGHT = 4e-4  # on the mean over latents; keeps them near unit size and smooth without blurring images
+KL_WEIGHT = 4e-4  # on the mean over latents; keeps them smooth and near unit size without blurring images
 EDGE_WEIGHT = 1.0
-SQUARED_WEIGHT = 4.0  # about as large as the other terms at 25 dB; the edges of shapes come out where they belong
+SQUARED_WEIGHT = 4.0  # about as large as the other terms at 25 dB; sharpens the edges of shapes
 PLAN: loop.Plan = loop.Plan(steps=6400, batch=8, matrix_rate=5e-3, warmup=100, decay_from=0.5, ema=0.998, seed=1)
 
 
 def new_vae(seed: int = 1) -> AutoencoderKL:
-    """An untrained AutoencoderKL: f8, convolutional throughout, small enough to decode on a laptop."""
+    """An untrained AutoencoderKL: f8, convolutional throughout, small."""
     import torch
     from diffusers import AutoencoderKL
 
@@ -49,10 +46,10 @@ def new_vae(seed: int = 1) -> AutoencoderKL:
 
 
 def image_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Squared error, and the mean absolute error of pixels and of differences between neighbours, at full, half and
-    quarter size. float32 [N, 3, H, W] in -1…1 -> a scalar.
+    """Reconstruction loss of float32 [N, 3, H, W] in -1…1 -> a scalar.
 
-    The differences weigh outlines and small features (eyes, mouths), which plain errors let blur.
+    Squared error at full size, plus mean absolute errors of pixels and of differences between neighbours at full, half
+    and quarter size. The differences keep outlines and small features (eyes, mouths), which plain errors blur.
     """
     import torch.nn.functional as F
 
@@ -84,7 +81,7 @@ def train(
     save: Callable[[AutoencoderKL], None],
     say: Callable[[str], None],
 ) -> float:
-    """Train (or go on); `save` gets the averaged model now and then and at the end; returns seconds of training."""
+    """Train or resume; `save` the averaged model; return seconds of training."""
     import torch
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
@@ -112,9 +109,9 @@ def train(
 
 
 def encode(vae: AutoencoderKL, rgba: np.ndarray, *, batch: int = 64) -> np.ndarray:
-    """Posterior means of images uint8 [N, 96, 96, 4] (on white), float32 [N, 16, 12, 12], not scaled.
+    """Encode uint8 [N, 96, 96, 4], on white: posterior means float32 [N, 16, 12, 12].
 
-    In float32, so that figures do not depend on the machine; within `loop.autocast` it is faster, for training data.
+    Unscaled, in float32, so that metrics do not depend on the machine. `loop.autocast` is faster, for training data.
     """
     import torch
 
@@ -127,10 +124,10 @@ def encode(vae: AutoencoderKL, rgba: np.ndarray, *, batch: int = 64) -> np.ndarr
 
 
 def normalise_latents(vae: AutoencoderKL, drawings: Drawings) -> None:
-    """Shift and scale each latent channel to mean 0 and deviation 1 over `drawings`, inside the model's own layers.
+    """Shift and scale latent channels to mean 0 and deviation 1, inside the model.
 
-    The shift and scale go into the 1x1 convolutions on either side of the latents, so that images come back exactly
-    as before, and the usual loaders, which know one `scaling_factor` only (1 here), see evenly sized channels.
+    Measured on up to 600 drawings. The 1x1 convolutions on either side of the latents absorb it: images are unchanged,
+    and loaders need one `scaling_factor` only (1).
     """
     import torch
 
@@ -145,13 +142,13 @@ def normalise_latents(vae: AutoencoderKL, drawings: Drawings) -> None:
         after.weight.mul_(deviation[None, :, None, None])
         before.weight[:channels].div_(deviation[:, None, None, None])
         before.bias[:channels].sub_(mean).div_(deviation)
-        before.bias[channels:].sub_(2.0 * deviation.log())  # the other half is the logarithm of the variance
+        before.bias[channels:].sub_(2.0 * deviation.log())  # the other half is the log variance
     vae.register_to_config(scaling_factor=1.0)
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well images come back: PSNR in dB over each kind of image, and mean absolute error in 0–255."""
+    """Reconstruction quality: PSNR in dB by style, and mean absolute error in 0–255."""
 
     psnr_sticker: float
     psnr_art: float
@@ -159,7 +156,7 @@ class Fidelity:
 
 
 def measure(vae: AutoencoderKL, fresh: Drawings) -> tuple[Fidelity, np.ndarray]:
-    """Fidelity on fresh drawings, and the reconstructions uint8 [N, 96, 96, 3]."""
+    """Measure fidelity on fresh drawings; return it and reconstructions uint8 [N, 96, 96, 3]."""
     import torch
 
     wanted = torch.from_numpy(on_white(fresh.pixels))

@@ -121,7 +121,7 @@ def test_the_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -> N
     assert pareto_front(seconds, quality).tolist() == expected
 
 
-LORAS = {"character": "c", "medium": "s", "lcm": "l"}
+LORAS = {"character": "c", "style": "s", "lcm": "l"}
 FAST, SLOW = Cell(0.0, 0.8, 1.0, 4, 1.0), Cell(0.5, 1.0, 0.0, 25, 7.0)
 
 
@@ -183,7 +183,7 @@ def test_a_setting_counts_while_the_loras_that_it_uses_are_the_same(now: str | N
             for budget in (4, 8)
         ],
     )
-    settings, left_out = settings_for(found, "sd15", {**LORAS, "medium": now, "lcm": now})
+    settings, left_out = settings_for(found, "sd15", {**LORAS, "style": now, "lcm": now})
     assert settings == []
     assert "with another LoRA of the style and another LCM-LoRA." in left_out[1]
     assert "with another LoRA of the style. " in left_out[2]
@@ -208,5 +208,5 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     found = recommendations(row, [4])
     write_recommendations(tmp_path, "embedded", "release 1", Adapters(lora), found)
     read = read_recommendations(tmp_path / "recommended.json")
-    assert read == Recommendations("embedded", {"character": file_sha256(lora), "medium": None, "lcm": None}, found)
+    assert read == Recommendations("embedded", {"character": file_sha256(lora), "style": None, "lcm": None}, found)
     assert json.loads((tmp_path / "recommended.json").read_text())["character"] == "release 1"

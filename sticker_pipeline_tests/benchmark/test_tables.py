@@ -264,8 +264,8 @@ def test_leaderboard_as_text_and_markdown() -> None:
     )
     assert leaderboard_text(table).splitlines() == [
         "character  medium  model  similarity            base model            gain                     references  n",
-        "---------  -----  -----  --------------------  --------------------  -----------------------  ----------  --",
-        "kai        art    lora   0.500 [0.450, 0.550]  0.300 [0.250, 0.350]  +0.200 [+0.150, +0.250]  0.900       24",
+        "---------  ------  -----  --------------------  --------------------  -----------------------  ----------  --",
+        "kai        art     lora   0.500 [0.450, 0.550]  0.300 [0.250, 0.350]  +0.200 [+0.150, +0.250]  0.900       24",
     ]
     assert leaderboard_markdown(table).splitlines()[2] == (
         "| kai | art | lora | 0.500 [0.450, 0.550] | 0.300 [0.250, 0.350] | +0.200 [+0.150, +0.250] | 0.900 | 24 |"

@@ -1,4 +1,7 @@
-"""A run with one step, forked as Dagster forks it: what test_orphans.py kills. Prints the step's process number."""
+"""A run with one forked step, which test_orphans.py kills.
+
+Dagster forks it; it prints the step's process number.
+"""
 
 import multiprocessing
 import os

@@ -1,4 +1,7 @@
-"""A run that is killed in its only step, which holds the GPU: nothing can be said about it any more."""
+"""A run that is killed in its only step, which holds the GPU.
+
+Its events end there.
+"""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A Dagster step that trains, as a process of its own: what the launcher's tests cancel and kill.
+"""A Dagster step that trains in its own process, for the launcher's tests to kill.
 
 python -m sticker_pipeline_tests.dagster_kit.step_process TRAINER_MODULE GRACE_SECONDS [ARG ...]
 """

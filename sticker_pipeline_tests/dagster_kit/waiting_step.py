@@ -1,4 +1,6 @@
-"""A run whose only step waits for the GPU, which somebody else has: test_patience.py stops it and looks on.
+"""A run whose only step waits for the GPU, which another process holds.
+
+test_patience.py stops it.
 
 python -m sticker_pipeline_tests.dagster_kit.waiting_step in_process|multiprocess
 """

@@ -1,4 +1,7 @@
-"""A character on disk, and its training set through the stages' own functions, with captions that are files."""
+"""A character on disk, and its training set, made by the stages' functions.
+
+Captions come from files.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +38,7 @@ class SmallSet:
 
 
 def noise(number: int, alpha: bool = False) -> Image.Image:
-    """An image like no other: 24 × 20 cells of random colour; with `alpha`, some of them transparent."""
+    """A random image: 24 × 20 cells of colour; with `alpha`, some are transparent."""
     rng = np.random.default_rng(number)
     pixels = rng.integers(0, 256, (20, 24, 4), dtype=np.uint8)
     pixels[..., 3] = np.where(rng.random((20, 24)) < 0.3, 0, 255) if alpha else 255
@@ -59,8 +62,10 @@ def draw_character(folder: Path, settings: str = SETTINGS) -> Path:
 
 
 def made(folder: Path, work: Path, captions: dict[str, str]) -> SmallSet:
-    """The training set of the character `folder`. `captions` by file name and frame number (`a.gif#1`), else the text
-    beside the image."""
+    """Make the training set of the character `folder`.
+
+    `captions` by file name and frame number (`a.gif#1`), else the text beside the image.
+    """
     character = load_character(folder)
     profile = character_profile(character, REPOSITORY / "data" / "models")
     inventory = scan(folder, character.groups.keys(), profile.media)
@@ -83,7 +88,10 @@ def made(folder: Path, work: Path, captions: dict[str, str]) -> SmallSet:
 
 
 def captions_of(folder: Path, special: dict[str, str] | None = None) -> dict[str, str]:
-    """A caption for each frame of the drawn character, begun as curation begins it; `special` ones instead."""
+    """A caption for each frame of the drawn character; `special` ones replace them.
+
+    Captions begin as curation begins them.
+    """
     texts = {
         **{f"{source}.gif#{index}": f"skv_luma, luma_sticker, pose {index}" for source in "ab" for index in range(4)},
         **{f"{number}.png#0": f"skv_luma, luma_sticker, smile {number}" for number in range(2, 4)},

@@ -1,4 +1,4 @@
-"""A small workspace: a few files of a demo character, the embedded models, and a training of seconds."""
+"""A small workspace: a demo character's files, the embedded models, a short training."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,7 +65,10 @@ class Bench:
         return [key.path[-1] for key in stale_now(history, assets, of_character(self.workspace, name), self.store)]
 
     def update(self, *names: str) -> bool:
-        """Whether nothing failed; that the gate refused what was trained for seconds is no failure."""
+        """Return whether nothing failed.
+
+        A gate that refuses the LoRA, trained for seconds, is no failure.
+        """
         characters = [self.character(name) for name in names]
         return not update(self.definitions, self.instance, self.workspace, characters, Console(quiet=True)).failed
 
@@ -82,7 +85,10 @@ class Bench:
         return {key: value.value for key, value in materialization.metadata.items()}
 
     def check_tables(self, asset: str, scope: str, partition: str | None) -> None:
-        """Each table of the artifact is declared by the asset, has the declared columns, and was reported so."""
+        """Check that the asset declares and reports each table of the artifact.
+
+        A table has the declared columns.
+        """
         key = dg.AssetKey.from_user_string(asset)
         artifact = self.store.read(scope, artifact_of(asset))
         spec = self.definitions.resolve_assets_def(key).get_asset_spec(key)
@@ -105,7 +111,10 @@ def types_of(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def declared(schema: dg.TableSchema, rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """What `types_of(rows)` must be; a name such as `<character>` stands for all columns that have no other."""
+    """The expected `types_of(rows)`.
+
+    A name such as `<character>` stands for all columns that have no other.
+    """
     known = {column.name for column in schema.columns}
     further = [str(name) for name in rows.columns if name not in known]
     return [
@@ -117,7 +126,10 @@ def declared(schema: dg.TableSchema, rows: pd.DataFrame) -> list[tuple[str, str]
 
 @pytest.fixture(scope="module")
 def models() -> Path:
-    """Where base models, taggers and CLIPs lie. A module that needs others has a fixture of this name."""
+    """The folder of base models, taggers and CLIPs.
+
+    A module that needs others has a fixture of this name.
+    """
     return REPOSITORY / "data" / "models"
 
 

@@ -1,6 +1,8 @@
-"""A world in which nothing is drawn or trained: the real assets and checks by name, deps and conditions, with bodies
-that are pure functions of scripted content. What the automation requests is run as Dagster runs it, so that versions,
-provenance and blocking checks are Dagster's own."""
+"""A world without drawing or training: the real assets and checks, with scripted bodies.
+
+Names, deps and conditions are real; bodies are pure functions of scripted content. What the automation requests is run
+as Dagster runs it, so that versions, provenance and blocking checks are Dagster's own.
+"""
 
 import json
 from collections import defaultdict
@@ -78,7 +80,7 @@ class World:
         self.cursor: Any = None
 
     def copied(self, instance: dg.DagsterInstance) -> "World":
-        """Return this world with the new `instance`, which goes on alone from here, its automation too."""
+        """Copy this world to the new `instance`; it goes on alone, with its automation."""
         copy_history(self.instance, instance)
         state = {each.name: copy(getattr(self, each.name)) for each in fields(self) if each.name not in SHARED}
         other = World(self.real, instance, **state)
@@ -145,7 +147,7 @@ class World:
         self.instance.report_runless_asset_event(observation(ROSTER, None, {"roster": self.characters}))
 
     def settle(self, looks: int = 60) -> list[Requested]:
-        """Look every 30 seconds, and run what is requested, until nothing is; what was requested at each look."""
+        """Look every 30 seconds and run the requests, until there are none; return each look's."""
         history: list[Requested] = []
         while requested := self.look():
             history.append(requested)
@@ -153,8 +155,10 @@ class World:
         return history
 
     def look(self) -> Requested:
-        """One evaluation of all conditions; what it requests is run, all of one character in one run, as the sensor
-        does it."""
+        """Evaluate all conditions once, and run the requests.
+
+        All of one character run in one run, as with the sensor.
+        """
         requested = self.requested()
         runs: dict[str | None, list[str]] = defaultdict(list)
         for asset, name in requested:
@@ -164,7 +168,7 @@ class World:
         return requested
 
     def requested(self) -> Requested:
-        """What one evaluation of all conditions requests."""
+        """The requests of one evaluation of all conditions."""
         self.now += LOOK
         with remembered_partitions(self.instance):
             result = dg.evaluate_automation_conditions(
@@ -204,7 +208,10 @@ class World:
         return step
 
     def _content(self, spec: dg.AssetSpec, name: str | None) -> str:
-        """A pure function of what the asset is made from. Of media, what comes behind ` + ` changes no frame."""
+        """A pure function of the asset's inputs.
+
+        Of media, what comes behind ` + ` changes no frame.
+        """
         used = [part for root in CHARACTER_ROOTS for part in used_parts(spec, root)] if name else []
         parts = {part: self.sections[str(name), part] for part in used}
         for dep in spec.deps:

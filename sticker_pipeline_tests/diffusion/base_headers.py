@@ -1,4 +1,4 @@
-"""Headers of base models without their weights: all names and shapes of the true architectures, in tiny files."""
+"""Headers of base models without weights: all names and shapes, in tiny files."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,10 @@ Shapes = dict[str, list[int]]
 
 @cache
 def parts(family: str) -> dict[str, dict[str, torch.Tensor]]:
-    """The tensors of each part of the true architecture, without memory, named as in diffusers and transformers."""
+    """The tensors of each part of the true architecture, without memory.
+
+    Names are those of diffusers and transformers.
+    """
     with torch.device("meta"):
         return {part: build(family, part).state_dict() for part in CONFIGS[family] if part != "scheduler"}
 

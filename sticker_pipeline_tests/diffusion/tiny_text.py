@@ -1,4 +1,4 @@
-"""Random text encoders of both families with CLIP's true tokenizers, small enough to build in a test."""
+"""Small random text encoders of both families, with CLIP's true tokenizers."""
 
 from typing import Any
 
@@ -11,8 +11,10 @@ from sticker_pipeline.diffusion.text import TextModels
 
 
 def text_encoder(kind: type, width: int, *, seed: int = 0, **values: Any) -> Any:
-    """A text encoder of three layers. Its weights are larger than transformers makes them, so that layers and tokens
-    differ by more than rounding."""
+    """A text encoder of three layers with large weights.
+
+    They are larger than transformers makes them, so that layers and tokens differ by more than rounding.
+    """
     config = CLIPTextConfig(
         hidden_size=width,
         intermediate_size=2 * width,

@@ -26,6 +26,6 @@ def test_answers_are_held_against_the_most_steps_and_summed_up_by_our_few() -> N
     ways = few_steps.ways_to_draw(GenerationSettings(steps=10), "base", [], lcm)
     answers = Answers(Path("folder"), requests_of_texts(["smile", "angry"], 2, purpose="lcm"), 2, ways)
     assert (answers.reference, answers.ours) == ("base, steps: 25", "its own, steps: 4")
-    assert answers.files("base, steps: 10") == [f"images/1_{place:03d}.png" for place in range(4)]
+    assert answers.files("base, steps: 10") == [f"pictures/1_{place:03d}.png" for place in range(4)]
     assert [request.prompt for request in answers.requests] == ["smile", "smile", "angry", "angry"]
     assert {request.medium for request in answers.requests} == {""}

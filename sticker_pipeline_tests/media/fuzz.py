@@ -1,4 +1,4 @@
-"""Damaged files for the fuzz: valid seeds of every format, the damage done to them, and what must hold whatever it was.
+"""Damaged files for the fuzz: valid seeds of every format, damages, and checks.
 
 Used by test_fuzz.py, where hypothesis chooses the damage, and by benchmarks/bench_fuzz.py, where numbers do.
 """
@@ -49,7 +49,10 @@ LENGTHS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0x
 
 @dataclass(frozen=True)
 class Damage:
-    """`where` is a place in the file from 0 to 1, `size` a number of bytes; what `value` means depends on the kind."""
+    """A damage at `where`, a place in the file from 0 to 1, of `size` bytes.
+
+    The meaning of `value` depends on the kind.
+    """
 
     kind: str
     where: float
@@ -58,8 +61,10 @@ class Damage:
 
 
 def damaged(data: bytes, damages: list[Damage], other: bytes, *, repair: bool) -> bytes:
-    """`data` with each damage done in turn; a splice goes on with the rest of `other`. With `repair`, a PNG is damaged
-    inside of its chunks, and of its compression, so that the damage gets to the decoder."""
+    """Return `data` with each damage done in turn; a splice continues with `other`.
+
+    With `repair`, a PNG is damaged inside its chunks and its compression, so that the damage reaches the decoder.
+    """
     for damage in damages:
         inside = repair and data.startswith(PNG)
         data = _damage_inside(data, damage, other) if inside else _one_damage(data, damage, other)
@@ -67,9 +72,11 @@ def damaged(data: bytes, damages: list[Damage], other: bytes, *, repair: bool) -
 
 
 def _damage_inside(png: bytes, damage: Damage, other: bytes) -> bytes:
-    """`png` with the content of one chunk damaged, pixels before they are compressed; lengths, compression and
-    checksums are right again. Places run over pixels, then other chunks, then the header: what is wrong there is seen
-    before anything is unpacked."""
+    """Return `png` with one chunk's content damaged, pixels before their compression.
+
+    Lengths, compression and checksums are right again. Places run over pixels, then other chunks, then the header:
+    what is wrong there is reported before anything is unpacked.
+    """
     chunks = png_chunks(png)
     order = sorted(range(len(chunks)), key=lambda number: (number == 0, chunks[number][0] not in PLAIN))
     at = damage.where * sum(len(chunks[number][1]) for number in order)
@@ -83,8 +90,10 @@ def _damage_inside(png: bytes, damage: Damage, other: bytes) -> bytes:
 
 
 def png_chunks(png: bytes) -> list[tuple[bytes, bytes]]:
-    """(type, content) of each chunk. Pixels are unpacked where their compression is whole: of IDAT all, of each fdAT
-    what follows its number."""
+    """(type, content) of each chunk, pixels unpacked where their compression is whole.
+
+    Of IDAT all is unpacked, of each fdAT what follows its number.
+    """
     chunks, at = list[tuple[bytes, bytes]](), len(PNG)
     while at + 12 <= len(png):
         end = at + 8 + int.from_bytes(png[at : at + 4], "big")
@@ -137,8 +146,10 @@ def _one_damage(data: bytes, damage: Damage, other: bytes) -> bytes:
 
 
 def check(data: bytes, limits: MediaSettings) -> int:
-    """The number of frames that decoding `data` gives; MediaError for a file that is refused, also in the middle.
-    Raises AssertionError where a frame breaks the contract."""
+    """Decode `data` and return the number of frames.
+
+    Raises MediaError for a file that is refused, also in the middle, AssertionError where a frame breaks the contract.
+    """
     header = read_header(data, limits)
     assert 0 < header.width * header.height <= limits.max_pixels
     assert 0 < header.n_frames <= limits.max_frames
@@ -156,7 +167,7 @@ def check(data: bytes, limits: MediaSettings) -> int:
 
 
 def outcome(data: bytes, limits: MediaSettings) -> str:
-    """`check`, for which being refused is as good as being read: the reason, or the number of frames."""
+    """Return the number of frames that `check` gives, or the reason of a refusal."""
     try:
         return f"{check(data, limits)} frames"
     except MediaError as error:
@@ -184,7 +195,10 @@ def _animation(kind: str, **options: object) -> bytes:
 
 
 def _drawing(number: int) -> Image.Image:
-    """A disc with a soft edge over transparency, beside noise: something for every part of an encoder."""
+    """A disc with a soft edge over transparency, beside noise.
+
+    It has something for every part of an encoder.
+    """
     y, x = np.mgrid[0:40, 0:48]
     distance = np.hypot(x - 12 - 6 * number, y - 20)
     rgba = np.dstack([x * 5, y * 6, 255 - x * 3, np.clip(255 * (14 - distance) / 3, 0, 255)]).astype(np.uint8)

@@ -1,5 +1,8 @@
-"""Files made byte by byte, so that tests decide every offset, disposal and delay: GIF and APNG writers, and an
-independent compositor for GIFs. Videos are written by ffmpeg."""
+"""Files made byte by byte: GIF and APNG writers, and a compositor for GIFs.
+
+Tests decide every offset, disposal and delay; the compositor is independent of the decoder. Videos are written by
+ffmpeg.
+"""
 
 import io
 import struct
@@ -58,7 +61,10 @@ def table(palette) -> bytes:
 
 
 def lzw(indices: list[int], bits: int = 8) -> bytes:
-    """GIF's compressed pixels, without compression: a clear code before the code table can grow to wider codes."""
+    """Pixels in GIF's format, without compression.
+
+    A clear code comes before the code table can grow to wider codes.
+    """
     clear, end = 1 << bits, (1 << bits) + 1
     codes: list[int] = []
     for number, index in enumerate(indices):
@@ -80,7 +86,7 @@ def lzw(indices: list[int], bits: int = 8) -> bytes:
 
 
 def composited(width: int, height: int, images: list[GifImage], palette=PALETTE) -> list[np.ndarray]:
-    """What GIF89a and browsers show, pixel by pixel: an independent model of the decoder."""
+    """Compose the frames as GIF89a and browsers show them, independently of the decoder."""
     first = images[0]
     width, height = max(width, first.left + len(first.indices[0])), max(height, first.top + len(first.indices))
     canvas = [[(0, 0, 0, 0)] * width for _ in range(height)]
@@ -153,7 +159,7 @@ class ApngImage:
 
 
 def apng_chunks(width: int, height: int, images: list[ApngImage], default: np.ndarray | None = None) -> list[bytes]:
-    """The chunks of an APNG; `default` is a default image that is not part of the animation."""
+    """The chunks of an APNG; `default` is an image outside the animation."""
     chunks = [png_header(width, height), chunk(b"acTL", struct.pack(">II", len(images), 0))]
     if default is not None:
         chunks.append(chunk(b"IDAT", compressed(default)))
@@ -199,7 +205,10 @@ D50 = (0.96420, 1.0, 0.82491)
 
 
 def icc(space: bytes, tags: dict[bytes, bytes], kind: bytes = b"mntr", connection: bytes = b"XYZ ") -> bytes:
-    """An ICC profile of version 2 for the colour space `space`; the white point is added."""
+    """An ICC profile of version 2 for the colour space `space`.
+
+    The white point is added.
+    """
     tags = {b"wtpt": icc_xyz(D50), **tags}
     at, table, content = 132 + 12 * len(tags), struct.pack(">I", len(tags)), b""
     for name, value in tags.items():
@@ -234,7 +243,10 @@ def icc_grey(gamma: float) -> bytes:
 
 
 def icc_cmyk(lightness: np.ndarray) -> bytes:
-    """A printer of greys: `lightness` (uint8 [2,2,2,2], 255 is white) for no and full cyan, magenta, yellow, black."""
+    """A printer of greys as an ICC profile.
+
+    `lightness`: uint8 [2,2,2,2], 255 is white, for no and full cyan, magenta, yellow, black.
+    """
     matrix = struct.pack(">9i", *(65536 * (n % 4 == 0) for n in range(9)))
     corners = np.stack([lightness.ravel(), *[np.full(16, 128)] * 2], axis=1).astype(np.uint8).tobytes()
     straight = bytes(range(256))
@@ -262,14 +274,17 @@ def insert_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
 
 
 def saved(image: Image.Image, kind: str, **options) -> bytes:
-    """What Pillow writes."""
+    """Encode `image` with Pillow."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def animation(width: int, height: int, depth: int, colour: int, chunks: list[bytes], pixels: list[bytes]) -> bytes:
-    """An APNG whose frames replace the whole canvas; `pixels` are the rows of each, with their filter bytes."""
+    """An APNG whose frames replace the whole canvas.
+
+    `pixels` are the rows of each, with their filter bytes.
+    """
     parts = [png_header(width, height, depth, colour), chunk(b"acTL", struct.pack(">II", len(pixels), 0)), *chunks]
     for number, rows in enumerate(pixels):
         sequence, data = max(0, 2 * number - 1), zlib.compress(rows)
@@ -301,7 +316,7 @@ def remuxed(container: str, data: bytes, *options: str, before: tuple[str, ...] 
 
 
 def ffmpeg(container: str, *arguments: str, stdin: bytes = b"") -> bytes:
-    """What ffmpeg writes; a file, because some containers need to be sought in."""
+    """Run ffmpeg and return its output, written to a file: some containers need seeking."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
     with tempfile.TemporaryDirectory() as folder:
@@ -312,9 +327,10 @@ def ffmpeg(container: str, *arguments: str, stdin: bytes = b"") -> bytes:
 
 
 def cropped_mp4(data: bytes, stored: tuple[int, int], left: int, right: int, top: int, bottom: int) -> bytes:
-    """An MP4 of H.264 whose index lies at its end, with a clean aperture (`clap`, ISO/IEC 14496-12, 12.1.4).
+    """An MP4 of H.264 with its index at the end and a clean aperture.
 
-    It states the size of what is shown, and how far its centre lies from that of the frame, as fractions.
+    `clap`, ISO/IEC 14496-12, 12.1.4: it states the size of the visible part, and the distance of its centre from that
+    of the frame, as fractions.
     """
     width, height = stored[0] - left - right, stored[1] - top - bottom
     box = struct.pack(">I4s4I2i2i", 40, b"clap", width, 1, height, 1, left - right, 2, top - bottom, 2)

@@ -1,4 +1,4 @@
-"""What our decoder gives, and what Skia, the decoder of Chromium, does."""
+"""Frames of our decoder, and of Skia, the decoder of Chromium."""
 
 import numpy as np
 import skia

@@ -1,4 +1,4 @@
-"""A server of our own on 127.0.0.1 that speaks the API of Civitai, and another one where its files lie."""
+"""A server on 127.0.0.1 with the API of Civitai, and another for its files."""
 
 import hashlib
 import json
@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 
 @dataclass
 class FakeCivitai:
-    """`versions`: number -> what the API answers; `data`: number -> the file's bytes. The rest is what goes wrong."""
+    """Answers and faults of the servers.
+
+    `versions`: number -> what the API answers; `data`: number -> the file's bytes. The rest is what goes wrong.
+    """
 
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
     data: dict[str, bytes] = field(default_factory=dict)
@@ -32,7 +35,7 @@ class FakeCivitai:
     store: str = ""
 
     def add(self, number: str, data: bytes, name: str = "my Model (v1).safetensors", **changes: Any) -> dict[str, Any]:
-        """A model version with one file, and with a pickle that comes first; returns the entry of the file."""
+        """Add a model version with one file, behind a pickle; return the file's entry."""
         entry = {
             "name": name,
             "type": "Model",

@@ -1,4 +1,4 @@
-"""A hub of our own on 127.0.0.1 that speaks the little of the hub's API that huggingface_hub needs."""
+"""A hub on 127.0.0.1 with the part of the hub's API that huggingface_hub needs."""
 
 import hashlib
 import json

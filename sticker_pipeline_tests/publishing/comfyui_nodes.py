@@ -1,4 +1,4 @@
-"""What ComfyUI says about its nodes, and how its browser part makes an API-format prompt of a workflow by them.
+"""Definitions of ComfyUI's nodes, and its browser's conversion of workflows to API format.
 
 data/comfyui_nodes.json holds what `GET /object_info` of ComfyUI 0.3.64 says of the nodes that we write, reduced by
 `definitions` to what a workflow depends on; benchmarks/bench_comfyui.py compares it with a running ComfyUI.
@@ -19,7 +19,10 @@ def known_nodes() -> dict[str, Any]:
 
 
 def definitions(object_info: Mapping[str, Any], types: list[str]) -> dict[str, Any]:
-    """Of each of `types`: its inputs in order, as {name, type, what matters of the options}, and its outputs' types."""
+    """Reduce each of `types` to its inputs in order and its outputs' types.
+
+    An input is {name, type, what matters of the options}.
+    """
     return {
         name: {
             "inputs": [
@@ -45,10 +48,10 @@ def _input(name: str, kind: Any, options: Mapping[str, Any] | None = None) -> di
 
 
 def ui_to_api(workflow: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """The API format of a UI-format `workflow`: values by their place among the widgets, sockets by their links.
+    """Convert a UI-format `workflow` to the API format.
 
-    Nodes that `nodes` does not know are the browser's own and are left out. Raises AssertionError where the workflow
-    does not fit the definitions.
+    Values go by their place among the widgets, sockets by their links. Nodes that are not in `nodes` are the browser's
+    own and are left out. Raises AssertionError where the workflow does not fit the definitions.
     """
     links = {link[0]: link for link in workflow["links"]}
     return {
@@ -76,7 +79,10 @@ def _inputs(node: Mapping[str, Any], definition: Mapping[str, Any], links: Mappi
 
 
 def text_sent(text: str) -> str:
-    """What the browser sends of a text box without choices: comments go, braces and bars lose their backslash."""
+    """The browser's text of a text box without choices.
+
+    Comments go, braces and bars lose their backslash.
+    """
     text = re.sub(r"/\*.*?\*/|//.*", "", text)
     plain = re.sub(r"\\.", "", text)
     assert "{" not in plain and not plain.endswith("\\"), f"{text!r} would be drawn from, or broken"

@@ -25,8 +25,10 @@ PROBLEM = "data/characters/luma: character.yaml is missing."
 
 @pytest.fixture(scope="session")
 def example_store(tmp_path_factory: pytest.TempPathFactory) -> ArtifactStore:
-    """Everything of one character, the dataset of another, nothing of the third; the style that they share, and an
-    LCM-LoRA of their profile."""
+    """A store with characters at three stages, their shared style, and an LCM-LoRA.
+
+    Everything of one character, the dataset of another, nothing of the third. The LCM-LoRA is of their profile.
+    """
     store = ArtifactStore(tmp_path_factory.mktemp("artifacts"))
     fill(store, *demo_character("bram_thistle"), sources=9, models=("base", "lora", "released", "tensorart"))
     release(store, "bram_thistle", 2)

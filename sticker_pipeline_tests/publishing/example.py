@@ -1,5 +1,8 @@
-"""Artifacts of the demo characters without training anything: their own media, and tables made up in the shape that the
-stages give them. `python -m sticker_pipeline_tests.publishing.example FOLDER` writes a report of them to look at."""
+"""Artifacts of the demo characters without training: their media, and made-up tables.
+
+The tables have the shape that the stages give them.
+`python -m sticker_pipeline_tests.publishing.example FOLDER` writes a report of them to look at.
+"""
 
 import json
 import sys
@@ -51,8 +54,10 @@ def fill(
     seed: int = 0,
     sources: int | None = None,
 ) -> None:
-    """Publish the artifacts of `character` from raw_media up to `upto`, with the first `sources` files of each
-    group."""
+    """Publish the artifacts of `character` from raw_media up to `upto`.
+
+    Each group has its first `sources` files.
+    """
     rng = np.random.default_rng(seed)
     versions: dict[str, str] = {}
     frames = _frames(character, sources)
@@ -167,7 +172,10 @@ def example_checks(failed: bool = False, refused: bool = False) -> list[Check]:
 
 
 def release(store: ArtifactStore, name: str, count: int = 2) -> None:
-    """Publish `count` releases of the character, a week apart, and roll back from the last where there are three."""
+    """Publish `count` releases of the character, a week apart.
+
+    Roll back from the last where there are three.
+    """
     folder = releases_folder(store, name)
     for number in range(1, count + 1):
         files = store.work(name, "candidate")
@@ -325,8 +333,10 @@ def _write_selected_lora(staging, frames, character, profile, models, rng) -> No
 
 
 def _write_samples(staging, frames, character, profile, models, rng) -> None:  # type: ignore[no-untyped-def]
-    """Media of the character stand for what its LoRA draws, blurred ones for the base model's. Each rival is asked by a
-    trigger of its own."""
+    """Write media of the character as its LoRA's samples, blurred ones as the base model's.
+
+    Each rival is asked by a trigger of its own.
+    """
     prompts = benchmark_prompts(character, profile)
     styles = {name: group.medium for name, group in character.groups.items()}
     rows = []

@@ -1,4 +1,4 @@
-"""An HTML page as a tree, read strictly: for tests that ask what a page is made of."""
+"""An HTML page as a strictly read tree, for tests of its elements."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,10 @@ class Element:
 
 
 def parsed(page: str) -> Element:
-    """Raises AssertionError where an element is not closed where it was opened, or an attribute stands twice."""
+    """Parse the page into a tree.
+
+    Raises AssertionError where an element is not closed where it was opened, or an attribute stands twice.
+    """
     reader = _Reader()
     reader.feed(page)
     reader.close()

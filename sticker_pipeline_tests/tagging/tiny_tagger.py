@@ -1,4 +1,7 @@
-"""A tagger small enough to compute by hand: each score is the mean of one colour channel, divided by 255."""
+"""A tagger small enough to compute by hand.
+
+Each score is the mean of one colour channel, divided by 255.
+"""
 
 from pathlib import Path
 

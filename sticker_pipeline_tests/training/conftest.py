@@ -1,4 +1,4 @@
-"""A training that takes seconds: a random base model, ten small images, and specs over them."""
+"""A short training: a random base model, ten small images, and specs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,10 @@ SpecMaker = Callable[..., TrainingSpec]
 
 
 def write_training_set(folder: Path, images: int = 10, side: int = 32) -> None:
-    """`images` blocks of colour in `folder`/frames, eight in ten to train on, and their index.parquet in `folder`."""
+    """Write `images` blocks of colour and their index.parquet into `folder`.
+
+    Blocks lie in `folder`/frames; eight in ten are to train on.
+    """
     rng = np.random.default_rng(7)
     (folder / "frames").mkdir(parents=True)
     rows = []
@@ -33,7 +36,10 @@ def write_training_set(folder: Path, images: int = 10, side: int = 32) -> None:
 
 @pytest.fixture
 def make_spec(tmp_path: Path, tiny_base: Path) -> SpecMaker:
-    """A function that makes specs over one training set in tmp_path; keywords replace values, also of `settings`."""
+    """A function that makes specs over one training set in tmp_path.
+
+    Keywords replace values, also of `settings`.
+    """
     write_training_set(tmp_path / "set")
 
     def make(*, settings: dict[str, Any] | None = None, **changes: Any) -> TrainingSpec:

@@ -1,4 +1,7 @@
-"""Adapters as peft makes them, for what only needs their size: nothing of key names or settings' target sets."""
+"""Adapters as peft makes them, for tests that only need their size.
+
+They have no key names or target sets of the settings.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,8 +11,11 @@ import torch
 
 
 def plain_adapters(rank: int, *, text_encoders: bool = False) -> Callable[[Any, Sequence[Any]], None]:
-    """A function that puts float32 LoRA of `rank` into every linear layer and 1×1 convolution of a U-Net's transformer
-    blocks and, with `text_encoders`, into attention and MLP of those."""
+    """A function that puts float32 LoRA of `rank` into a U-Net.
+
+    It goes into every linear layer and 1×1 convolution of the transformer blocks and, with `text_encoders`, into their
+    attention and MLP.
+    """
 
     def adapt(unet: Any, encoders: Sequence[Any]) -> None:
         _inject(unet, rank, lambda path, module: ".attentions." in path and _linear(module))

@@ -1,1 +1,1 @@
-"""The line in Dagster's UI, as a person uses it: the real server, and a real browser."""
+"""Tests of Dagster's UI with the real server and a real browser."""

@@ -13,8 +13,10 @@ from sticker_pipeline_tests.ui.person import CHROMIUM, Person, browser, visit
 
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """The UI of one small character, `luma`, of whom nothing has been made yet. Its LoRA, trained in seconds, will
-    pass the gate."""
+    """The UI of one small character, `luma`, without artifacts.
+
+    Its LoRA, trained in seconds, will pass the gate.
+    """
     pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("there is no chromium")
@@ -38,7 +40,7 @@ def person(ui: Deployment, chromium: Any) -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def clumsy(ui: Deployment) -> str:
-    """A character whose folder comes while the server runs, with a GIF that is cut off."""
+    """A character with a truncated GIF, whose folder comes while the server runs."""
     folder = ui.characters / "clumsy"
     add_small_character(folder, "pip_comet", SETTINGS.replace("skv_small", "skv_clumsy"))
     (folder / "gifs" / "cut_off.gif").write_bytes(b"GIF89a\x10\x00")

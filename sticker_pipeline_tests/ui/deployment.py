@@ -1,4 +1,4 @@
-"""A deployment on a folder of its own, started as `make ui` does and ended as Ctrl-C does."""
+"""A deployment in its own folder, started like `make ui`, ended like Ctrl-C."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ class Deployment:
         subprocess.run([script, *arguments], cwd=REPOSITORY, env=self.environment, check=True)
 
     def stop_automation(self) -> None:
-        """What happens then is what a person does in the UI, and nothing beside it."""
+        """Stop the automation, so that only a person's actions in the UI start runs."""
         command = [sys.executable, "-m", "dagster", "sensor", "stop", "automation", "--workspace", "workspace.yaml"]
         subprocess.run(command, cwd=REPOSITORY, env=self.environment, check=True)
 
@@ -76,8 +76,9 @@ class Deployment:
 
 @contextmanager
 def deployment(root: Path, *options: str) -> Iterator[Deployment]:
-    """The UI of `root`/characters, until the block ends; then no process of it is left. Its log is `root`/ui.log.
-    `options` are further ones of `sticker-pipeline ui`.
+    """Run the UI of `root`/characters until the block ends; then end all its processes.
+
+    Its log is `root`/ui.log. `options` are further ones of `sticker-pipeline ui`.
 
     Raises RuntimeError when the server does not come up, or when something outlives it.
     """
@@ -113,7 +114,10 @@ def _free_port() -> int:
 
 
 def _listen_to_interrupts() -> None:
-    """In a shell's background job, where tests may run too, SIGINT is ignored, and so it would be by the server."""
+    """Restore SIGINT, which a shell's background job ignores.
+
+    Tests may run in one, and the server would inherit it.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -129,7 +133,7 @@ def _wait_until_up(there: Deployment, server: subprocess.Popen[bytes]) -> None:
 
 
 def _end(there: Deployment, server: subprocess.Popen[bytes]) -> list[str]:
-    """Interrupt the server as Ctrl-C does. Returns the command lines of what had to be killed."""
+    """Interrupt the server as Ctrl-C does; return the command lines of killed processes."""
     if server.poll() is None:
         os.killpg(server.pid, signal.SIGINT)
     deadline = time.monotonic() + DOWN_WITHIN

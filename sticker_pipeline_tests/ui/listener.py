@@ -1,4 +1,4 @@
-"""A server of somebody else's on this machine: it serves one page, and remembers every request that it gets."""
+"""Another server on this machine: it serves one page and records every request."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from threading import Thread
 
 @dataclass
 class Listener:
-    """`url` is its address; `page` is what it serves at /page; `heard` are the paths of all other requests."""
+    """A server at `url`; `page` is served at /page, `heard` are other requests' paths."""
 
     url: str
     page: str = ""

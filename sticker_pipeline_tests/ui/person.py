@@ -1,4 +1,4 @@
-"""What a person does in Dagster's UI, in steps that wait for what they lead to."""
+"""A person's steps in Dagster's UI; each waits for its result."""
 
 import shutil
 import time
@@ -64,7 +64,10 @@ class Person:
             self.page.get_by_role("tablist").get_by_text(tab, exact=True).click()
 
     def launch(self, partition: str | None = None) -> str:
-        """Press Materialize on this page, choose the partition if there are any, launch. Returns the run's page."""
+        """Press Materialize on this page, choose the partition, launch; return the run's page.
+
+        Without partitions, none is chosen.
+        """
         page = self.page
         page.get_by_role("button", name="Materialize").first.click()
         if partition is not None:
@@ -97,13 +100,13 @@ class Person:
         return str(self.page.title()).rpartition("[")[2].rstrip("]")
 
     def partition(self, asset: str, name: str) -> None:
-        """What is known of one character's part of the asset."""
+        """Open the asset's page for one character."""
         self.asset(asset, "Partitions")
         self.page.get_by_text(name, exact=True).first.click()
         self.page.wait_for_url(f"**partition={name}**")
 
     def wait_for_partition(self, name: str, minutes: float = 2) -> None:
-        """Look again and again until the folder sensor, which looks every 30 s, has added the character."""
+        """Wait until the folder sensor, which looks every 30 s, has added the character."""
         deadline = time.monotonic() + 60 * minutes
         self.asset("raw_media", "Partitions")
         listed = self.page.get_by_text(name, exact=True).first

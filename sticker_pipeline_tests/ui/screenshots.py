@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def take(root: Path) -> None:
-    """Take every image, of two deployments in `root`; what is there already is not made again."""
+    """Take every image, of two deployments in `root`; existing work is kept."""
     of_the_demo(root / "demo")
     of_a_newcomer(root / "newcomer")
 
@@ -64,7 +64,10 @@ def of_the_demo(root: Path) -> None:
 
 
 def of_a_newcomer(root: Path) -> None:
-    """A training under way, and a check that failed: there is an image of somebody else in the folder."""
+    """Take a training under way, and a check that failed.
+
+    An image of another character is in the folder.
+    """
     folder = root / "characters" / NEWCOMER
     if not folder.is_dir():
         add_small_character(folder, CHARACTER, SETTINGS)

@@ -122,7 +122,7 @@ def test_what_is_given_to_a_command_is_shown_with_escapes(
 
 
 # The trainer's process, whose lines the launcher makes visible.
-PRINT_THEMSELVES = {"output.py", "training/process.py", "training/logs/progress.py"}
+PRINT_THEMSELVES = {"core/process/output.py", "training/process.py", "training/logs/progress.py"}
 
 
 def prints(node: ast.AST) -> bool:

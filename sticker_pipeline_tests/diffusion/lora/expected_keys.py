@@ -1,4 +1,4 @@
-"""Which modules of the true architectures a LoRA may change, and what files call them, by rules of sd-scripts.
+"""Modules that a LoRA may change, and their names in files, by sd-scripts' rules.
 
 `python -m sticker_pipeline_tests.diffusion.lora.expected_keys` writes them to data/<family>_keys.txt.
 The rules are not those of key_map.py: classes of modules are looked for, as in create_modules of sd-scripts, and SDXL's
@@ -30,7 +30,7 @@ SGM_NAMES = {
 
 @dataclass(frozen=True)
 class Expected:
-    """One line of a data file: a module's name, the smallest target set with it, its kind, and its weight's shape."""
+    """A line of a data file: a module's name, smallest target set, kind, weight shape."""
 
     key: str
     targets: str
