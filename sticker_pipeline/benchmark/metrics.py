@@ -1,8 +1,8 @@
 """The metrics of the benchmark: one row for each. Adding one is a row here and the function that computes it.
 
-Tables, comparisons, leaderboard, report, model cards and docs/metrics.md follow METRICS and its order. The functions
-are those of similarity.py, identity.py, fidelity.py and memorisation.py, where a docstring says for each how it can be
-fooled. docs/contributing.md adds a metric as an example.
+Tables, comparisons, leaderboard, report, model cards and docs/reference/metrics.md follow METRICS and its order. The
+functions are those of similarity.py, identity.py, fidelity.py and memorisation.py, where a docstring says for each how
+it can be fooled. docs/contributing/index.md adds a metric as an example.
 """
 
 from collections.abc import Callable, Mapping

@@ -2,7 +2,7 @@
 
 Settings, the check for settings without effect, the import of kohya's files, the estimate of memory, the metadata of
 LoRA files and training/optimizers.py, which makes them, follow OPTIMIZERS. Nothing is imported here: a row names its
-constructor. docs/contributing.md adds an optimizer as an example.
+constructor. docs/contributing/index.md adds an optimizer as an example.
 """
 
 import math

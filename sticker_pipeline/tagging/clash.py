@@ -22,7 +22,7 @@ UNIVERSAL_SHARE, UNIVERSAL_CHARACTERS = 0.9, 2
 
 def trigger_clash(trigger: str, labels: Sequence[Label], words: Collection[str]) -> Verdict:
     """Whether `trigger`, or a part of it, says something to the models already. Such a word brings its old meaning into
-    every image, and loses it (docs/experiments.md, a).
+    every image, and loses it (docs/results/experiments.md, a).
 
     `labels` are the tagger's; `words` what the text encoder reads as one token (see known_words). Parts are what lies
     between spaces, `_`, `-` and digits, of MIN_LETTERS letters or more.
