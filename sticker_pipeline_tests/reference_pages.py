@@ -42,6 +42,7 @@ The first part is what character.yaml may say. The second is what a profile says
 {overridable} may be overridden in character.yaml
 under the same name. [What each edit makes stale](../explanation/staleness.md).
 """
+OF_A_PROFILE = "{} of a profile"
 TEXTS = {str: "text", int: "whole number", float: "number", bool: "yes or no", Path: "path", ByteSize: "bytes"}
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "a multiple of", "min_length": "at least"}
 
@@ -49,12 +50,12 @@ SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "a multi
 def settings_page() -> str:
     """Return the page of all settings."""
     overridable = ", ".join(f"`{name}`" for name in OVERRIDABLE)
-    parts = [SETTINGS.format(overridable=overridable), "## character.yaml\n", _fields(Settings)]
+    parts = [SETTINGS.format(overridable=overridable), "## character.yaml\n", _fields(Settings, "{}")]
     for key, model in _sections(Settings):
-        parts += [f"### `{key}`\n", _fields(model)]
-    parts += ["## Profiles\n", _fields(Profile)]
+        parts += [f"### `{key}`\n", _fields(model, "{}", f"{key}.")]
+    parts += ["## Profiles\n", _fields(Profile, OF_A_PROFILE)]
     for key, model in _sections(Profile):
-        parts += [f"### `{key}` of a profile\n", _fields(model)]
+        parts += [f"### {OF_A_PROFILE.format(f'`{key}`')}\n", _fields(model, OF_A_PROFILE, f"{key}.")]
     parts += ["## Values of the profiles\n", "Where a cell is empty the default above holds.\n", _values()]
     parts += ["## Presets\n", "`training.preset` changes these before character.yaml does.\n", _presets()]
     parts += ["## Optimizers\n", _optimizers()]
@@ -81,13 +82,21 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next((model for each in get_args(annotation) if (model := _model_in(each))), None)
 
 
-def _fields(model: type[BaseModel]) -> str:
+def _fields(model: type[BaseModel], title: str, above: str = "") -> str:
+    """Return the table of a model's fields. `title`: that of a section, with a place for its key."""
     head = [("key", "type", "default", "meaning"), ("---",) * 4]
-    rows = [
-        (f"`{name}`", _type_of(field), _default(field), _cell(field.description or ""))
-        for name, field in model.model_fields.items()
-    ]
+    rows = []
+    for name, field in model.model_fields.items():
+        meaning = _cell(field.description or "")
+        if _model_in(field.annotation):
+            section = title.format(f"{above}{name}{_step_into(field.annotation)}")
+            meaning = f"{meaning}{'; ' if meaning else ''}[its keys](#{_anchor(section)})"
+        rows.append((f"`{name}`", _type_of(field), _default(field), meaning))
     return f"{table([*head, *rows])}\n"
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def _cell(text: str) -> str:

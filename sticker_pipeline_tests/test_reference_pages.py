@@ -13,6 +13,11 @@ def test_a_page_is_that_of_the_code(name: str) -> None:
     assert (FOLDER / f"{name}.md").read_text(encoding="utf-8") == PAGES[name](), REMEDY
 
 
+def test_every_setting_has_a_meaning() -> None:
+    settings = PAGES["settings"]().partition("## Values of the profiles")[0]
+    assert [line for line in settings.splitlines() if line.endswith("|  |")] == []
+
+
 def test_there_are_no_other_pages() -> None:
     assert {path.stem for path in FOLDER.glob("*.md")} == set(PAGES)
 
