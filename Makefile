@@ -7,7 +7,7 @@ DAGSTER_HOME ?= $(CURDIR)/.dagster
 export DAGSTER_HOME
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-fast check ui dev bench models sweep experiments mixture screenshots tables
+.PHONY: demo test test-fast check ui dev bench models sweep experiments mixture screenshots docs reference
 demo: $(READY) ## draw the line for the three demo characters, on a laptop
 	@$(BIN)/sticker-pipeline demo
 
@@ -17,12 +17,13 @@ test: $(READY) ## all tests, as many files at a time as there are cores; no GPU,
 test-fast: $(READY) ## the tests of functions, in about a minute: neither slow, nor in a browser, nor on a GPU
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not ui and not gpu"
 
-check: $(READY) $(DAGSTER_HOME)/dagster.yaml ## lint, format, types, layers, definitions
+check: $(READY) $(DAGSTER_HOME)/dagster.yaml ## lint, format, types, layers, definitions, documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/dg check defs
+	@$(MAKE) --no-print-directory docs
 
 ui: $(READY) ## the Dagster UI at http://127.0.0.1:3000
 	@$(BIN)/sticker-pipeline doctor --mend
@@ -41,17 +42,20 @@ models: $(READY) ## train the embedded models and draw the demo characters anew 
 sweep: $(READY) ## LoRA settings compared on the demo characters, and whether the defaults pass their gates
 	@$(BIN)/python -m sticker_pipeline_tests.experiments.sweep
 
-experiments: $(READY) ## common beliefs about LoRA training, tried on the embedded models; writes docs/experiments.md
+experiments: $(READY) ## common beliefs about LoRA training, tried on the embedded models; writes docs/results/experiments.md
 	@$(BIN)/python -m sticker_pipeline_tests.experiments
 
-mixture: $(READY) ## LoRAs of style, character and LCM together, with three training seeds; writes docs/mixture.md
+mixture: $(READY) ## LoRAs of style, character and LCM together, with three training seeds; writes docs/results/composition.md
 	@$(BIN)/python -m sticker_pipeline_tests.experiments.mixture
 
 screenshots: $(READY) ## the README's images of the UI, taken anew by chromium; writes docs/images
 	@$(BIN)/python -m sticker_pipeline_tests.ui.screenshots
 
-tables: $(READY) ## the columns of every table, from their schemas; writes docs/tables.md
-	@$(BIN)/python -m sticker_pipeline_tests.tables_page
+docs: $(READY) ## the documentation as a site, its links checked; written to site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: $(READY) ## the generated pages: settings, commands, environment, assets, tables, metrics; writes docs/reference
+	@$(BIN)/python -m sticker_pipeline_tests.reference_pages
 
 $(DAGSTER_HOME)/dagster.yaml: # where there is none: it turns telemetry off
 	@mkdir -p $(DAGSTER_HOME)

@@ -1,13 +1,11 @@
-"""docs/metrics.md, from the rows of the metrics: `python -m sticker_pipeline_tests.metrics_page` writes it anew."""
+"""The text of docs/reference/metrics.md, from the rows of the metrics."""
 
 from collections.abc import Iterable
 
 from sticker_pipeline.benchmark import few_steps, metrics, style_choice
 from sticker_pipeline.benchmark.metrics import Metric
 from sticker_pipeline.core.markdown import table
-from sticker_pipeline_tests.conftest import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "metrics.md"
 INTRODUCTION = """\
 # Metrics
 
@@ -15,12 +13,12 @@ Every metric has a 95 % interval where there is enough to resample (`benchmark/b
 `similarity.py`, `identity.py`, `fidelity.py` and `memorisation.py` in `benchmark/` say of each what it rewards and how
 it can be fooled. Names stand in the column `metric` of tables, titles in the report, the leaderboard and model cards.
 
-This page is written from the rows in the code, by `python -m sticker_pipeline_tests.metrics_page`.
-[How to add one](contributing.md#add-a-metric)."""
+`make reference` writes this page from the rows in the code.
+[How to add one](../contributing/index.md#add-a-metric)."""
 
 
-def page() -> str:
-    """Return the text of docs/metrics.md."""
+def metrics_page() -> str:
+    """Return the text of docs/reference/metrics.md."""
     sections = [
         INTRODUCTION,
         f"## The benchmark of a character\n\n{_table(metrics.METRICS.values())}",
@@ -33,7 +31,3 @@ def page() -> str:
 def _table(rows: Iterable[Metric]) -> str:
     cells = ((row.title, f"`{row.name}`", row.meaning, row.better or "–") for row in rows)
     return table([("title", "name", "meaning", "better"), ("---",) * 4, *cells])
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

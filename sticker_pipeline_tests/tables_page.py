@@ -1,4 +1,4 @@
-"""Writes docs/tables.md from the definitions: what the UI shows of each table before any run."""
+"""The text of docs/reference/tables.md, from the definitions: what the UI shows of each table before any run."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,16 +6,13 @@ import dagster as dg
 
 from sticker_pipeline.core.markdown import literal, table
 from sticker_pipeline.dagster_kit.metadata import COLUMN_SCHEMA, COLUMNS_OF, ROWS_OF
-from sticker_pipeline.definitions import defs
-from sticker_pipeline_tests.conftest import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "tables.md"
 BEGINNING = """\
 # Tables
 
-`make tables` writes this page from the schemas that stand beside the functions that make the tables. A table is checked
-when it is written, and what the schema does not allow is an error. Dagster shows the same columns on each asset, also
-before any run.
+`make reference` writes this page from the schemas that stand beside the functions that make the tables. A table is
+checked when it is written, and what the schema does not allow is an error. Dagster shows the same columns on each
+asset, also before any run.
 
 Each table is a Parquet file in the folder of its artifact, with the types of pandas:
 `pandas.read_parquet("artifacts/bram_thistle/frames/index.parquet")`. A name such as `<character>` stands for any number
@@ -60,7 +57,3 @@ def _section(one: Table, assets: Sequence[str]) -> str:
 
 def _values(column: dg.TableColumn) -> str:
     return literal("; ".join([*column.constraints.other, *(["may be missing"] if column.constraints.nullable else [])]))
-
-
-if __name__ == "__main__":
-    PAGE.write_text(tables_page(defs()), encoding="utf-8")

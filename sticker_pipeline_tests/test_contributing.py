@@ -1,4 +1,4 @@
-"""The changes that docs/contributing.md shows, applied to a copy of the code and tested there."""
+"""The changes that docs/contributing/index.md shows, applied to a copy of the code and tested there."""
 
 import os
 import re
@@ -11,9 +11,9 @@ import pytest
 
 from sticker_pipeline_tests.conftest import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "contributing.md"
+PAGE = REPOSITORY / "docs" / "contributing" / "index.md"
 METRIC_TESTS = (
-    *("benchmark/test_metrics.py", "test_pages.py::test_the_page_of_metrics_is_that_of_the_rows"),
+    *("benchmark/test_metrics.py", "test_reference_pages.py::test_a_page_is_that_of_the_code[metrics]"),
     "benchmark/test_similarity.py::test_an_image_is_as_near_as_the_nearest_reference_is",
     "publishing/test_metrics_shown.py::test_a_metric_is_in_the_tables[nearest_holdout]",
     "publishing/test_metrics_shown.py::test_a_metric_is_on_the_pages[nearest_holdout]",
@@ -56,7 +56,7 @@ def test_the_change_applies_and_its_tests_pass(tmp_path: Path, title: str, tests
     applied = subprocess.run(
         ["git", "apply", "-"], input=change(title), cwd=tmp_path, env=outside, text=True, capture_output=True
     )
-    assert applied.returncode == 0, f"docs/contributing.md, {title}: {applied.stderr}"
+    assert applied.returncode == 0, f"docs/contributing/index.md, {title}: {applied.stderr}"
 
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
     ran = subprocess.run(

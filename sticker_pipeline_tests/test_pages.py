@@ -3,15 +3,66 @@
 import json
 import re
 import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
+import click
 import dagster as dg
 import pytest
 
+from sticker_pipeline.cli.commands import main
 from sticker_pipeline.definitions import defs
-from sticker_pipeline_tests import metrics_page
 from sticker_pipeline_tests.conftest import REPOSITORY, SLOW
+from sticker_pipeline_tests.reference_pages import FOLDER, make_targets
 
-NAMED = re.findall(r"`([a-z_/]+\.py)::(test_[a-z_0-9]+)`", (REPOSITORY / "docs" / "security.md").read_text())
+README = REPOSITORY / "README.md"
+DOCS = REPOSITORY / "docs"
+PAGES = [README, REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+BY_PROGRAMS = {DOCS / "results" / "experiments.md", DOCS / "results" / "composition.md", *FOLDER.glob("*.md")}
+GUIDES = [README, DOCS / "index.md", *sorted((DOCS / "guide").glob("*.md"))]
+MOST_LETTERS = 130  # of a line
+MOST_LINES = 150  # of the README
+ELSEWHERE = "network"  # in the comment of a command that needs it, or another machine
+INSTALLED = {"dg", "tensorboard"}  # programs beside ours; launches by `dg` are tested by themselves
+TEXTS = {".py", ".csv", ".yaml", ".jinja"}
+
+NAMED = re.findall(r"`([a-z_/]+\.py)::(test_[a-z_0-9]+)`", (DOCS / "guide" / "security.md").read_text())
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+FILES = set(re.findall(r"`([\w/]+\.(?:py|csv|yaml))`", TEXT))
+KNOWN = [f"/{path.relative_to(REPOSITORY).as_posix()}" for path in REPOSITORY.glob("sticker_pipeline*/**/*.*")]
+GIVEN = {"character.yaml", "dagster.yaml", "workspace.yaml"}
+LAUNCHES = re.findall(r"bin/dg launch ((?:.+\\\n)*.+)", TEXT)
+LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(REPOSITORY).as_posix()
+
+
+def prose(page: Path) -> list[str]:
+    """Return the lines outside of blocks of code."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.DOTALL | re.MULTILINE).splitlines()
+
+
+def commands_in(page: Path) -> Iterator[str]:
+    """Yield each command in the page's blocks of shell."""
+    for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            command = re.sub(r"^(?:[A-Z_]+=\S+ +)+", "", line.strip())
+            if command and not command.startswith(("#", "export ")):
+                yield command
+
+
+COMMANDS = [command for page in GUIDES for command in commands_in(page)]
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings, as GitHub and the site make them."""
+    headings = [line.lstrip("#").strip() for line in prose(page) if re.match(r"#{1,6} ", line)]
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 def test_the_page_on_security_names_tests() -> None:
@@ -21,19 +72,6 @@ def test_the_page_on_security_names_tests() -> None:
 @pytest.mark.parametrize(("file", "test"), NAMED)
 def test_each_test_that_it_names_is_there(file: str, test: str) -> None:
     assert f"\ndef {test}(" in (REPOSITORY / "sticker_pipeline_tests" / file).read_text()
-
-
-def test_the_page_of_metrics_is_that_of_the_rows() -> None:
-    """Written anew by `python -m sticker_pipeline_tests.metrics_page`."""
-    assert metrics_page.PAGE.read_text(encoding="utf-8") == metrics_page.page()
-
-
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")]
-TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-FILES = set(re.findall(r"`([\w/]+\.(?:py|csv|yaml))`", TEXT))
-KNOWN = [f"/{path.relative_to(REPOSITORY).as_posix()}" for path in REPOSITORY.glob("sticker_pipeline*/**/*.*")]
-GIVEN = {"character.yaml", "dagster.yaml", "workspace.yaml"}
-LAUNCHES = re.findall(r"bin/dg launch ((?:.+\\\n)*.+)", TEXT)
 
 
 def test_no_page_names_a_command_that_dg_has_replaced() -> None:
@@ -65,3 +103,90 @@ def test_each_slow_file_is_there() -> None:
 
 def test_the_pages_show_launches() -> None:
     assert len(LAUNCHES) >= 4
+
+
+def test_every_page_that_the_program_names_is_there() -> None:
+    sources = [path for path in (REPOSITORY / "sticker_pipeline").rglob("*") if path.suffix in TEXTS]
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    ours = re.compile(r"(?<![\w./-])docs/(?!config_README)[\w/-]+\.md")  # the other is sd-scripts'
+    named = {page for text in texts for page in ours.findall(text)} - {"docs/spec.md"}  # of git-lfs
+    assert len(named) >= 4
+    assert {page for page in named if not (REPOSITORY / page).is_file()} == set()
+
+
+def test_the_readme_is_one_screen() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in BY_PROGRAMS], ids=name_of)
+def test_lines_are_short(page: Path) -> None:
+    """But for tables and code. Pages that a program writes are as they come."""
+    assert [line for line in prose(page) if len(line) > MOST_LETTERS and not line.startswith("|")] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, REPOSITORY / "CHANGELOG.md"], ids=name_of)
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    dead = []
+    for target in LINK.findall("\n".join(prose(page))):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(target)
+    assert dead == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """`mkdocs build --strict` says so too, where it is installed."""
+    listed = re.findall(r": ([\w/-]+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+def test_every_answer_is_where_the_page_says() -> None:
+    """docs/explanation/where.md: each row has a file, and a name that is defined there."""
+    text = (DOCS / "explanation" / "where.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .+ \| `(.+)` \| `(\w+)` \|$", text, re.MULTILINE)
+    assert len(rows) > 40
+    assert [row for row in rows if not defines(REPOSITORY / row[0], row[1])] == []
+
+
+def defines(path: Path, name: str) -> bool:
+    """Return whether the module at `path` has a function, class or constant of that name."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return bool(re.search(rf"^(?:(?:def|class) {name}\b|{name}\b.*=)", text, re.MULTILINE))
+
+
+def test_the_pages_show_commands() -> None:
+    assert len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_that_they_show_is_there(command: str) -> None:
+    """Its target, or its subcommand with its options; one of another program is known, or marked."""
+    program, *arguments = shlex.split(command, comments=True)
+    name = Path(program).name
+    if name == "make":
+        assert {argument for argument in arguments if "=" not in argument} <= set(make_targets())
+    elif name == "sticker-pipeline":
+        check_arguments(arguments)
+    elif name != "python":
+        assert name in INSTALLED or ELSEWHERE in command.partition("#")[2]
+
+
+def check_arguments(arguments: list[str]) -> None:
+    """Raise UsageError for arguments that click refuses, whatever files they name."""
+    command = main.commands[arguments[0]]
+    context = click.Context(command, info_name=arguments[0], resilient_parsing=False)
+    given, left, _ = command.make_parser(context).parse_args(arguments[1:])
+    required = [each for each in command.params if each.required or isinstance(each, click.Argument)]
+    assert "--help" in arguments or not left
+    if "help" not in given:
+        assert [each.name for each in required if each.required and not given.get(str(each.name))] == []
+
+
+MODULES = sorted(set(re.findall(r"python -m ([\w.]+)", TEXT)))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_that_they_start_is_there(module: str) -> None:
+    path = REPOSITORY / module.replace(".", "/")
+    assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()

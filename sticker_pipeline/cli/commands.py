@@ -70,7 +70,8 @@ def update_command(names: tuple[str, ...]) -> None:
 def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, workspace: str) -> None:
     """Open the Dagster UI at a port of this machine, with its daemon.
 
-    Ctrl-C ends all of it. Requests of other pages and under other names are refused (docs/ui.md). There is no login.
+    Ctrl-C ends all of it. Requests of other pages and under other names are refused (docs/guide/ui.md). There is no
+    login.
     """
     if not Path(workspace).is_file():
         raise click.ClickException(f"{workspace} is not there: start the UI in the project's folder, or name the file.")

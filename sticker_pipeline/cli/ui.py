@@ -85,7 +85,7 @@ def serve(
     os.environ |= {"DAGSTER_IS_DEV_CLI": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
     compat.colour_logs()
     if host not in ("127.0.0.1", "localhost", "::1"):
-        say(f"Others can reach the UI at {host}, and it has no login: docs/ui.md says how to put one before it.")
+        say(f"Others can reach the UI at {host}, and it has no login: docs/guide/ui.md says how to put one before it.")
     with open_instance() as instance:
         for sentence in end_dead_runs(instance) if not read_only else []:
             say(sentence)

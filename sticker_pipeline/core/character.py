@@ -112,7 +112,7 @@ class Strict(BaseModel):
 
 class Group(Strict):
     learned: list[Tag] = Field(default_factory=list, description="tags put behind the trigger of every caption")
-    medium: Literal["sticker", "art"] = "sticker"
+    medium: Literal["sticker", "art"] = Field("sticker", description="prompts and results are split by it")
     share: float = Field(
         1.0,
         gt=0,
@@ -127,10 +127,14 @@ class Curation(Strict):
     `inherent: auto` finds the character's own traits by frequency.
     """
 
-    blacklist: list[Tag] = Field(default_factory=list)
-    inherent: Literal["auto"] | list[Tag] = "auto"
-    aliases: dict[Tag, Tag] = Field(default_factory=dict)
-    weights: dict[Tag, Annotated[float, Field(gt=0, le=HEAVIEST)]] = Field(default_factory=dict)
+    blacklist: list[Tag] = Field(default_factory=list, description="tags that are never written")
+    inherent: Literal["auto"] | list[Tag] = Field(
+        "auto", description="what the character always has, and the trigger should come to mean"
+    )
+    aliases: dict[Tag, Tag] = Field(default_factory=dict, description="a tag, and what is written for it")
+    weights: dict[Tag, Annotated[float, Field(gt=0, le=HEAVIEST)]] = Field(
+        default_factory=dict, description="a tag, and its weight in captions"
+    )
     min_images: int = Field(2, ge=1, description="a tag on fewer images than this cannot be learned and is dropped")
     written: Literal["keep", "ignore"] = Field(
         "keep", description="a caption in a text file beside an image is taken as it is, or left aside"
@@ -146,10 +150,10 @@ class Rival(Strict):
     `lora`: relative to the character's folder; in it or below allowed_links.
     """
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-    lora: Plain
-    trigger: Plain
-    strength: float = Field(1.0, gt=0, le=2)
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = Field(description="as tables call it")
+    lora: Plain = Field(description="its file, relative to the character's folder")
+    trigger: Plain = Field(description="what its prompts begin with")
+    strength: float = Field(1.0, gt=0, le=2, description="the weight with which it is applied")
 
 
 class Gate(Strict):
@@ -227,7 +231,9 @@ class Benchmark(Strict):
     `holdout`: a share of each group's sources, or files.
     """
 
-    holdout: Annotated[Annotated[float, Field(gt=0, lt=0.9)] | list[str], AfterValidator(_plain_section)] = 0.15
+    holdout: Annotated[Annotated[float, Field(gt=0, lt=0.9)] | list[str], AfterValidator(_plain_section)] = Field(
+        0.15, description="share of the clips of each group, or the files themselves, that are never trained on"
+    )
     validation: float = Field(
         0.1,
         ge=0,
@@ -243,7 +249,7 @@ class Benchmark(Strict):
     prompts: list[Prompt] = Field(
         default_factory=list, max_length=1_000, description="free attributes, e.g. 'smile, arms up'"
     )
-    rivals: list[Rival] = Field(default_factory=list, max_length=50)
+    rivals: list[Rival] = Field(default_factory=list, max_length=50, description="LoRAs of others")
     gate: Gate = Gate()
 
     @field_validator("rivals")
@@ -258,14 +264,16 @@ class Benchmark(Strict):
 class Settings(Strict):
     trigger: Annotated[
         str, StringConstraints(strip_whitespace=True, pattern=r"^[^\s,():\\]+$"), AfterValidator(without_hidden)
-    ]
-    profile: Plain | None = None
+    ] = Field(description="the word that begins every caption; a made-up one works best")
+    profile: Plain | None = Field(None, description="without it STICKER_PROFILE, else `embedded`")
     style: Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN.pattern}$")] | None = Field(
         None,
         description="the manner of drawing that it shares with other characters: one LoRA of the style alone is made "
         "of all characters that name it, once there are two",
     )
-    groups: dict[Plain, Group] = Field(default_factory=dict)
+    groups: dict[Plain, Group] = Field(
+        default_factory=dict, description="the subfolders of media that are used, by name; without it all of them"
+    )
     curation: Curation = Curation()
     media: Overrides = Field(default_factory=dict, description="overrides of the profile's media settings")
     sampling: Overrides = Field(default_factory=dict, description="overrides of the profile's sampling settings")

@@ -44,10 +44,10 @@ class Profile(Strict):
     `base`: a diffusers folder or one .safetensors file. `clip`: an open_clip model folder (`local-dir`).
     """
 
-    name: str
-    base: Path
-    tagger: Path
-    clip: Path
+    name: str = Field(description="what character.yaml and STICKER_PROFILE call it")
+    base: Path = Field(description="the base model: a diffusers folder, or one .safetensors file")
+    tagger: Path = Field(description="the folder of a WD14 tagger")
+    clip: Path = Field(description="the folder of an open_clip model")
     family: Family = Field(description="architecture of the base model")
     resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training image")
     background: str = Field("white", description="what transparent images are flattened over")

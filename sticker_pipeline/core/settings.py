@@ -36,7 +36,11 @@ class MediaSettings(Strict):
 
 
 class SamplingSettings(Strict):
-    mode: Literal["inverse_length", "effective_size", "uniform"] = "inverse_length"
+    mode: Literal["inverse_length", "effective_size", "uniform"] = Field(
+        "inverse_length",
+        description="`inverse_length`: a clip counts as much as a still; `effective_size`: as its effective number of "
+        "images; `uniform`: frame by frame",
+    )
 
 
 class TaggingSettings(Strict):
@@ -54,9 +58,11 @@ class TaggingSettings(Strict):
     provider: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="what onnxruntime runs on; `auto`: CUDA where it starts, else the CPU, and says so"
     )
-    general_threshold: float | Literal["model", "mcut"] = "model"
-    character_threshold: float | Literal["mcut"] = 0.85
-    batch_size: int = Field(16, gt=0)
+    general_threshold: float | Literal["model", "mcut"] = Field(
+        "model", description="score from which a tag counts; `model`: the model card's; `mcut`: one for each image"
+    )
+    character_threshold: float | Literal["mcut"] = Field(0.85, description="the same of tags that name a character")
+    batch_size: int = Field(16, gt=0, description="images at once")
 
     @field_validator("general_threshold", "character_threshold", mode="before")
     @classmethod
@@ -106,23 +112,23 @@ class TrainingSettings(Strict):
     )
 
     # adapters
-    rank: int = Field(32, ge=1, le=320)
-    alpha: float = Field(16.0, gt=0)
+    rank: int = Field(32, ge=1, le=320, description="of the LoRA")
+    alpha: float = Field(16.0, gt=0, description="the strength of the LoRA is alpha / rank")
     targets: Literal["attention", "all", "all+conv"] = Field(
         "all", description="attention layers; every linear layer of the transformer blocks; the convolutions as well"
     )
     feed_forward_rank: int | None = Field(None, ge=1, le=320, description="of all but attention; None: `rank`")
-    feed_forward_alpha: float | None = Field(None, gt=0)
+    feed_forward_alpha: float | None = Field(None, gt=0, description="of all but attention; None: `alpha`")
     conv_rank: int | None = Field(None, ge=1, le=320, description="of the convolutions; None: `rank`")
-    conv_alpha: float | None = Field(None, gt=0)
+    conv_alpha: float | None = Field(None, gt=0, description="of the convolutions; None: `alpha`")
     dora: bool = Field(False, description="weights decomposed into magnitude and direction (DoRA); slower")
 
     # images
-    epochs: int = Field(8, ge=1, le=10_000)
+    epochs: int = Field(8, ge=1, le=10_000, description="passes, each with a checkpoint")
     samples_per_epoch: int | None = Field(
         None, ge=1, le=1_000_000, description="images per epoch; None: 10 for each source"
     )
-    batch_size: int = Field(1, ge=1)
+    batch_size: int = Field(1, ge=1, description="images of a batch")
     gradient_accumulation: int = Field(1, ge=1, description="batches for each step of the optimizer")
     flip: bool = Field(False, description="every image is also seen mirrored; not for characters with a left and right")
     crops: int = Field(1, ge=1, le=16, description="ways in which an image is cut to its bucket; 1: the middle")
@@ -156,8 +162,8 @@ class TrainingSettings(Strict):
     )
     learning_rate_text_encoder: float = Field(1e-5, ge=0, description="0 leaves the text encoder as it is")
     betas: tuple[float, float] = Field((0.9, 0.999), description="of all but adafactor")
-    weight_decay: float = Field(0.01, ge=0)
-    prodigy_d_coef: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.01, ge=0, description="of the optimizer")
+    prodigy_d_coef: float = Field(1.0, gt=0, description="prodigy's factor of the step size that it finds")
     prodigy_d0: float = Field(1e-6, gt=0, description="prodigy's first guess of the step size")
     prodigy_bias_correction: bool = Field(True, description="as Adam has it, in prodigy")
     prodigy_safeguard_warmup: bool = Field(
@@ -189,9 +195,13 @@ class TrainingSettings(Strict):
         description="the largest norm of a module's change of the weights: both of its matrices are scaled down to it "
         "after each step; None: no limit (`scale_weight_norms` of sd-scripts)",
     )
-    loss_weighting: Literal["uniform", "min_snr", "debiased"] = "uniform"
-    min_snr_gamma: float = Field(5.0, gt=0)
-    noise_offset: float = Field(0.0, ge=0, le=1)
+    loss_weighting: Literal["uniform", "min_snr", "debiased"] = Field(
+        "uniform", description="how much each noise level counts in the loss"
+    )
+    min_snr_gamma: float = Field(5.0, gt=0, description="of `min_snr`")
+    noise_offset: float = Field(
+        0.0, ge=0, le=1, description="times a normal draw for each image and channel, in the noise"
+    )
     adaptive_noise_scale: float = Field(
         0.0, description="times a channel's mean in the latents (without its sign), added to `noise_offset`"
     )
@@ -204,7 +214,7 @@ class TrainingSettings(Strict):
     prediction: Literal["base", "epsilon", "v_prediction"] = Field("base", description="`base`: as its files say")
     zero_terminal_snr: bool = Field(False, description="noise levels rescaled so that the last one is pure noise")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="checkpoints hold this moving average of the LoRA")
-    seed: int = Field(0, ge=0, le=MOST_SEED)
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="of all that is random in a training")
 
     # the machine
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -292,10 +302,10 @@ class GenerationSettings(Strict):
     scheduler: Literal["euler", "dpmsolver++", "ddim", "lcm"] = Field(
         "dpmsolver++", description="`lcm` is for an LCM-LoRA: 1 to 8 steps, guidance_scale 1"
     )
-    steps: int = Field(25, ge=1)
+    steps: int = Field(25, ge=1, description="of the sampler")
     guidance_scale: float = Field(7.0, ge=0, description="1 and less: none; the negative prompt is then not read")
-    negative_prompt: str = ""
-    batch_size: int = Field(4, ge=1)
+    negative_prompt: str = Field("", description="what images are guided away from")
+    batch_size: int = Field(4, ge=1, description="images at once")
 
 
 Weight = Annotated[float, Field(ge=0, le=2)]
@@ -308,14 +318,16 @@ class SweepSettings(Strict):
     """
 
     style_weights: tuple[Weight, ...] = Field((0.0, 0.5, 1.0), min_length=1, description="of the LoRA of the style")
-    character_weights: tuple[Weight, ...] = Field((0.6, 0.8, 1.0), min_length=1)
+    character_weights: tuple[Weight, ...] = Field((0.6, 0.8, 1.0), min_length=1, description="of the character's LoRA")
     lcm_weights: tuple[Weight, ...] = Field((0.0, 1.0), min_length=1, description="of the LCM-LoRA; 0: none")
-    steps: tuple[Annotated[int, Field(ge=1, le=200)], ...] = Field((4, 8, 15, 25), min_length=1)
+    steps: tuple[Annotated[int, Field(ge=1, le=200)], ...] = Field(
+        (4, 8, 15, 25), min_length=1, description="of the sampler"
+    )
     guidance_scales: tuple[Annotated[float, Field(ge=1, le=50)], ...] = Field(
         (1.0, 7.0), min_length=1, description="1: no guidance, which takes half the time"
     )
     prompts_per_medium: int = Field(6, ge=1, description="the first of the benchmark's prompts")
-    seeds_per_prompt: int = Field(1, ge=1)
+    seeds_per_prompt: int = Field(1, ge=1, description="images of each prompt")
     most_images: int = Field(5_000, ge=1, description="more than this is an error: it would take too long")
 
     @field_validator("style_weights", "character_weights", "lcm_weights", "steps", "guidance_scales")
@@ -361,19 +373,19 @@ class ConsistencySettings(Strict):
         "steps of training need many: only where a step ends at level 0 is the truth known, and it spreads from there",
     )
 
-    rank: int = Field(64, ge=1, le=320)
-    alpha: float = Field(64.0, gt=0)
+    rank: int = Field(64, ge=1, le=320, description="of the LCM-LoRA")
+    alpha: float = Field(64.0, gt=0, description="its strength is alpha / rank")
     targets: Literal["attention", "all", "all+conv"] = Field("all+conv", description="as in the training settings")
     steps: int = Field(1000, ge=1, description="of the optimizer")
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, description="latents of a batch")
     gradient_checkpointing: bool = Field(
         True, description="compute each forward pass twice instead of keeping it: less memory, a third more time"
     )
     learning_rate: float = Field(1e-4, gt=0, description="its peak, of AdamW; falls to 0 along a half cosine")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="of all steps")
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to it")
     huber: float = Field(0.001, gt=0, description="where the loss passes from squares to absolute values")
-    seed: int = Field(0, ge=0, le=MOST_SEED)
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="of all that is random in it")
     tuning: TuningSettings = TuningSettings()
 
     measured_prompts: int = Field(12, ge=2, description="prompts not learned on that the LoRA is measured by")
@@ -381,8 +393,8 @@ class ConsistencySettings(Strict):
 
 
 class BenchmarkSettings(Strict):
-    seeds_per_prompt: int = Field(4, ge=1)
-    bootstrap_samples: int = Field(2_000, ge=100)
+    seeds_per_prompt: int = Field(4, ge=1, description="images of each prompt")
+    bootstrap_samples: int = Field(2_000, ge=100, description="resamples for an interval")
     prompts: dict[str, list[str]] = Field(
         description="free attributes for each medium, used beside the character's own"
     )
@@ -411,7 +423,9 @@ class StyleSettings(Strict):
         default_factory=dict, description="settings of `training` that are others for a style than for a character"
     )
     begin: str = Field("1girl, solo", description="what prompts about invented characters begin with")
-    traits: tuple[tuple[str, ...], ...] = INVENTED_TRAITS
+    traits: tuple[tuple[str, ...], ...] = Field(
+        INVENTED_TRAITS, description="what invented characters are put together from, one of each list"
+    )
     attributes: tuple[str, ...] = Field(
         ("smile, full body", "angry, upper body", "closed eyes, waving, full body"),
         description="what each invented character is asked to show",

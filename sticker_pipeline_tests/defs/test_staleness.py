@@ -1,4 +1,4 @@
-"""Every setting, and the assets that an edit of it makes stale: the table of docs/staleness.md."""
+"""Every setting, and the assets that an edit of it makes stale: the table of docs/explanation/staleness.md."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from sticker_pipeline_tests.benchmarks.scripted_deployment import Deployment, sc
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.dagster_kit.resolver import statuses
 
-PAGE = REPOSITORY / "docs" / "staleness.md"
+PAGE = REPOSITORY / "docs" / "explanation" / "staleness.md"
 SETTINGS = (
     "trigger: skv_ada\ngroups: {gifs: {}}\nbenchmark: {rivals: [{name: x, lora: rivals/x.safetensors, trigger: x}]}\n"
 )

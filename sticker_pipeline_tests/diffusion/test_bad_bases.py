@@ -674,7 +674,7 @@ def test_the_training_process_exits_with_2_and_the_sentence(tmp_path: Path) -> N
 
 
 def documented() -> list[str]:
-    """The rows of the table in docs/bases.md: each case once, with its sentence."""
+    """The rows of the table in docs/guide/bases.md: each case once, with its sentence."""
     cases = [("file: " + name.partition(": ")[0], sentence) for name, _, _, sentence in FILES]
     cases += [(f"folder: {name}", sentence) for name, _, _, _, sentence in FOLDERS]
     first = {sentence: name for name, sentence in reversed(cases)}
@@ -684,5 +684,5 @@ def documented() -> list[str]:
 
 
 def test_the_page_lists_every_sentence() -> None:
-    page = (REPOSITORY / "docs" / "bases.md").read_text(encoding="utf-8").splitlines()
+    page = (REPOSITORY / "docs" / "guide" / "bases.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in page if line.startswith(("| file: ", "| folder: "))] == documented()

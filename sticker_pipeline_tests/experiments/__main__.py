@@ -1,4 +1,4 @@
-"""`python -m sticker_pipeline_tests.experiments` (`make experiments`): runs the trials, and writes docs/experiments.md.
+"""Runs the trials of `make experiments`, and writes docs/results/experiments.md.
 
 As many trials at a time as there are cores, each on one thread; finished ones are kept in the work folder and not run
 again. Interrupt at will. Only the command line is here.
@@ -25,7 +25,11 @@ HOME = Path(__file__).resolve().parents[2]
 @click.option("--only", default=",".join(QUESTIONS), show_default=True, help="Questions to answer, comma-separated.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path(".build/experiments"), show_default=True)
 @click.option(
-    "--page", "target", type=click.Path(path_type=Path), default=HOME / "docs" / "experiments.md", show_default=True
+    "--page",
+    "target",
+    type=click.Path(path_type=Path),
+    default=HOME / "docs" / "results" / "experiments.md",
+    show_default=True,
 )
 @click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), show_default=True)
 def main(only: str, work: Path, target: Path, processes: int) -> None:

@@ -1,6 +1,6 @@
 """Style, character and LCM-LoRA together: five things that people say of them, and two more, with three training seeds.
 
-    python -m sticker_pipeline_tests.experiments.mixture [--processes 2] [--work FOLDER] [--page docs/mixture.md]
+    python -m sticker_pipeline_tests.experiments.mixture [--processes 2] [--work FOLDER] [--page FILE]
 
 Each seed has a workspace with the demo characters in a thick frame, the style that they share (a manner that the base
 model does not have), and another of them as the character. Its LoRAs are made by the assets that a user materializes;
@@ -70,7 +70,11 @@ ARMS = list(dict.fromkeys([*TOGETHER, *SHIFTED_ALONE, *SHIFTED, *FEW, *PLAIN_FEW
 @click.command()
 @click.option("--work", type=click.Path(path_type=Path), default=Path(".build/mixture"), show_default=True)
 @click.option(
-    "--page", "target", type=click.Path(path_type=Path), default=HOME / "docs" / "mixture.md", show_default=True
+    "--page",
+    "target",
+    type=click.Path(path_type=Path),
+    default=HOME / "docs" / "results" / "composition.md",
+    show_default=True,
 )
 @click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), show_default=True)
 def main(work: Path, target: Path, processes: int) -> None:

@@ -1,4 +1,4 @@
-"""Reads the kept arms of mixture.py, and writes docs/mixture.md: a reading, a table and an image for each statement.
+"""Writes docs/results/composition.md from the kept arms of mixture.py: text, table and image for each statement.
 
 Intervals: of three training seeds, each with another character, and the prompts, both drawn again with replacement
 (2,000 times; the same draws for both sides of a difference). Three seeds make a coarse interval, and an honest one.
@@ -314,8 +314,8 @@ STATEMENTS: dict[str, tuple[str, Callable[[Found], tuple[str, list[Arm]]]]] = {
 
 
 def write_page(work: Path, page: Path) -> None:
-    """Write the page, and its images to images/mixture."""
-    folder = page.parent / "images" / "mixture"
+    """Write the page, and its images to images/composition."""
+    folder = page.parent / "images" / "composition"
     folder.mkdir(parents=True, exist_ok=True)
     found, (opening, readings) = Found(work), read_readings(READINGS.read_text(encoding="utf-8"))
     parts = [opening.replace("MACHINE", processor())]
@@ -330,7 +330,7 @@ def write_page(work: Path, page: Path) -> None:
                 cell=96,
             )
             grid.save(folder / f"{number}.webp", quality=60, method=6)
-            parts.append(f"![an image of each prompt, seed {SHOWN_SEED}](images/mixture/{number}.webp)\n")
+            parts.append(f"![an image of each prompt, seed {SHOWN_SEED}](images/composition/{number}.webp)\n")
     page.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
 
 

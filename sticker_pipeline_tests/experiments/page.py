@@ -1,4 +1,4 @@
-"""Writes docs/experiments.md from kept outcomes: a table, an image and a reading for each question.
+"""Writes docs/results/experiments.md from kept outcomes: a table, an image and a reading for each question.
 
 Nothing is trained or measured here.
 """

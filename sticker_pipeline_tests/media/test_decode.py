@@ -185,7 +185,7 @@ def test_damage_is_reported_and_nothing_else(kind):
 
 
 def test_every_format_has_its_row_in_the_docs():
-    page = (REPOSITORY / "docs" / "formats.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "guide" / "formats.md").read_text(encoding="utf-8")
     lines = page.partition("\n## ")[0].splitlines()
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
     assert list(dict.fromkeys(rows[2:])) == list(get_args(Format))

@@ -1,4 +1,4 @@
-"""Each metric is where people look: comparison, leaderboard, report, model card, docs/metrics.md."""
+"""Each metric is where people look: comparison, leaderboard, report, model card, docs/reference/metrics.md."""
 
 from datetime import UTC, datetime
 from html import escape
@@ -13,9 +13,9 @@ from sticker_pipeline.benchmark.tables import BenchmarkResult, leaderboard, lead
 from sticker_pipeline.publishing.contents import differences, figures
 from sticker_pipeline.publishing.model_card import card_text
 from sticker_pipeline.publishing.report import CharacterReport, character_page
-from sticker_pipeline_tests import metrics_page
 from sticker_pipeline_tests.benchmark.measured import full
 from sticker_pipeline_tests.publishing.candidates import candidate
+from sticker_pipeline_tests.reference_pages import FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -45,4 +45,4 @@ def test_a_metric_is_on_the_pages(measured: BenchmarkResult, name: str, tmp_path
     made = candidate(tmp_path / "made", b"one", metrics=measured.table)
     card = card_text(publish(tmp_path / "releases", made, datetime(2026, 3, 1, tzinfo=UTC)).release)
     assert f"\n| {row.title} | all | " in card and f"\n- {row.title}: {row.meaning}" in card
-    assert f"| {row.title} | `{name}` | {row.meaning} |" in metrics_page.PAGE.read_text(encoding="utf-8")
+    assert f"| {row.title} | `{name}` | {row.meaning} |" in (FOLDER / "metrics.md").read_text(encoding="utf-8")

@@ -1,0 +1,42 @@
+"""Environment variables of this project: one row for each, from which docs/reference/environment.md is generated.
+
+A variable is read where its value is used; `core/test_environment.py` compares the rows with the names in the code.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the environment. `default`: "" for none; `internal`: set by the program alone."""
+
+    name: str
+    meaning: str
+    default: str = ""
+    internal: bool = False
+
+
+VARIABLES = (
+    Variable("STICKER_CHARACTERS", "the folder of the characters", "data/characters"),
+    Variable("STICKER_ARTIFACTS", "the folder of everything that is made", "artifacts"),
+    Variable("STICKER_MODELS", "the folder of the models", "data/models"),
+    Variable("STICKER_PROFILE", "the profile of characters whose character.yaml names none", "embedded"),
+    Variable("STICKER_RETRAIN", "when LoRAs are trained: a cron schedule, UTC", "0 3 * * *"),
+    Variable("STICKER_OWNER", "owners of the assets in the UI, such as `ada@example.org, team:stickers`"),
+    Variable("STICKER_UI_HOSTS", "further addresses by which browsers reach the UI, with spaces between them"),
+    Variable(
+        "STICKER_STOP_GRACE_SECONDS",
+        "seconds that a training which is stopped has for its checkpoint, after each of SIGINT and SIGTERM",
+        "20",
+        internal=True,
+    ),
+    Variable("STICKER_GUARD", "the mark of every process that a guard has started", internal=True),
+    Variable("STICKER_LIFELINE", "says that standard input is the lifeline of the process", internal=True),
+    Variable("CIVITAI_TOKEN", "the API key for downloads from Civitai that need a login; sent to civitai.com alone"),
+    Variable("HF_TOKEN", "the token for models of the Hugging Face hub that need a login"),
+    Variable("HF_ENDPOINT", "the address of a mirror of the Hugging Face hub", "the public hub"),
+    Variable("HF_HUB_OFFLINE", "forbids downloads from the hub"),
+    Variable("DAGSTER_HOME", "the folder of the run history, with `dagster.yaml`", ".dagster"),
+    Variable("OMP_NUM_THREADS", "the most threads of a process on the CPU", "the cores"),
+    Variable("CUDA_VISIBLE_DEVICES", "the GPUs that are used; empty or -1: none", "all"),
+)
