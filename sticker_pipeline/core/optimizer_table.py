@@ -1,4 +1,4 @@
-"""The optimizers of a training, one row each; docs/contributing.md shows how to add one.
+"""The optimizers of a training, one row each; docs/contributing/index.md shows how to add one.
 
 Settings, the check for settings without effect, kohya's import, the memory estimate, LoRA metadata and
 `training/optimizers.py` follow OPTIMIZERS. Rows name constructors; nothing is imported here.
