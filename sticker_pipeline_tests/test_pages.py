@@ -10,8 +10,11 @@ from pathlib import Path
 import click
 import dagster as dg
 import pytest
+import yaml
 
 from sticker_pipeline.cli.commands import main
+from sticker_pipeline.core.character import Settings, load_character
+from sticker_pipeline.core.profile import OVERRIDABLE, character_profile
 from sticker_pipeline.definitions import defs
 from sticker_pipeline_tests.conftest import REPOSITORY, SLOW
 from sticker_pipeline_tests.reference_pages import FOLDER, make_targets
@@ -33,6 +36,10 @@ FILES = set(re.findall(r"`([\w/]+\.(?:py|csv|yaml))`", TEXT))
 KNOWN = [f"/{path.relative_to(REPOSITORY).as_posix()}" for path in REPOSITORY.glob("sticker_pipeline*/**/*.*")]
 GIVEN = {"character.yaml", "dagster.yaml", "workspace.yaml"}
 LAUNCHES = re.findall(r"bin/dg launch ((?:.+\\\n)*.+)", TEXT)
+KEYS = {*Settings.model_fields, *OVERRIDABLE}
+CHARACTER_YAML = [
+    text for text in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL) if set(yaml.safe_load(text)) <= KEYS
+]
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
 
@@ -94,6 +101,20 @@ def test_each_launch_that_they_show_would_begin(command: str) -> None:
 
 def test_each_module_that_they_name_is_there() -> None:
     assert {file for file in FILES if not any(path.endswith(f"/{file}") for path in KNOWN)} <= GIVEN
+
+
+def test_the_pages_show_settings_of_characters() -> None:
+    assert len(CHARACTER_YAML) >= 4
+
+
+@pytest.mark.parametrize("text", CHARACTER_YAML)
+def test_each_character_yaml_that_they_show_is_valid(text: str, tmp_path: Path) -> None:
+    for folder in ("gifs", "art"):
+        (tmp_path / "luma" / folder).mkdir(parents=True)
+    (tmp_path / "luma" / "my.json").write_text("{}")
+    stated = text if "trigger" in yaml.safe_load(text) else f"trigger: luma_char\n{text}"
+    (tmp_path / "luma" / "character.yaml").write_text(stated)
+    character_profile(load_character(tmp_path / "luma"), tmp_path)
 
 
 def test_each_slow_file_is_there() -> None:

@@ -22,8 +22,9 @@ UNIVERSAL_SHARE, UNIVERSAL_CHARACTERS = 0.9, 2
 def trigger_clash(trigger: str, labels: Sequence[Label], words: Collection[str]) -> Verdict:
     """Check that `trigger` and its parts mean nothing to the models yet.
 
-    A known word brings its meaning into every image, and loses it (docs/results/experiments.md, a). `labels`: the tagger's;
-    `words`: from `known_words`. Parts are split at spaces, `_`, `-` and digits, of MIN_LETTERS or more letters.
+    A known word brings its meaning into every image, and loses it (docs/results/experiments.md, a). `labels`: the
+    tagger's; `words`: from `known_words`. Parts are split at spaces, `_`, `-` and digits, of MIN_LETTERS or more
+    letters.
     """
     parts = [part for part in re.split(r"[\s_\-\d]+", trigger.lower()) if len(part) >= MIN_LETTERS]
     names = {label.name.lower(): label.category for label in labels}
