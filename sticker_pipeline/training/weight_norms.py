@@ -35,7 +35,7 @@ def limit_norms(adapters: Iterable[Adapter], most: float) -> Norms:
     found = []
     for adapter in adapters:
         norm = change_norm(adapter)
-        factor = (most / norm.clamp(min=most)).sqrt()
+        factor = torch.where(norm > most, (most / norm).sqrt(), torch.ones_like(norm))  # 1 exactly where it is kept
         adapter.up.mul_(factor)
         adapter.down.mul_(factor)
         found.append(norm)

@@ -191,7 +191,7 @@ def test_the_similarity_is_that_of_the_clip_model(line: Bench) -> None:
     import torch
 
     model, _, preprocess = open_clip.create_model_and_transforms(
-        f"local-dir:{Path(line.workspace.models).absolute() / 'embedded' / 'source'}"
+        f"local-dir:{Path(line.workspace.models).absolute() / 'embedded' / 'clip'}"
     )
 
     def embedding(path: Path) -> np.ndarray:
@@ -230,7 +230,7 @@ def test_every_metric_is_measured_among_all_characters(line: Bench) -> None:
     assert measured["base"] == set(METRICS) - {GAIN, "trigger_effect"}  # it was taught no trigger
     others = json.loads((artifact.folder / "others.json").read_text())
     assert others == {"other": line.store.read("other", "training_set").data_version}
-    chance = artifact.table().query("model == 'chance' and metric == 'identity' and style == 'sticker'")
+    chance = artifact.table().query("model == 'chance' and metric == 'identity' and medium == 'sticker'")
     assert chance["mean"].tolist() == [0.5]
     plain = pd.read_parquet(line.store.read("small", "samples").folder / "without_trigger.parquet")
     assert plain["model"].unique().tolist() == ["lora"]

@@ -59,7 +59,7 @@ def test_what_the_tags_do_not_depend_on_makes_nothing_stale(tagged: Bench) -> No
     assert _value(tagged) == before
     _write(tagged, "{general_threshold: 0.4}")
     assert _value(tagged) != before
-    _write(tagged, "{model: embedded/source}")
+    _write(tagged, "{model: embedded/clip}")
     assert _value(tagged)["tagger"] not in ("missing", before["tagger"])
 
 

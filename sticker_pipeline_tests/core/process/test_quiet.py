@@ -34,10 +34,10 @@ OURS = [
     r"step \d+/\d+  epoch 1/1  loss [\d.]+  lr \S+  [\d.]+ img/s  eta \d+:\d\d",
     r"done: \S+/epoch_01\.safetensors",
     # the outcome
-    r"character  style .+",
+    r"character  medium .+",
     r"[- ]+",
     r"small  +(all|art|sticker)  +lora .+",
-    r"Means over the characters, of all styles:",
+    r"Means over the characters, of all mediums:",
     r"metric  +better  +LoRA .+",
     r"[a-z -]+  +(higher|lower|–)  .+",
     r"(Images|Report|LoRA|ComfyUI):  +/.+",
