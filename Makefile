@@ -7,7 +7,7 @@ DAGSTER_HOME ?= $(CURDIR)/.dagster
 export DAGSTER_HOME
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-fast check ui dev bench models sweep experiments mixture screenshots docs reference
+.PHONY: demo test test-fast check ui dev bench models sweep experiments composition screenshots docs reference
 demo: $(READY) ## draw the line for the three demo characters, on a laptop
 	@$(BIN)/sticker-pipeline demo
 
@@ -21,6 +21,7 @@ check: $(READY) $(DAGSTER_HOME)/dagster.yaml ## lint, format, types, layers, def
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m sticker_pipeline_tests.prose
 	@$(BIN)/lint-imports
 	@$(BIN)/dg check defs
 	@$(MAKE) --no-print-directory docs
@@ -45,8 +46,8 @@ sweep: $(READY) ## LoRA settings compared on the demo characters, and whether th
 experiments: $(READY) ## common beliefs about LoRA training, tried on the embedded models; writes docs/results/experiments.md
 	@$(BIN)/python -m sticker_pipeline_tests.experiments
 
-mixture: $(READY) ## LoRAs of style, character and LCM together, with three training seeds; writes docs/results/composition.md
-	@$(BIN)/python -m sticker_pipeline_tests.experiments.mixture
+composition: $(READY) ## LoRAs of style, character and LCM together, with three training seeds; writes docs/results/composition.md
+	@$(BIN)/python -m sticker_pipeline_tests.experiments.lora_composition
 
 screenshots: $(READY) ## the README's images of the UI, taken anew by chromium; writes docs/images
 	@$(BIN)/python -m sticker_pipeline_tests.ui.screenshots

@@ -1,7 +1,7 @@
 """Identity of the character in an image, among several characters.
 
-Each is represented by its sources (rows of `similarity.source_means`; evaluation.py selects them by medium). An image is
-assigned to the character whose centroid, the mean of its sources, has the highest cosine with it.
+Each is represented by its sources (rows of `similarity.source_means`; evaluation.py selects them by medium). An image
+is assigned to the character whose centroid, the mean of its sources, has the highest cosine with it.
 """
 
 from collections.abc import Sequence

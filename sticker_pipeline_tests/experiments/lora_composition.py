@@ -1,11 +1,11 @@
 """Style, character and LCM-LoRA together: five things that people say of them, and two more, with three training seeds.
 
-    python -m sticker_pipeline_tests.experiments.mixture [--processes 2] [--work FOLDER] [--page FILE]
+    python -m sticker_pipeline_tests.experiments.lora_composition [--processes 2] [--work FOLDER] [--page FILE]
 
 Each seed has a workspace with the demo characters in a thick frame, the style that they share (a manner that the base
 model does not have), and another of them as the character. Its LoRAs are made by the assets that a user materializes;
 then every arm draws the same requests. Finished workspaces and arms are kept in the work folder: interrupt at will.
-What is drawn and kept is decided here; how it is read and shown, in mixture_page.py.
+What is drawn and kept is decided here; how it is read and shown, in composition_page.py.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ ARMS = list(dict.fromkeys([*TOGETHER, *SHIFTED_ALONE, *SHIFTED, *FEW, *PLAIN_FEW
 
 
 @click.command()
-@click.option("--work", type=click.Path(path_type=Path), default=Path(".build/mixture"), show_default=True)
+@click.option("--work", type=click.Path(path_type=Path), default=Path(".build/composition"), show_default=True)
 @click.option(
     "--page",
     "target",
@@ -79,7 +79,7 @@ ARMS = list(dict.fromkeys([*TOGETHER, *SHIFTED_ALONE, *SHIFTED, *FEW, *PLAIN_FEW
 @click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), show_default=True)
 def main(work: Path, target: Path, processes: int) -> None:
     """Train and draw what is missing, and write the page."""
-    from sticker_pipeline_tests.experiments.mixture_page import write_page
+    from sticker_pipeline_tests.experiments.composition_page import write_page
 
     work = work.absolute() / studio.models_key()
     with multiprocessing.get_context("spawn").Pool(min(processes, len(SEEDS))) as pool:

@@ -1,13 +1,13 @@
-"""How the arms of the mixture are read; that they are drawn is the assets' business, which have tests of their own."""
+"""Reading of the arms of a LoRA composition. Generating them is tested with the assets."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sticker_pipeline_tests.experiments import mixture, mixture_page
-from sticker_pipeline_tests.experiments.mixture import NOISES, PROMPTS, SEEDS, Arm, mixed
-from sticker_pipeline_tests.experiments.mixture_page import Found, cell, in_words, interval, read_readings
+from sticker_pipeline_tests.experiments import composition_page, lora_composition
+from sticker_pipeline_tests.experiments.composition_page import Found, cell, in_words, interval, read_readings
+from sticker_pipeline_tests.experiments.lora_composition import NOISES, PROMPTS, SEEDS, Arm, mixed
 
 SHAPE = (len(SEEDS), PROMPTS, NOISES)
 
@@ -15,14 +15,18 @@ SHAPE = (len(SEEDS), PROMPTS, NOISES)
 def keep(work: Path, arm: Arm, **values: np.ndarray) -> None:
     """`values` [seeds, prompts, noises, …] as the arm's."""
     for seed in SEEDS:
-        folder = mixture.seed_folder(work, seed) / "arms"
+        folder = lora_composition.seed_folder(work, seed) / "arms"
         folder.mkdir(parents=True, exist_ok=True)
         flat = {name: value[seed].reshape(PROMPTS * NOISES, *value.shape[3:]) for name, value in values.items()}
         np.savez(folder / f"{arm.name}.npz", **flat)  # type: ignore[arg-type]
 
 
 def test_no_arm_is_drawn_twice_and_each_has_a_file_of_its_own() -> None:
-    assert len({arm.name for arm in mixture.ARMS}) == len(set(mixture.ARMS)) == len(mixture.ARMS)
+    assert (
+        len({arm.name for arm in lora_composition.ARMS})
+        == len(set(lora_composition.ARMS))
+        == len(lora_composition.ARMS)
+    )
 
 
 def test_an_interval_has_both_prompts_and_seeds_in_it() -> None:
@@ -64,7 +68,7 @@ def test_an_arm_in_words() -> None:
 
 
 def test_the_page_has_a_reading_for_each_statement() -> None:
-    opening, readings = read_readings(mixture_page.READINGS.read_text(encoding="utf-8"))
+    opening, readings = read_readings(composition_page.READINGS.read_text(encoding="utf-8"))
     assert opening.startswith("# ") and "MACHINE" in opening
-    assert list(readings) == list(mixture_page.STATEMENTS)
+    assert list(readings) == list(composition_page.STATEMENTS)
     assert all(text.strip() for text in readings.values())

@@ -1,4 +1,4 @@
-"""Writes docs/results/composition.md from the kept arms of mixture.py: text, table and image for each statement.
+"""Writes docs/results/composition.md from the kept arms: text, table and image for each statement.
 
 Intervals: of three training seeds, each with another character, and the prompts, both drawn again with replacement
 (2,000 times; the same draws for both sides of a difference). Three seeds make a coarse interval, and an honest one.
@@ -24,7 +24,7 @@ from sticker_pipeline.core.images import labelled_grid
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.embedded.build import processor
 from sticker_pipeline_tests.experiments import studio
-from sticker_pipeline_tests.experiments.mixture import (
+from sticker_pipeline_tests.experiments.lora_composition import (
     ALONE,
     BOTH,
     FEW,
@@ -46,7 +46,7 @@ from sticker_pipeline_tests.experiments.mixture import (
     seed_folder,
 )
 
-READINGS = Path(__file__).with_name("mixture.md")  # what a person says of the figures: to be read again with new ones
+READINGS = Path(__file__).with_name("composition.md")  # written by a person: read again with new results
 SAMPLES = 2_000
 SHOWN_SEED = 2  # whose images are shown
 EVERY = slice(None, None, NOISES)  # the first image of each prompt
@@ -335,6 +335,6 @@ def write_page(work: Path, page: Path) -> None:
 
 
 def read_readings(text: str) -> tuple[str, dict[str, str]]:
-    """What mixture.md says before its sections, and these by the number of their heading `## 1`."""
+    """What composition.md says before its sections, and these by the number of their heading `## 1`."""
     opening, *sections = text.split("\n## ")
     return opening, {section[0]: section[2:].strip() + "\n" for section in sections}
