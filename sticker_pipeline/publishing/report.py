@@ -9,9 +9,9 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -272,7 +272,7 @@ def character_page(character: CharacterReport, ui: str = "") -> str:
         ui,
         character=character,
         looks=looks,
-        page=_Helpers(looks),
+        page=_helpers(looks),
         metrics=METRICS,
         REFERENCE=REFERENCE,
         OVERALL=OVERALL,
@@ -285,7 +285,7 @@ def style_page(style: StyleReport, ui: str = "") -> str:
     Raises ValueError as `page` does.
     """
     values = {"BASE": BASE, "LORA": LORA, "REFERENCE": REFERENCE}
-    return page("style.html.jinja", "", ui, style=style, metrics=STYLE_METRICS, page=_Helpers({}), **values)
+    return page("style.html.jinja", "", ui, style=style, metrics=STYLE_METRICS, page=_helpers({}), **values)
 
 
 def few_steps_page(way: FewSteps, ui: str = "") -> str:
@@ -293,7 +293,7 @@ def few_steps_page(way: FewSteps, ui: str = "") -> str:
 
     Raises ValueError as `page` does.
     """
-    return page("few_steps.html.jinja", "", ui, way=way, metrics=FEW_STEPS_METRICS, page=_Helpers({}))
+    return page("few_steps.html.jinja", "", ui, way=way, metrics=FEW_STEPS_METRICS, page=_helpers({}))
 
 
 def page(template: str, script: str, ui: str, **values: Any) -> str:
@@ -447,116 +447,131 @@ class Versus:
     strip: Markup
 
 
-class _Helpers:
-    """Functions for the page templates."""
-
-    def __init__(self, looks: Mapping[str, Look]) -> None:
-        self.looks = looks
-
-    number = staticmethod(number)
-    judgement = staticmethod(judgement)
-    signed = staticmethod(signed)
-    mediums = staticmethod(mediums_of)
-    figures = staticmethod(figures_by_model)
-    by_model = staticmethod(by_model)
-    speed = staticmethod(speed)
-
-    def sign(self, model: str) -> Markup:
-        return sign(self.looks[model])
-
-    def similarity(self, character: CharacterReport, medium: str) -> Markup:
-        marks = similarity_marks(character, medium, self.looks)
-        ceiling = self.looks[REFERENCE].title if REFERENCE in self.looks else ""
-        return charts.interval_chart(marks, label=spoken(marks), x="mean cosine, 95 % interval", ceiling=ceiling)
-
-    def curves(self, curves: Sequence[Curve], title: str, x: str, y: str, chosen: float | None = None) -> Markup:
-        return charts.line_chart(curves, label=f"{title}: {told(curves, x)}", x=x, y=y, chosen=chosen)
-
-    @staticmethod
-    def columns(figures: Sequence[MetricEstimate], metrics: Mapping[str, Metric]) -> list[tuple[str, Metric]]:
-        """Return those of `metrics` with an estimate, in order."""
-        present = {figure.metric for figure in figures}
-        return [(name, metric) for name, metric in metrics.items() if name in present]
-
-    def metrics(self, character: CharacterReport, medium: str) -> list[tuple[str, Metric]]:
-        """Return the medium's metrics: known ones first, others by name."""
-        present = {figure.metric for figure in character.figures if figure.medium == medium}
-        names = [*(name for name in METRICS if name in present), *sorted(present - METRICS.keys())]
-        return [(name, described(name)) for name in names]
-
-    def best(self, character: CharacterReport, medium: str, name: str, metric: Metric) -> str:
-        """Return the single best LoRA; "" for a tie or fewer than two."""
-        found = {
-            model: figures[name].mean
-            for model, figures in figures_by_model(character, medium).items()
-            if model not in (BASE, *NO_MODELS) and not is_recommended(model)
-            if name in figures and math.isfinite(figures[name].mean)
-        }
-        if not metric.better or len(found) < 2:
-            return ""
-        best = (max if metric.better == "higher" else min)(found.values())
-        winners = [model for model, mean in found.items() if mean == best]
-        return winners[0] if len(winners) == 1 else ""
-
-    def versus(self, character: CharacterReport) -> list[Versus]:
-        """Return the new LoRA beside each model, by medium; strips share one scale."""
-        found = [
-            Versus(medium, model, theirs.get(SIMILARITY), difference, Markup(""))
-            for medium in mediums_of(character)
-            for model in self.looks
-            for difference in character.differences
-            if (difference.medium, difference.model, difference.metric) == (medium, model, SIMILARITY)
-            for theirs in [figures_by_model(character, medium).get(model, {})]
-        ]
-        marks = {row: self._mark(row.difference) for row in found}
-        reach = 1.05 * max((abs(edge) for edge in charts.extent([*marks.values()])), default=1.0) or 1.0
-        return [replace(row, strip=charts.about_zero(mark, reach, label=spoken([mark]))) for row, mark in marks.items()]
-
-    def _mark(self, difference: MetricEstimate) -> Mark:
-        name = f"new LoRA less {self.looks[difference.model].title}"
-        return Mark(name, judgement(difference), "dot", difference.mean, difference.low, difference.high)
-
-    def other_differences(self, character: CharacterReport) -> list[tuple[Metric, dict[str, MetricEstimate]]]:
-        """Return metric -> model -> difference over all mediums.
-
-        Without similarity and metrics that have no better direction.
-        """
-        over_all = [difference for difference in character.differences if difference.medium == OVERALL]
-        rows = [
-            (metric, {difference.model: difference for difference in over_all if difference.metric == name})
-            for name, metric in METRICS.items()
-            if metric.better and name != SIMILARITY
-        ]
-        return [(metric, found) for metric, found in rows if found]
-
-    def compared(self, character: CharacterReport) -> list[str]:
-        return [model for model in self.looks if any(model == each.model for each in character.differences)]
-
-    gain = staticmethod(gain_of)
-
-    was_checked = staticmethod(was_checked)
-
-    @staticmethod
-    def failed_first(character: CharacterReport) -> list[Check]:
-        return sorted(character.checks, key=lambda check: check.verdict is not False)
-
-    failed = staticmethod(failed_checks)
-    current = staticmethod(current_release)
-    data_uri = staticmethod(data_uri)
-
-    @staticmethod
-    def cloud(tags: Tags, trigger: str) -> list[tuple[TagCount, float]]:
-        """Return at most 60 caption tags by name, with sizes in em.
-
-        Without the trigger, which all captions have.
-        """
-        kept = [count for count in tags.counts if count.after and count.tag != trigger][:60]
-        most = max((count.after for count in kept), default=1)
-        sized = [(count, 0.75 + 1.45 * math.sqrt(count.after / most)) for count in kept]
-        return sorted(sized, key=lambda entry: entry[0].tag)
+def _helpers(looks: Mapping[str, Look]) -> dict[str, Callable[..., Any]]:
+    """Return the functions that the templates of pages call, by name."""
+    return {
+        "best": best_lora,
+        "by_model": by_model,
+        "cloud": tag_cloud,
+        "columns": measured_columns,
+        "compared": partial(compared_models, looks=looks),
+        "current": current_release,
+        "curves": curve_chart,
+        "data_uri": data_uri,
+        "failed": failed_checks,
+        "failed_first": failed_first,
+        "figures": figures_by_model,
+        "gain": gain_of,
+        "judgement": judgement,
+        "mediums": mediums_of,
+        "metrics": metrics_of,
+        "number": number,
+        "other_differences": other_differences,
+        "sign": lambda model: sign(looks[model]),
+        "signed": signed,
+        "similarity": partial(similarity_chart, looks=looks),
+        "speed": speed,
+        "versus": partial(versus, looks=looks),
+        "was_checked": was_checked,
+    }
 
 
-def told(curves: Iterable[Curve], x: str) -> str:
+def similarity_chart(character: CharacterReport, medium: str, looks: Mapping[str, Look]) -> Markup:
+    """Return the chart of each model's similarity in the medium."""
+    marks = similarity_marks(character, medium, looks)
+    ceiling = looks[REFERENCE].title if REFERENCE in looks else ""
+    return charts.interval_chart(marks, label=spoken(marks), x="mean cosine, 95 % interval", ceiling=ceiling)
+
+
+def curve_chart(curves: Sequence[Curve], title: str, x: str, y: str, chosen: float | None = None) -> Markup:
+    """Return a line chart whose label says where each curve begins and ends."""
+    return charts.line_chart(curves, label=f"{title}: {ends_of(curves, x)}", x=x, y=y, chosen=chosen)
+
+
+def measured_columns(figures: Sequence[MetricEstimate], metrics: Mapping[str, Metric]) -> list[tuple[str, Metric]]:
+    """Return those of `metrics` with an estimate, in order."""
+    present = {figure.metric for figure in figures}
+    return [(name, metric) for name, metric in metrics.items() if name in present]
+
+
+def metrics_of(character: CharacterReport, medium: str) -> list[tuple[str, Metric]]:
+    """Return the medium's metrics: known ones first, others by name."""
+    present = {figure.metric for figure in character.figures if figure.medium == medium}
+    names = [*(name for name in METRICS if name in present), *sorted(present - METRICS.keys())]
+    return [(name, described(name)) for name in names]
+
+
+def best_lora(character: CharacterReport, medium: str, name: str, metric: Metric) -> str:
+    """Return the single best LoRA; "" for a tie or fewer than two."""
+    found = {
+        model: figures[name].mean
+        for model, figures in figures_by_model(character, medium).items()
+        if model not in (BASE, *NO_MODELS) and not is_recommended(model)
+        if name in figures and math.isfinite(figures[name].mean)
+    }
+    if not metric.better or len(found) < 2:
+        return ""
+    best = (max if metric.better == "higher" else min)(found.values())
+    winners = [model for model, mean in found.items() if mean == best]
+    return winners[0] if len(winners) == 1 else ""
+
+
+def versus(character: CharacterReport, looks: Mapping[str, Look]) -> list[Versus]:
+    """Return the new LoRA beside each model, by medium; strips share one scale."""
+    found = [
+        Versus(medium, model, theirs.get(SIMILARITY), difference, Markup(""))
+        for medium in mediums_of(character)
+        for model in looks
+        for difference in character.differences
+        if (difference.medium, difference.model, difference.metric) == (medium, model, SIMILARITY)
+        for theirs in [figures_by_model(character, medium).get(model, {})]
+    ]
+    marks = {row: _mark(row.difference, looks) for row in found}
+    reach = 1.05 * max((abs(edge) for edge in charts.extent([*marks.values()])), default=1.0) or 1.0
+    return [replace(row, strip=charts.about_zero(mark, reach, label=spoken([mark]))) for row, mark in marks.items()]
+
+
+def _mark(difference: MetricEstimate, looks: Mapping[str, Look]) -> Mark:
+    name = f"new LoRA less {looks[difference.model].title}"
+    return Mark(name, judgement(difference), "dot", difference.mean, difference.low, difference.high)
+
+
+def other_differences(character: CharacterReport) -> list[tuple[Metric, dict[str, MetricEstimate]]]:
+    """Return metric -> model -> difference over all mediums.
+
+    Without similarity and metrics that have no better direction.
+    """
+    over_all = [difference for difference in character.differences if difference.medium == OVERALL]
+    rows = [
+        (metric, {difference.model: difference for difference in over_all if difference.metric == name})
+        for name, metric in METRICS.items()
+        if metric.better and name != SIMILARITY
+    ]
+    return [(metric, found) for metric, found in rows if found]
+
+
+def compared_models(character: CharacterReport, looks: Mapping[str, Look]) -> list[str]:
+    """Return the models that the new LoRA was compared with, in the order of `looks`."""
+    return [model for model in looks if any(model == each.model for each in character.differences)]
+
+
+def failed_first(character: CharacterReport) -> list[Check]:
+    """Return the checks, failed ones first."""
+    return sorted(character.checks, key=lambda check: check.verdict is not False)
+
+
+def tag_cloud(tags: Tags, trigger: str) -> list[tuple[TagCount, float]]:
+    """Return at most 60 caption tags by name, with sizes in em.
+
+    Without the trigger, which all captions have.
+    """
+    kept = [count for count in tags.counts if count.after and count.tag != trigger][:60]
+    most = max((count.after for count in kept), default=1)
+    sized = [(count, 0.75 + 1.45 * math.sqrt(count.after / most)) for count in kept]
+    return sorted(sized, key=lambda entry: entry[0].tag)
+
+
+def ends_of(curves: Iterable[Curve], x: str) -> str:
     """Return each curve's first and last value as a sentence."""
     parts = []
     for curve in curves:

@@ -361,8 +361,8 @@ def test_a_recommended_setting_is_no_rival() -> None:
     alone = CharacterReport("luma", "t", "p", figures=tuple(rows[:-1]))
     assert character_line(alone).rival == "" and character_line(character).rival == "zed"
     metric = module.METRICS["clip_similarity"]
-    assert module._Helpers(looks).best(character, "all", "clip_similarity", metric) == "zed"
-    assert module._Helpers(looks).best(alone, "all", "clip_similarity", metric) == ""
+    assert module.best_lora(character, "all", "clip_similarity", metric) == "zed"
+    assert module.best_lora(alone, "all", "clip_similarity", metric) == ""
 
 
 @pytest.mark.parametrize("ui", ["javascript:alert(1)", "file:///etc", "//example.org", "127.0.0.1:3000"])
