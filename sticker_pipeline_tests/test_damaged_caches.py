@@ -25,7 +25,7 @@ from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.tagging.scoring import score_frames
 from sticker_pipeline.tagging.wd14 import open_tagger
 from sticker_pipeline.training.distill import images
-from sticker_pipeline.training.memory.dry_run import counting
+from sticker_pipeline.training.memory.plan import counting
 from sticker_pipeline.training.regularisation import read_regularisation
 from sticker_pipeline_tests.damage import damaged_files, flip
 from sticker_pipeline_tests.tagging.tiny_tagger import write_tagger
@@ -187,7 +187,7 @@ def test_counts_of_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture, monk
         def encode(self, tiles: int) -> int:
             return 1000 * tiles
 
-    monkeypatch.setattr("sticker_pipeline.training.memory.dry_run.dry_run", lambda work: Counted())
+    monkeypatch.setattr("sticker_pipeline.training.memory.plan.dry_run", lambda work: Counted())
 
     def compute() -> list[int]:
         count = counting(None, tmp_path / "cache" / "counts.json")  # type: ignore[arg-type]

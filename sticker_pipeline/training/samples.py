@@ -10,7 +10,8 @@ from PIL import Image
 from sticker_pipeline.diffusion.denoise import Prompts, decoded, encode_prompts, latents_of
 from sticker_pipeline.diffusion.samplers import make_scheduler
 from sticker_pipeline.diffusion.text import TextModels
-from sticker_pipeline.training.memory.dry_run import MemoryPlan, tile_vae
+from sticker_pipeline.training.memory.dry_run import tile_vae
+from sticker_pipeline.training.memory.plan import MemoryPlan
 from sticker_pipeline.training.models import Models, move
 from sticker_pipeline.training.spec import TrainingSpec
 

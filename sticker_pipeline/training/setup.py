@@ -30,16 +30,8 @@ from sticker_pipeline.training.conditioning import TextSource, cached_text, live
 from sticker_pipeline.training.data import plan, read_holdout, read_training_set, read_validation
 from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.logs.tensorboard import FOLDER as BOARD
-from sticker_pipeline.training.memory.dry_run import (
-    MemoryPlan,
-    Workload,
-    base_parts,
-    decide,
-    no_limit,
-    parts_hash,
-    stay_within,
-    write_plan,
-)
+from sticker_pipeline.training.memory.dry_run import Workload, base_parts, parts_hash
+from sticker_pipeline.training.memory.plan import MemoryPlan, decide, no_limit, stay_within, write_plan
 from sticker_pipeline.training.memory.room import check_disk, check_memory, latents_to_cache, texts_to_cache
 from sticker_pipeline.training.models import Models, checkpoint_gradients, load_models, move
 from sticker_pipeline.training.objective import check_objective

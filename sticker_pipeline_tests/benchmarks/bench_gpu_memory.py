@@ -22,7 +22,8 @@ import torch
 from sticker_pipeline.core.profile import PRESETS
 from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.adapters import add_adapters
-from sticker_pipeline.training.memory.dry_run import GIB, MIB, RESERVE, MemoryPlan, Workload, decide, true_parts
+from sticker_pipeline.training.memory.dry_run import GIB, MIB, RESERVE, Workload, true_parts
+from sticker_pipeline.training.memory.plan import MemoryPlan, decide
 from sticker_pipeline.training.spec import save_spec
 from sticker_pipeline_tests.benchmarks.trainers import Work, our_spec, write_images
 from sticker_pipeline_tests.benchmarks.true_base import true_base

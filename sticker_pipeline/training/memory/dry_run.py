@@ -1,7 +1,7 @@
-"""Dry run of a training: its GPU memory, and the measures to fit a budget.
+"""Dry run of a training: the GPU memory of each of its phases.
 
 It runs a step of the real architecture on fake tensors (shapes without content) and counts live bytes.
-`training/setup.py` and `training/samples.py` apply the plan.
+plan.py chooses measures by these counts.
 
 Attention slicing is no measure: attention never holds its whole matrix; slices would, piece by piece, and keep all for
 the gradient. For SD1.5 at 512 px this counts 5.1 GiB with slices of one head, and 3.6 GiB without.
@@ -10,10 +10,10 @@ the gradient. For SD1.5 at 512 px this counts 5.1 GiB with slices of one head, a
 import json
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from sticker_pipeline.core.caching import read_memo, write_memo
-from sticker_pipeline.core.optimizer_table import LEAN, OPTIMIZERS
+from sticker_pipeline.core.optimizer_table import OPTIMIZERS
 from sticker_pipeline.core.settings import TrainingSettings
-from sticker_pipeline.core.storage import atomic_file, content_hash
+from sticker_pipeline.core.storage import content_hash
 from sticker_pipeline.diffusion.architectures import build
 from sticker_pipeline.diffusion.families import FAMILIES
-from sticker_pipeline.training.spec import SpecError
 
 MIB = 2**20
 GIB = 2**30
@@ -80,50 +78,6 @@ class Workload:
     guided: bool = True  # classifier-free guidance: two predictions for each sample
 
 
-@dataclass(frozen=True)
-class MemoryPlan:
-    """Memory-saving measures of a training, and each phase's bytes, RESERVE included.
-
-    - phasing: only models in use are on the GPU: the VAE while images are encoded and decoded, an untrained text
-      encoder while captions are encoded. The U-Net stays while samples are decoded.
-    - tiles: per side of a decoded sample (`tile_vae`), 1 for none; training images are encoded whole.
-    """
-
-    phasing: bool
-    gradient_checkpointing: bool
-    tiles: int
-    sample_batch: int
-    peak_bytes: dict[str, int]
-
-    @property
-    def most(self) -> int:
-        return max(self.peak_bytes.values())
-
-    def line(self) -> str:
-        """The plan as a line of the log."""
-        measures = [
-            name
-            for name, taken in (
-                ("only what is needed on the GPU", self.phasing),
-                ("gradient checkpointing", self.gradient_checkpointing),
-                ("VAE tiles", self.tiles > 1),
-            )
-            if taken
-        ]
-        counted = ", ".join(f"{phase} {size / GIB:.2f}" for phase, size in self.peak_bytes.items())
-        return f"memory saved by: {', '.join(measures) or 'nothing'}" + (f"; GiB to {counted}" if counted else "")
-
-
-def no_limit(sample_batch: int) -> MemoryPlan:
-    """Plan without a limit: nothing is moved or computed twice."""
-    return MemoryPlan(False, False, 1, sample_batch, {})
-
-
-def write_plan(plan: MemoryPlan, path: Path) -> None:
-    with atomic_file(path) as staging:
-        staging.write_text(json.dumps(asdict(plan), indent=1) + "\n", encoding="utf-8")
-
-
 def true_parts(family: str) -> Parts:
     """Real architecture of `family`: that of every single file."""
     encoders = tuple(partial(build, family, encoder.folder) for encoder in FAMILIES[family].text_encoders)
@@ -161,90 +115,6 @@ def parts_hash(base: Path) -> str:
     return content_hash({path.parent.name: path.read_text(encoding="utf-8") for path in folder.glob("*/config.json")})
 
 
-def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
-    """Fastest plan within `budget` bytes of GPU memory.
-
-    In order: nothing; fewer samples at once and VAE tiles, almost free; phasing, which moves models between phases;
-    gradient checkpointing, which computes the forward pass twice. Takes seconds, no GPU and little memory; `kept`
-    caches counts. Raises SpecError, naming the least memory needed and what to lower, where none fits.
-    """
-    plans = []
-    for plan in _plans(counting(work, kept), work, budget):
-        if plan.most <= budget:
-            return plan
-        plans.append(plan)
-    least = min(plans, key=lambda plan: plan.most)
-    phase = max(least.peak_bytes, key=lambda name: least.peak_bytes[name])
-    raise SpecError(
-        f"settings.memory_budget: {budget / GIB:.2f} GiB are too little; with all that saves memory, this training "
-        f"needs {math.ceil(least.most / GIB * 100) / 100:.2f} GiB (to {phase}). "
-        f"Allow that much, or lower {what_to_lower(work, phase)}."
-    )
-
-
-def what_to_lower(work: Workload, phase: str) -> str:
-    """Settings that would make `phase` smaller, with their values."""
-    settings = work.settings
-    choices = {
-        f"batch_size ({settings.batch_size})": phase == "train" and settings.batch_size > 1,
-        f"the resolution ({work.width} × {work.height})": True,
-        f"rank ({settings.rank})": phase != "encode" and settings.rank > 1,
-        "learning_rate_text_encoder, to 0": phase != "encode" and settings.learning_rate_text_encoder > 0,
-        f"what the optimizer keeps (`optimizer: {'` or `'.join(LEAN)}`)": phase != "encode"
-        and settings.optimizer not in LEAN,
-    }
-    return "; or ".join(name for name, helps in choices.items() if helps)
-
-
-Count = Callable[..., Any]
-"""(phase, its arguments) -> result of DryRun's method of that name."""
-
-
-def counting(work: Workload, kept: Path | None) -> Count:
-    """Counts from a dry run, made only when the file `kept` lacks one."""
-    known: dict[str, Any] = (read_memo(kept) if kept else None) or {}
-    made = cache(lambda: dry_run(work))
-
-    def count(phase: str, *arguments: int) -> Any:
-        name = json.dumps([phase, *arguments])
-        if name not in known:
-            known[name] = getattr(made(), phase)(*arguments)
-            if kept:
-                write_memo(kept, known)
-        return known[name]
-
-    return count
-
-
-TILES = (1, 2, 4)
-
-
-def _plans(count: Count, work: Workload, budget: int) -> Iterator[MemoryPlan]:
-    """Yield the plans of `decide`: largest sample batch, fewest tiles that fit."""
-    for phasing, checkpointing in ((False, False), (True, False), (True, True)):
-        idle = {} if phasing else count("idle")
-        room = {phase: budget - idle.get(phase, 0) for phase in ("encode", "train", "sample", "decode")}
-        batches = list(_halved(work.sample_batch))
-        batch = next((batch for batch in batches if count("sample", batch) <= room["sample"]), batches[-1])
-        tiles = next((tiles for tiles in TILES if count("decode", tiles) <= room["decode"]), TILES[-1])
-        peaks = {
-            "encode": count("encode"),
-            "train": count("train", checkpointing),
-            "sample": count("sample", batch),
-            "decode": count("decode", tiles),
-        }
-        yield MemoryPlan(
-            phasing, checkpointing, tiles, batch, {phase: peak + idle.get(phase, 0) for phase, peak in peaks.items()}
-        )
-
-
-def _halved(number: int) -> Iterator[int]:
-    while number > 1:
-        yield number
-        number //= 2
-    yield 1
-
-
 def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
     """Let `vae` decode in tiles of 1/`tiles` of the image's longer side.
 
@@ -254,18 +124,6 @@ def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
     vae.enable_tiling()
     vae.tile_latent_min_size = max(1, math.ceil(max(width, height) / scale / tiles))
     vae.tile_sample_min_size = vae.tile_latent_min_size * scale
-
-
-def stay_within(budget: int) -> None:
-    """Limit PyTorch to `budget` bytes of the current GPU, less CONTEXT.
-
-    Before torch.OutOfMemoryError, unused memory is freed, and convolutions use less.
-    """
-    total = torch.cuda.mem_get_info()[1]
-    torch.cuda.set_per_process_memory_fraction(min(1.0, max(budget - CONTEXT, 0) / total))
-
-
-# --- the dry run ------------------------------------------------------------------------------------------------------
 
 
 class LiveBytes(TorchDispatchMode):

@@ -11,7 +11,8 @@ from sticker_pipeline.core.files import space
 from sticker_pipeline.training.cache.latents import MEMORY, View, entry_path
 from sticker_pipeline.training.cache.text import Reading, Variants
 from sticker_pipeline.training.cache.text import entry_path as text_path
-from sticker_pipeline.training.memory.dry_run import RESERVE, Workload, counting, state_bytes, what_to_lower
+from sticker_pipeline.training.memory.dry_run import RESERVE, Workload, state_bytes
+from sticker_pipeline.training.memory.plan import counting, what_to_lower
 from sticker_pipeline.training.models import Models
 from sticker_pipeline.training.spec import TrainingSpec
 

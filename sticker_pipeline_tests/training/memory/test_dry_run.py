@@ -9,7 +9,7 @@ from torch.profiler import profile
 
 from sticker_pipeline.core.optimizer_table import OPTIMIZERS
 from sticker_pipeline.core.settings import TrainingSettings
-from sticker_pipeline.training.memory import dry_run as memory
+from sticker_pipeline.training.memory import plan as memory
 from sticker_pipeline.training.memory.dry_run import (
     BLOCK,
     GIB,
@@ -17,7 +17,6 @@ from sticker_pipeline.training.memory.dry_run import (
     DryRun,
     Parts,
     Workload,
-    decide,
     dry_run,
     folder_parts,
     peak_bytes,
@@ -26,6 +25,7 @@ from sticker_pipeline.training.memory.dry_run import (
     tile_vae,
     true_parts,
 )
+from sticker_pipeline.training.memory.plan import decide
 from sticker_pipeline.training.optimizers import make_optimizer, optimizer_state
 from sticker_pipeline.training.spec import SpecError
 from sticker_pipeline_tests.training.plain_adapters import plain_adapters
