@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import dagster as dg
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SLOW = (  # files that take more than ten seconds, the slowest first
+SLOW = (  # files that take more than ten seconds, in order; no two with a browser at a time
     "ui/test_door.py",
-    "ui/test_ui.py",
     "test_chaos.py",
     "training/test_resume.py",
     "defs/test_release_line.py",
+    "ui/test_ui.py",
     "cli/test_ui.py",
     "defs/test_automation.py",
     "defs/test_line.py",

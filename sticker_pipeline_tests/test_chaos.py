@@ -13,7 +13,7 @@ from sticker_pipeline.core.process.guard import GO_ON
 from sticker_pipeline_tests import chaos
 from sticker_pipeline_tests.benchmarks.bench_chaos import held, killed
 
-KILLS = 7
+KILLS = 5
 
 
 @pytest.mark.timeout(900)
