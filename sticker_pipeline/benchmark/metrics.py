@@ -226,7 +226,7 @@ _ROWS = (
     ),
     Measure(
         "style_similarity",
-        "medium",
+        "style",
         "cosine to other characters in the same medium: the manner of drawing",
         "",
         of_model=_medium,
