@@ -21,7 +21,7 @@ from sticker_pipeline_tests.small_character import add_small_character
 MARK = "STICKER_CHAOS"  # in the environment of all that a command starts
 GONE_SECONDS = 90.0  # two graces of the trainer's, and room: nothing outlives its command by more
 WORKER, SUPERVISOR, TRAINER = (
-    f"sticker_pipeline.{name}" for name in ("work", "training.supervisor", "training")
+    f"sticker_pipeline.{name}" for name in ("cli.work", "training.supervisor", "training")
 )  # as their command lines have them
 HAVE_TIMES = ("released_lora", "comfyui_workflow")  # when a LoRA was released stands in these
 SETTINGS = """\

@@ -208,15 +208,15 @@ def test_the_similarity_is_that_of_the_clip_model(line: Bench) -> None:
     lineage = frames.table().set_index("frame_id")
     samples = line.store.read("small", "samples")
     table = line.store.read("small", "benchmark").table().set_index(["model", "medium", "metric"])
-    for style, groups in {"art": ["art"], "sticker": ["gifs", "stickers"]}.items():
+    for medium, groups in {"art": ["art"], "sticker": ["gifs", "stickers"]}.items():
         chosen = holdout[holdout["frame_id"].map(lineage["group"]).isin(groups)]
         sources = chosen.groupby(chosen["frame_id"].map(lineage["source_id"]))["file"]
         references = np.stack(
             [np.mean([embedding(frames.folder / name) for name in files], axis=0) for _, files in sources]
         )
-        rows = samples.table().query("model == 'lora' and style == @style")
+        rows = samples.table().query("model == 'lora' and medium == @medium")
         images = np.stack([embedding(samples.folder / name) for name in rows["file"]])
-        row = table.loc[("lora", style, "clip_similarity")]
+        row = table.loc[("lora", medium, "clip_similarity")]
         # images are prepared at the profile's 96 px first: two resizings instead of one move it a little
         assert row["mean"] == pytest.approx(float((images @ references.T).mean()), abs=0.02)
         assert row["ci_low"] < row["mean"] < row["ci_high"]
