@@ -268,7 +268,7 @@ def lora_section(out: Path) -> Section:
         "- *copying*: similarity to the nearest training image, less that of held-out images\n",
         *_sweep_table(rows),
         "",
-        "The defaults by character and style, mean over the seeds:\n",
+        "The defaults by character and medium, mean over the seeds:\n",
         *_default_table(rows),
         "",
     ]
@@ -276,7 +276,7 @@ def lora_section(out: Path) -> Section:
 
 
 def lora_gates(rows: pd.DataFrame) -> list[Gate]:
-    """Gates of LoRAs with default settings: means over seeds, worst character and style."""
+    """Gates of LoRAs with default settings: means over seeds, worst character and medium."""
     by = _defaults_by_character(rows)
     return [
         Gate("LoRA: training, seconds on one core", float(by["train_seconds"].max()), most=180.0),
@@ -293,7 +293,7 @@ def lora_gates(rows: pd.DataFrame) -> list[Gate]:
 
 
 def _defaults_by_character(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["settings"] == "{}"].groupby(["character", "style"]).mean(numeric_only=True)
+    return rows[rows["settings"] == "{}"].groupby(["character", "medium"]).mean(numeric_only=True)
 
 
 def _sweep_table(rows: pd.DataFrame) -> list[str]:
@@ -303,7 +303,7 @@ def _sweep_table(rows: pd.DataFrame) -> list[str]:
     ]
     for settings, part in rows.groupby("settings", sort=False):
         mean = part.mean(numeric_only=True)
-        worst = part.groupby(["character", "style"])["share_of_ceiling"].mean().min()
+        worst = part.groupby(["character", "medium"])["share_of_ceiling"].mean().min()
         name = "defaults" if settings == "{}" else ", ".join(f"{k} {v}" for k, v in json.loads(str(settings)).items())
         lines.append(
             f"| {name} | {mean['lora']:.3f} | {mean['base']:.3f} | {mean['share_of_ceiling']:.2f} ({worst:.2f}) "
@@ -316,12 +316,12 @@ def _sweep_table(rows: pd.DataFrame) -> list[str]:
 
 def _default_table(rows: pd.DataFrame) -> list[str]:
     lines = [
-        "| character | style | LoRA | references | of the ceiling | other tags instead | free: LoRA | base | copying |",
+        "| character | medium | LoRA | references | of the ceiling | other tags instead | free: LoRA | base | copying |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for mean in _defaults_by_character(rows).reset_index().to_dict("records"):
         lines.append(
-            f"| {mean['character']} | {mean['style']} | {mean['lora']:.3f} | {mean['references']:.3f} "
+            f"| {mean['character']} | {mean['medium']} | {mean['lora']:.3f} | {mean['references']:.3f} "
             f"| {mean['share_of_ceiling']:.2f} | {mean['without_trigger']:.3f} | {mean['free_lora']:.2f} "
             f"| {mean['free_base']:.2f} | {mean['nearest_lora'] - mean['nearest_holdout']:+.3f} |"
         )

@@ -75,7 +75,7 @@ def test_base_gates_fail_one_by_one(tmp_path: Path) -> None:
 
 def test_lora_gates_look_at_the_worst_character_and_style() -> None:
     row = {
-        "settings": "{}", "seed": 0, "style": "art", "base": 0.1, "lora": 0.6, "references": 0.8,
+        "settings": "{}", "seed": 0, "medium": "art", "base": 0.1, "lora": 0.6, "references": 0.8,
         "share_of_ceiling": 0.75, "without_trigger": 0.2, "trigger_effect": 0.4, "free_base": 0.8, "free_lora": 0.75,
         "nearest_lora": 0.7, "nearest_holdout": 0.8, "diversity": 0.3, "train_seconds": 60.0,
     }  # fmt: skip
