@@ -316,7 +316,8 @@ def _sweep_table(rows: pd.DataFrame) -> list[str]:
 
 def _default_table(rows: pd.DataFrame) -> list[str]:
     lines = [
-        "| character | medium | LoRA | references | of the ceiling | other tags instead | free: LoRA | base | copying |",
+        "| character | medium | LoRA | references | of the ceiling | other tags instead |"
+        " free: LoRA | base | copying |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for mean in _defaults_by_character(rows).reset_index().to_dict("records"):
