@@ -25,8 +25,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
+from sticker_pipeline.core.earlier_names import record_of_today
 from sticker_pipeline.core.files.space import SpaceError, writing
-from sticker_pipeline.core.schemas import EARLIER_METRICS
 from sticker_pipeline.core.storage import (
     Artifact,
     ArtifactStore,
@@ -47,28 +47,14 @@ class ReleaseError(StorageError):
     """A missing, damaged or forbidden release; the message says the remedy."""
 
 
-EARLIER_KEYS = {  # of release.json
-    "clips": "sources",
-    "held_out_clips": "holdout_sources",
-    "held_out_pictures": "holdout_images",
-    "pictures": "images",
-    "style": "medium",
-}
-
-
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _with_present_names(cls, data: Any) -> Any:
-        """Rename earlier versions' keys: a release is never written again."""
-        if not isinstance(data, dict):
-            return data
-        named = {EARLIER_KEYS.get(key, key): value for key, value in data.items()}
-        if isinstance(named.get("metric"), str):
-            named["metric"] = EARLIER_METRICS.get(named["metric"], named["metric"])
-        return named
+    def _of_today(cls, data: Any) -> Any:
+        """Read what an earlier version wrote: a release is never written again."""
+        return record_of_today(data)
 
 
 class MetricRow(_Record):

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from sticker_pipeline.core import earlier_names
 from sticker_pipeline.core.files.inside import DEEPEST, OutsideError, folders_in, list_folder, read_bytes, status
 from sticker_pipeline.core.files.limited_files import MOST_BYTES, LimitedFileError, parse_yaml
 from sticker_pipeline.core.texts import (
@@ -92,18 +93,6 @@ Overrides = Annotated[dict[str, Any], AfterValidator(_plain_section)]
 
 class CharacterError(UserError):
     """An unusable character folder or character.yaml; the message has the remedy."""
-
-
-RENAMED_KEYS = {  # earlier name -> present name
-    "draws_per_epoch": "samples_per_epoch",
-    "most_pictures": "most_images",
-    "one_clip": "one_source",
-    "pictures": "images",
-    "prompts_per_style": "prompts_per_medium",
-    "style": "medium",
-    "style_tags": "medium_tags",
-}
-RENAMED_VALUES = {"recipe": "default", "restarts": "cosine_restarts_warmup_each"}
 
 
 class Strict(BaseModel):
@@ -232,7 +221,7 @@ class Benchmark(Strict):
     """
 
     holdout: Annotated[Annotated[float, Field(gt=0, lt=0.9)] | list[str], AfterValidator(_plain_section)] = Field(
-        0.15, description="share of the clips of each group, or the files themselves, that are never trained on"
+        0.15, description="share of the sources of each group, or the files themselves, that are never trained on"
     )
     validation: float = Field(
         0.1,
@@ -561,7 +550,7 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
     key = shortened(".".join(shortened(str(part)) for part in fault["loc"] if part != "[key]"))
     if fault["type"] == "extra_forbidden":
         known = _field_names(model, fault["loc"][:-1])
-        renamed = RENAMED_KEYS.get(fault["loc"][-1])
+        renamed = earlier_names.KEYS.get(fault["loc"][-1])
         if renamed in known:
             return f"'{key}' is called '{renamed}' now."
         meant = closest(str(fault["loc"][-1])[:MOST_QUOTED], known)
@@ -572,8 +561,8 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] == "string_type" and isinstance(fault["input"], date | int | float):
         kind = "a date" if isinstance(fault["input"], date) else "a number, or yes or no"
         return f"'{key}': {shortened(str(fault['input']))} is read as {kind}: put it into quotes if it is text."
-    if fault["type"] == "literal_error" and str(fault["input"]) in RENAMED_VALUES:
-        renamed = RENAMED_VALUES[str(fault["input"])]
+    if fault["type"] == "literal_error" and (str(fault["loc"][-1]), str(fault["input"])) in earlier_names.VALUES:
+        renamed = earlier_names.VALUES[str(fault["loc"][-1]), str(fault["input"])]
         return f"'{key}': '{fault['input']}' is called '{renamed}' now."
     return f"'{key}' = {quoted(fault['input'])}: {shortened(fault['msg'].removeprefix('Value error, '), 200)}."
 

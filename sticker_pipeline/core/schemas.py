@@ -146,11 +146,3 @@ def _wrong_values(values: pd.Series, column: Column) -> Iterator[str]:
 
 def _cell(values: pd.Series, row: int) -> str:
     return repr(values.iloc[[row]].tolist()[0])
-
-
-def with_present_names(table: pd.DataFrame) -> pd.DataFrame:
-    """Rename columns and metrics of an earlier version's table."""
-    table = table.rename(columns=EARLIER_COLUMNS)
-    if "metric" in table:
-        table["metric"] = table["metric"].replace(EARLIER_METRICS)
-    return table

@@ -38,7 +38,7 @@ class MediaSettings(Strict):
 class SamplingSettings(Strict):
     mode: Literal["inverse_length", "effective_size", "uniform"] = Field(
         "inverse_length",
-        description="`inverse_length`: a clip counts as much as a still; `effective_size`: as its effective number of "
+        description="`inverse_length`: a GIF counts as much as a still; `effective_size`: as its effective number of "
         "images; `uniform`: frame by frame",
     )
 

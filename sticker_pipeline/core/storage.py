@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from sticker_pipeline.core.earlier_names import table_of_today
 from sticker_pipeline.core.files.claims import claimed, is_claimed, silent
 from sticker_pipeline.core.files.durable import sync_file, sync_folder, sync_tree
 from sticker_pipeline.core.files.inside import read_bytes
 from sticker_pipeline.core.files.space import Say, writing
-from sticker_pipeline.core.schemas import INDEX, TableSchema, check, with_present_names
+from sticker_pipeline.core.schemas import INDEX, TableSchema, check
 from sticker_pipeline.core.texts import UserError, shortened
 
 MANIFEST = "artifact.json"
@@ -98,7 +99,7 @@ class Artifact:
 
     def table(self, name: str = INDEX) -> pd.DataFrame:
         """Return a published table with today's column names."""
-        return with_present_names(pd.read_parquet(io.BytesIO(self.content(name))))
+        return table_of_today(pd.read_parquet(io.BytesIO(self.content(name))))
 
     def content(self, name: str) -> bytes:
         """Return the published bytes of a file.

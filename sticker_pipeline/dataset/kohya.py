@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from sticker_pipeline.core.earlier_names import record_of_today
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.texts import TextError, tidy
 from sticker_pipeline.media.frame import MediaError
@@ -39,8 +40,14 @@ class FolderRecord(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    medium: Literal["sticker", "art"] = Field("sticker", validation_alias=AliasChoices("medium", "style"))  # was style
+    medium: Literal["sticker", "art"] = "sticker"
     learned: list[str] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_today(cls, data: Any) -> Any:
+        """Read what an earlier version exported."""
+        return record_of_today(data)
 
 
 class Record(BaseModel):

@@ -20,8 +20,7 @@ from sticker_pipeline.diffusion.base_model import part_files
 from sticker_pipeline.diffusion.text import TextModels
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.accel.cuda_graph import Recordings, recorded
-from sticker_pipeline.training.accel.fast_layers import speed_up
-from sticker_pipeline.training.accel.fused_lora import fuse
+from sticker_pipeline.training.accel.layers import accelerate_layers
 from sticker_pipeline.training.adapters import add_adapters, by_model
 from sticker_pipeline.training.backward import unet_backward, weights_of
 from sticker_pipeline.training.cache.latents import Latents, View, vae_hash, views_of
@@ -146,7 +145,7 @@ def make_run(
         models=models,
         layers=layers,
         weights=weights,
-        backward=recorded(backward, recordings) if records(settings, accelerator.device) else backward,
+        backward=recorded(backward, recordings) if uses_cuda_graphs(settings, accelerator.device) else backward,
         recordings=recordings,
         optimizer=accelerator.prepare(make_optimizer(settings, groups)),
         schedule=make_schedule(settings, planned.total_steps),
@@ -317,7 +316,7 @@ def to_device(
     return Placed((), cached_text(encodings, settings), lambda: kept)
 
 
-def records(settings: TrainingSettings, device: torch.device) -> bool:
+def uses_cuda_graphs(settings: TrainingSettings, device: torch.device) -> bool:
     """Return whether batches run as CUDA graphs."""
     return device.type == "cuda" and settings.accelerate == "auto"
 
@@ -326,7 +325,7 @@ def make_cheaper(*trained: Any, on: torch.device, settings: TrainingSettings, me
     """Make a step of the `trained` models faster or smaller, with equal results."""
     for model in trained:
         if settings.accelerate == "auto":
-            speed_up(model) if on.type == "cpu" else fuse(model)
+            accelerate_layers(model, on)
         if memory.gradient_checkpointing:
             checkpoint_gradients(model)
 

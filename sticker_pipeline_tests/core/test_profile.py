@@ -71,6 +71,7 @@ def test_training_overrides_are_checked(tmp_path: Path) -> None:
     for text, sentence in [
         ("{draws_per_epoch: 9}", "'draws_per_epoch' is called 'samples_per_epoch' now"),
         ("{schedule: restarts}", "'schedule': 'restarts' is called 'cosine_restarts_warmup_each' now"),
+        ("{optimizer: restarts}", "'optimizer' = 'restarts': Input should be"),
         ("{preset: recipe}", "'preset': 'recipe' is called 'default' now"),
         ("{rnk: 3}", "Did you mean 'rank'"),
         ("{rank: 0}", "greater than or equal to 1"),

@@ -18,8 +18,7 @@ from sticker_pipeline.diffusion.lora.file import LoraFile, read_lora, write_lora
 from sticker_pipeline.diffusion.lora.formats import read_any_lora
 from sticker_pipeline.diffusion.lora.trained_for import trained_for
 from sticker_pipeline.diffusion.text import Encoded, TextModels, encode, tokenize
-from sticker_pipeline.training.accel.fast_layers import speed_up
-from sticker_pipeline.training.accel.fused_lora import fuse
+from sticker_pipeline.training.accel.layers import accelerate_layers
 from sticker_pipeline.training.adapters import adapters_of, add_adapters, load_adapters
 from sticker_pipeline.training.backward import weights_of
 from sticker_pipeline.training.distill.images import drawn_latents, encoded_images
@@ -99,7 +98,7 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
     move([*models.text_encoders, models.vae], "cpu")
     settings = spec.adapters()
     layers = add_adapters(models.unet, (), spec.family, settings)
-    speed_up(models.unet) if device.type == "cpu" else fuse(models.unet)
+    accelerate_layers(models.unet, device)
     if tuning:
         go_on_from(tuning.start, layers, spec)
     if spec.settings.gradient_checkpointing:

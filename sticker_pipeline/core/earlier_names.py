@@ -1,0 +1,51 @@
+"""Names of earlier versions, and what each is called now.
+
+A person's file with an old name is refused with the new one. Tables, releases and exports are read under the new name.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEYS = {  # of character.yaml
+    "draws_per_epoch": "samples_per_epoch",
+    "most_pictures": "most_images",
+    "one_clip": "one_source",
+    "pictures": "images",
+    "prompts_per_style": "prompts_per_medium",
+    "style": "medium",
+    "style_tags": "medium_tags",
+}
+VALUES = {  # (key, value) of character.yaml
+    ("preset", "recipe"): "default",
+    ("schedule", "restarts"): "cosine_restarts_warmup_each",
+}
+METRICS = {"one_clip_share": "one_source_share"}
+COLUMNS = {"clip_id": "source_id", "draws_per_epoch": "samples_per_epoch", "pictures": "images", "style": "medium"}
+RECORD_KEYS = {  # of release.json, and of a folder in the record of an export for kohya
+    "clips": "sources",
+    "held_out_clips": "holdout_sources",
+    "held_out_pictures": "holdout_images",
+    "pictures": "images",
+    "style": "medium",
+}
+
+
+def table_of_today(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Rename the columns and metrics of a table that an earlier version wrote."""
+    table = table.rename(columns=COLUMNS)
+    if "metric" in table:
+        table["metric"] = table["metric"].replace(METRICS)
+    return table
+
+
+def record_of_today(data: Any) -> Any:
+    """Rename the keys and the metric of a record of an earlier version, one level deep; other data stays as it is."""
+    if not isinstance(data, Mapping):
+        return data
+    named = {RECORD_KEYS.get(key, key): value for key, value in data.items()}
+    if isinstance(named.get("metric"), str):
+        named["metric"] = METRICS.get(named["metric"], named["metric"])
+    return named
