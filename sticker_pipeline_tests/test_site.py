@@ -33,12 +33,3 @@ def test_each_page_is_there(site: Path) -> None:
 def test_nothing_is_fetched_from_the_network(site: Path) -> None:
     assert [page.name for page in site.rglob("*.html") if FETCHED.search(page.read_text(encoding="utf-8"))] == []
     assert [file.name for file in site.rglob("*.css") if IN_STYLES.search(file.read_text(encoding="utf-8"))] == []
-
-
-def test_a_page_with_a_diagram_brings_what_draws_it(site: Path) -> None:
-    """Else the theme would fetch it."""
-    shown = [page for page in site.rglob("*.html") if 'class="mermaid"' in page.read_text(encoding="utf-8")]
-    assert len(shown) >= 3
-    for page in shown:
-        (script,) = re.findall(r'src="([^"]+mermaid[^"]*)"', page.read_text(encoding="utf-8"))
-        assert (page.parent / script).is_file()
