@@ -15,12 +15,12 @@ from pydantic_core import PydanticUndefined
 
 from sticker_pipeline.cli.commands import main
 from sticker_pipeline.core.character import Settings
-from sticker_pipeline.core.environment import VARIABLES
 from sticker_pipeline.core.markdown import literal, table
 from sticker_pipeline.core.optimizer_table import OPTIMIZERS
 from sticker_pipeline.core.profile import OVERRIDABLE, PRESETS, PROFILES, Profile
 from sticker_pipeline.definitions import defs
 from sticker_pipeline_tests.conftest import REPOSITORY
+from sticker_pipeline_tests.environment_table import VARIABLES
 from sticker_pipeline_tests.metrics_page import metrics_page
 from sticker_pipeline_tests.tables_page import STAGES, tables_page
 
@@ -250,8 +250,8 @@ def _options(command: click.Command, context: click.Context) -> Iterator[tuple[s
 ENVIRONMENT = """\
 # Environment variables
 
-`make reference` writes this page from `sticker_pipeline/core/environment.py`. Relative folders are below the folder in
-which the command is started.
+`make reference` writes this page from `sticker_pipeline_tests/environment_table.py`. Relative folders are below the
+folder in which the command is started.
 """
 
 

@@ -1,6 +1,6 @@
 """Environment variables of this project: one row for each, from which docs/reference/environment.md is generated.
 
-A variable is read where its value is used; `core/test_environment.py` compares the rows with the names in the code.
+A variable is read where its value is used; `test_environment_table.py` compares the rows with the names in the code.
 """
 
 from dataclasses import dataclass
