@@ -149,13 +149,6 @@ class Person:
         self.follow_link("Lineage")
         self.boxes("publishing")
 
-    def open_all_groups(self) -> list[dict[str, Any]]:
-        """In the graph of all assets; returns its boxes."""
-        self.page.get_by_label("settings").last.click()
-        self.page.get_by_role("menuitem", name="Expand all groups").click()
-        self.page.keyboard.press("Escape")
-        return self.boxes("raw_media")
-
     def boxes(self, having: str) -> list[dict[str, Any]]:
         """The boxes of the lineage graph on this page, once one of them is `having`."""
         self.page.wait_for_function(f"(name) => ({BOXES})().some((box) => box.name === name)", arg=having)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from sticker_pipeline.core.storage import ALL
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.small_character import DEMO, add_small_character
 from sticker_pipeline_tests.ui.deployment import Deployment, deployment
@@ -51,6 +52,7 @@ def of_the_demo(root: Path) -> None:
         ui.command("demo")
         with visit(chromium, ui.url) as somebody_else:
             lineage(somebody_else)
+            report(ui, somebody_else)
         for asset, key in (
             ("frames", "kept_frames"),
             ("curated_tags", "word_cloud"),
@@ -79,14 +81,23 @@ def of_a_newcomer(root: Path) -> None:
 
 
 def lineage(person: Person) -> None:
-    """The whole graph, on a wide screen and without the panels beside it."""
+    """Save the lineage by groups, without the panels beside it."""
     page = person.page
-    page.set_viewport_size({"width": 1640, "height": 1120})
+    page.set_viewport_size({"width": 1320, "height": 760})
     person.lineage()
     page.get_by_text("Hide navigation").click()
+    page.reload()  # the graph fits its place when it is drawn
+    person.boxes("publishing")
     page.get_by_label("panel_show_right").last.click()
-    person.open_all_groups()
     save(person, "lineage")
+
+
+def report(ui: Deployment, person: Person) -> None:
+    """Save the first screen of the report's index."""
+    page = person.page
+    page.set_viewport_size({"width": 1320, "height": 760})
+    page.goto(f"file://{ui.store.read(ALL, 'report').folder / 'report.html'}")
+    save(person, "report")
 
 
 def training(ui: Deployment, person: Person) -> None:
