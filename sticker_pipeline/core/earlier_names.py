@@ -42,7 +42,10 @@ def table_of_today(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def record_of_today(data: Any) -> Any:
-    """Rename the keys and the metric of a record of an earlier version, one level deep; other data stays as it is."""
+    """Rename the keys and the metric of an earlier version's record.
+
+    One level deep. Other data stays as it is.
+    """
     if not isinstance(data, Mapping):
         return data
     named = {RECORD_KEYS.get(key, key): value for key, value in data.items()}

@@ -27,7 +27,8 @@ from sticker_pipeline.roots.across import LCM_LORA, AllCharacters, profiles_of
 from sticker_pipeline.roots.style import named_styles, ready_styles
 
 EVENTS_A_LOOK = 1500  # stored one by one, 3 to 8 ms each; Dagster ends a sensor after 60 s
-SECONDS_A_LOOK = 15.0  # for files not read before
+SECONDS_A_LOOK = 15.0  # for files not read before, from the start of the tick on
+SECONDS_AT_LEAST = 5.0  # so that a look goes on where settings alone take SECONDS_A_LOOK
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Cursor:
     "settings, so that exactly what they change is shown as stale.",
 )
 def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace) -> dg.SensorResult | dg.SkipReason:
+    start = time.monotonic()
     root = workspace.characters_folder
     if problem := unreadable(root) or places_problem(workspace.places):
         context.log.error(problem)
@@ -78,7 +80,8 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     ]
     assert context.repository_def is not None
     history = History(context.instance, context.repository_def.asset_graph)
-    look = _look(scopes, Snapshot(workspace.store.root), before, history)
+    end = max(start + SECONDS_A_LOOK, time.monotonic() + SECONDS_AT_LEAST)
+    look = _look(scopes, Snapshot(workspace.store.root), before, history, end=end)
     problems = [*problems, *in_the_way, *look.problems]
     for problem in problems:
         context.log.error(problem)
@@ -172,10 +175,9 @@ class _Look:
     cursor: Cursor
 
 
-def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, history: History) -> _Look:
-    """Observe scopes until EVENTS_A_LOOK or SECONDS_A_LOOK, from the last stop on."""
+def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, history: History, *, end: float) -> _Look:
+    """Observe scopes until EVENTS_A_LOOK or the monotonic time `end`, from the last stop on."""
     events, problems, seen, left = 0, [], dict(before.seen), list[Scope[Any]]()
-    end = time.monotonic() + SECONDS_A_LOOK
     specs_of = cache(partial(asset_specs, history.graph))
     for scope in _from(before.go_on, scopes):
         if events >= EVENTS_A_LOOK or time.monotonic() > end:

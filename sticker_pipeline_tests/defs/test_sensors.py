@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -264,6 +265,21 @@ def test_a_first_look_at_many_is_spread_over_several(folders: Folders, monkeypat
     assert folders.look() == {}
     assert folders.partitions == names
     assert len(folders.cursor or "") < 120 * (len(names) + 2)
+
+
+@pytest.mark.parametrize(
+    "clock", [pytest.param((0, 6, 12, 18, 24), id="quick"), pytest.param((0, 20, 21, 26, 27), id="long to load")]
+)
+def test_a_look_ends_by_the_clock_and_the_next_goes_on(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, clock: tuple[int, ...]
+) -> None:
+    folders.add("ada")
+    folders.add("bo")
+    with monkeypatch.context() as slow:
+        slow.setattr(sensors, "time", SimpleNamespace(monotonic=iter(clock).__next__))
+        assert folders.look().keys() == {"ada"}
+    assert folders.partitions == ["ada"]
+    assert folders.look() == {"bo": ALL_ROOTS, None: [ROSTER, SHARED]}
 
 
 @pytest.mark.parametrize(
