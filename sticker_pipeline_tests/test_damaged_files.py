@@ -216,7 +216,7 @@ def test_the_report_shows_the_others_and_says_what_is_damaged(three: Bench) -> N
     found = {
         name: character_report(sources_of(three.store, *three.character(name))) for name in ("bad", "good", "worse")
     }
-    assert [bool(one.figures) for one in found.values()] == [False, True, False]
+    assert [bool(one.estimates) for one in found.values()] == [False, True, False]
     assert found["good"].problems == ()
     for name, file in (("bad", "index.parquet"), ("worse", MANIFEST)):
         place = three.store.folder(name, "benchmark") / file

@@ -17,7 +17,7 @@ LINE = [
     "samples", "benchmark", "released_lora", "comfyui_workflow",
 ]  # fmt: skip
 STYLE_LINE = ["style/training_set", "style/lora", "style/selected_lora"]
-ASKED_FOR = ["adapter_sweep", "character_lcm_lora", "profile/lcm_lora"]
+ASKED_FOR = ["sampling_grid", "character_lcm_lora", "profile/lcm_lora"]
 TABLES = {
     "raw_media": ["index", "captions"],
     "frames": ["index"],
@@ -31,7 +31,7 @@ TABLES = {
     "benchmark": ["index", "compared"],
     "comfyui_workflow": ["index"],
     "leaderboard": ["index"],
-    "adapter_sweep": ["index"],
+    "sampling_grid": ["index"],
     "style/training_set": ["index", "tags", "dropped"],
     "style/lora": ["log", "validation_loss"],
     "style/selected_lora": ["index", "goal"],

@@ -18,7 +18,7 @@ from sticker_pipeline.benchmark.metrics import Metric
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 from sticker_pipeline.core.storage import ArtifactStore
-from sticker_pipeline.generation.few_steps import Answers
+from sticker_pipeline.generation.few_steps import StepComparison
 from sticker_pipeline.tagging.wd14 import open_tagger
 
 SECONDS, CALLS = "seconds", "unet_calls"
@@ -28,17 +28,17 @@ METRICS: Mapping[str, Metric] = {
     for row in (
         Metric(SECONDS, "seconds", "of the clock for an image, which says little of a busy machine", "lower", ".2f"),
         Metric(CALLS, "U-Net calls", "for an image", "lower", ".0f"),
-        Metric(LIKENESS, "likeness", "cosine to what the first line draws of the same prompt and seed", ""),
-        Metric(FIDELITY, "does as told", "share of the prompted tags that the tagger finds", "higher", ".0%"),
+        Metric(LIKENESS, "likeness", "cosine to the first line's image of the same prompt and seed", ""),
+        Metric(FIDELITY, "prompt fidelity", "share of the prompted tags that the tagger finds", "higher", ".0%"),
         Metric(FIDELITY_CHANGE, "less the first line's", "paired", "higher", "+.0%"),
     )
 }
 """Metrics of few steps by name, in the order of tables."""
 
 FEW_STEPS = TableSchema(
-    "each figure of each way to draw",
+    "each metric of each configuration",
     (
-        Column("model", "str", "the way to draw: who draws, with which LoRA, in how many steps"),
+        Column("model", "str", "the configuration: model or LoRA, and number of steps"),
         Column(
             "metric",
             "str",
@@ -46,7 +46,7 @@ FEW_STEPS = TableSchema(
             "and that less the reference's",
             values=(SECONDS, CALLS, LIKENESS, FIDELITY, FIDELITY_CHANGE),
         ),
-        Column("mean", "float64", "the figure", nullable=True),
+        Column("mean", "float64", "the metric's value", nullable=True),
         *INTERVAL,
     ),
     key=("model", "metric"),
@@ -54,7 +54,7 @@ FEW_STEPS = TableSchema(
 
 
 @dataclass(frozen=True)
-class Seen:
+class Features:
     """Images of one model, prompt by prompt with equally many seeds.
 
     seconds, calls (of the U-Net): of an image. embeddings: float[n, d] of length 1. found: bool[n, tags], as
@@ -68,7 +68,12 @@ class Seen:
 
 
 def few_step_table(
-    models: Mapping[str, Seen], reference: str, prompts: Sequence[str], names: Sequence[str], *, samples: int = 2_000
+    models: Mapping[str, Features],
+    reference: str,
+    prompts: Sequence[str],
+    names: Sequence[str],
+    *,
+    samples: int = 2_000,
 ) -> pd.DataFrame:
     """Return the table FEW_STEPS of `models`, for the same prompts and seeds.
 
@@ -83,12 +88,12 @@ def few_step_table(
     first = models[reference]
     of_reference = _fidelity(first, names, prompts, samples)
     rows: list[tuple[str, str, Estimate]] = []
-    for name, seen in models.items():
-        costs = {SECONDS: seen.seconds, CALLS: seen.calls}
+    for name, features in models.items():
+        costs = {SECONDS: features.seconds, CALLS: features.calls}
         rows += [(name, cost, Estimate(value, np.nan, np.nan, len(prompts))) for cost, value in costs.items()]
-        same = (seen.embeddings.astype(np.float64) * first.embeddings).sum(axis=1)
+        same = (features.embeddings.astype(np.float64) * first.embeddings).sum(axis=1)
         rows.append((name, LIKENESS, row_mean(same, samples, 0, prompts)))
-        fidelity = _fidelity(seen, names, prompts, samples)
+        fidelity = _fidelity(features, names, prompts, samples)
         if fidelity is not None and of_reference is not None:
             rows.append((name, FIDELITY, fidelity))
             rows.append((name, FIDELITY_CHANGE, difference(fidelity, of_reference)))
@@ -98,42 +103,42 @@ def few_step_table(
     return typed(pd.DataFrame(records, columns=FEW_STEPS.names), FEW_STEPS)
 
 
-def measure_answers(
-    answers: Answers, seconds: Mapping[str, float], profile: Profile, store: ArtifactStore
+def measured_comparison(
+    comparison: StepComparison, seconds: Mapping[str, float], profile: Profile, store: ArtifactStore
 ) -> pd.DataFrame:
-    """Return the table FEW_STEPS of all ways of `answers`.
+    """Return the table FEW_STEPS of all configurations of `comparison`.
 
-    seconds: way -> seconds of an image.
+    seconds: per image, by configuration.
     """
     tagger = open_tagger(profile.tagger, profile.tagging.provider)
     embedder = embedder_of(profile, store)
-    seen = {
-        name: Seen(
-            taken,
-            answers.ways[name].calls,
-            embed(embedder, (Image.open(answers.folder / file) for file in answers.files(name))),
-            tags_found_in(tagger, profile, store, answers.folder, answers.files(name)),
+    features = {
+        config.name: Features(
+            seconds[config.name],
+            config.calls,
+            embed(embedder, (Image.open(comparison.folder / file) for file in comparison.files(config))),
+            tags_found_in(tagger, profile, store, comparison.folder, comparison.files(config)),
         )
-        for name, taken in seconds.items()
+        for config in comparison.configs
     }
     return few_step_table(
-        seen,
-        answers.reference,
-        [request.prompt for request in answers.requests],
+        features,
+        comparison.reference.name,
+        [request.prompt for request in comparison.requests],
         [label.name for label in tagger.labels],
         samples=profile.benchmark.bootstrap_samples,
     )
 
 
-def headline(table: pd.DataFrame, answers: Answers) -> str:
+def headline(table: pd.DataFrame, comparison: StepComparison) -> str:
     """Say in one line what few steps save and cost."""
     rows = zip(table["model"], table["metric"], table["mean"], strict=True)
     means = {(str(model), str(metric)): float(mean) for model, metric, mean in rows}
-    speed = means[answers.reference, SECONDS] / means[answers.ours, SECONDS]
-    change = means.get((answers.ours, FIDELITY_CHANGE))
+    reference, ours = comparison.reference, comparison.summarised
+    speed = means[reference.name, SECONDS] / means[ours.name, SECONDS]
+    change = means.get((ours.name, FIDELITY_CHANGE))
     found = "" if change is None else f", prompted tags found {change:+.3f}"
-    few, many = (answers.ways[way].settings.steps for way in (answers.ours, answers.reference))
-    return f"{few} steps: {speed:.1f} times as fast as {many}{found}"
+    return f"{ours.settings.steps} steps: {speed:.1f} times as fast as {reference.settings.steps}{found}"
 
 
 def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -149,8 +154,8 @@ def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     return wide[order].assign(speed=speed).reset_index()
 
 
-def _fidelity(seen: Seen, names: Sequence[str], prompts: Sequence[str], samples: int) -> Estimate | None:
-    return prompt_fidelity(seen.found, names, prompts, samples=samples, prompts=prompts)
+def _fidelity(features: Features, names: Sequence[str], prompts: Sequence[str], samples: int) -> Estimate | None:
+    return prompt_fidelity(features.found, names, prompts, samples=samples, prompts=prompts)
 
 
 def _other_seeds(embeddings: np.ndarray, prompts: Sequence[str]) -> np.ndarray:

@@ -31,13 +31,12 @@ Nothing unmeasured passes in silence: the check reports it, and a LoRA with a me
 unless `unmeasured: release`.
 
 Sources of the defaults: for three demo characters in two mediums with three seeds each (data/models/embedded/REPORT.md
-and report/sweep.json), LoRAs are 1.3 to 3.2 times as diverse as the references, and always further from training images
-than held-out ones are. Honest LoRAs had at most .29 of their images nearest to one GIF, one that collapsed onto it .83
-(docs/results/experiments.md, d). Trainings that differ in the seed alone differ in similarity by up to .03, with gains
-over the base model of .64 to .83: well within a tenth of the gain. These gains are .8 to .96 of the way to the
-references; a training of 24 steps came .3, weights of noise .1 (defs/test_release_line.py). Other CLIPs and base models
-were not measured.
-"""
+and report/training_sweep.json), LoRAs are 1.3 to 3.2 times as diverse as the references, and always further from
+training images than held-out ones are. Honest LoRAs had at most .29 of their images nearest to one GIF, one that
+collapsed onto it .83 (docs/results/experiments.md, d). Trainings that differ in the seed alone differ in similarity by
+up to .03, with gains over the base model of .64 to .83: well within a tenth of the gain. These gains are .8 to .96 of
+the way to the references; a training of 24 steps came .3, weights of noise .1 (defs/test_release_line.py). Other CLIPs
+and base models were not measured."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence

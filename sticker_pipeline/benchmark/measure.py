@@ -18,6 +18,7 @@ from sticker_pipeline.benchmark.fidelity import unknown_tags
 from sticker_pipeline.benchmark.metrics import METRICS
 from sticker_pipeline.core.character import OUR_MODELS
 from sticker_pipeline.core.verdict import listed
+from sticker_pipeline.generation.recommended import at_most
 
 BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference", "chance"
 NO_MODELS = (REFERENCE, CHANCE)  # rows that models are compared with
@@ -29,10 +30,6 @@ FEW_SOURCES = 5  # with fewer, "95 %" intervals cover the truth in clearly fewer
 def recommended_model(budget: int) -> str:
     """Name our LoRA in the setting recommended for at most `budget` steps."""
     return f"LoRA in {at_most(budget)}"
-
-
-def at_most(budget: int) -> str:
-    return f"at most {budget} step{'s' if budget != 1 else ''}"
 
 
 def is_recommended(model: str) -> bool:

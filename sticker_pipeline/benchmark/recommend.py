@@ -27,10 +27,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.benchmark.measure import at_most
+from sticker_pipeline.core.earlier_names import record_of_today
 from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.core.texts import UserError
-from sticker_pipeline.generation.sampling_config import Adapters, Cell
+from sticker_pipeline.generation.grid_points import Adapters, GridPoint
+from sticker_pipeline.generation.recommended import at_most
 
 FILE_NAME = "recommended.json"
 TOLERANCE = 0.03
@@ -42,13 +43,13 @@ SETTING = ("style_weight", "character_weight", "lcm_weight", "steps", "guidance_
 class Recommendation:
     """The recommendation for at most `budget` steps.
 
-    setting: values of SETTING, or None. why: the reason, a sentence. figures: its metrics.
+    setting: values of SETTING, or None. why: the reason, a sentence. metrics: its metrics.
     """
 
     budget: int
     setting: dict[str, Any] | None
     why: str
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
 
 FAULTS: tuple[tuple[str, int, str, str], ...] = (
@@ -64,7 +65,7 @@ FAULTS: tuple[tuple[str, int, str, str], ...] = (
 
 
 def faults(row: pd.Series) -> list[str]:
-    """Name the faults of a row of the sweep; NaN is none."""
+    """Name the faults of a row of the grid; NaN is none."""
     return [
         f"{fault} ({what} {100 * row[column]:+.0f} %)"
         for column, sign, fault, what in FAULTS
@@ -106,9 +107,9 @@ def _recommended(table: pd.DataFrame, budget: int) -> Recommendation:
         f"Of {len(within)} settings of at most {budget} steps {len(sound)} have no fault; the quality of "
         f"{len(as_good)} is within {100 * TOLERANCE:.0f} % of the best ({best:.3f}), and this is the fastest of them."
     )
-    figures = ("quality", "quality_low", "quality_high", "seconds", "similarity", "fidelity")
+    metrics = ("quality", "quality_low", "quality_high", "seconds", "similarity", "fidelity")
     return Recommendation(
-        budget, {name: _plain(row[name]) for name in SETTING}, why, {name: float(row[name]) for name in figures}
+        budget, {name: _plain(row[name]) for name in SETTING}, why, {name: float(row[name]) for name in metrics}
     )
 
 
@@ -128,7 +129,7 @@ def as_json(recommended: Sequence[Recommendation]) -> list[dict[str, Any]]:
     return [
         {
             **asdict(each),
-            "figures": {name: value if np.isfinite(value) else None for name, value in each.figures.items()},
+            "metrics": {name: value if np.isfinite(value) else None for name, value in each.metrics.items()},
         }
         for each in recommended
     ]
@@ -140,13 +141,13 @@ def headline(recommended: Sequence[Recommendation]) -> str:
     if not found:
         return "none is without fault"
     last = found[-1]
-    return f"at most {last.budget} steps: {_in_words(last)}, quality {last.figures['quality']:.3f}"
+    return f"at most {last.budget} steps: {_in_words(last)}, quality {last.metrics['quality']:.3f}"
 
 
 def advice_table(recommended: Sequence[Recommendation]) -> pd.DataFrame:
     """A row for each budget: steps_at_most, setting in words, metrics."""
     return pd.DataFrame(
-        [{"steps_at_most": each.budget, "setting": _in_words(each), **each.figures} for each in recommended]
+        [{"steps_at_most": each.budget, "setting": _in_words(each), **each.metrics} for each in recommended]
     )
 
 
@@ -159,15 +160,15 @@ def _in_words(each: Recommendation) -> str:
 
 
 def write_recommendations(
-    folder: Path, profile: str, swept: str, adapters: Adapters, recommended: Sequence[Recommendation]
+    folder: Path, profile: str, character_lora: str, adapters: Adapters, recommended: Sequence[Recommendation]
 ) -> None:
     """Write recommended.json for `read_recommendations`.
 
-    swept: the character's LoRA, in words.
+    character_lora: its name in words.
     """
     content = {
         "profile": profile,
-        "character": swept,
+        "character": character_lora,
         "loras": {name: file_sha256(path) if path else None for name, path in vars(adapters).items()},
         "budgets": as_json(recommended),
     }
@@ -182,7 +183,7 @@ class RecommendError(UserError):
 class Recommendations:
     """The content of recommended.json.
 
-    loras: "character", "style", "lcm" -> sha256 of the swept file, or None.
+    loras: "character", "style", "lcm" -> sha256 of the file that was used, or None.
     """
 
     profile: str
@@ -198,7 +199,7 @@ class Setting:
     """
 
     budget: int
-    cell: Cell
+    point: GridPoint
     scheduler: str
 
 
@@ -206,13 +207,13 @@ def read_recommendations(path: Path) -> Recommendations:
     """Read recommended.json. Raises RecommendError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        budgets = [Recommendation(**each) for each in content["budgets"]]
+        budgets = [Recommendation(**record_of_today(each)) for each in content["budgets"]]
         loras = {name: content["loras"][name] for name in ("character", "style", "lcm")}
         _distinct(budgets)  # fails for an incomplete setting
         return Recommendations(content["profile"], loras, budgets)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecommendError(
-            f"{path} cannot be read ({error}): materialize `adapter_sweep` again, or delete its folder."
+            f"{path} cannot be read ({error}): materialize `sampling_grid` again, or delete its folder."
         ) from error
 
 
@@ -228,14 +229,14 @@ def settings_for(
         return [], []
     if (found.profile, found.loras["character"]) != (profile, loras["character"]):
         return [], [
-            "What `adapter_sweep` recommends is for another LoRA of the character, and not drawn with this one. A "
-            "sweep is of the release where there is one: materialize it again once this LoRA is released."
+            "What `sampling_grid` recommends is for another LoRA of the character, and not drawn with this one. A "
+            "grid is of the release where there is one: materialize it again once this LoRA is released."
         ]
     settings, left_out = [], []
     for setting in _distinct(found.budgets):
-        if changed := _changed(setting.cell, found.loras, loras):
+        if changed := _changed(setting.point, found.loras, loras):
             left_out.append(
-                f"What `adapter_sweep` recommends for {at_most(setting.budget)} is not drawn: it was measured "
+                f"What `sampling_grid` recommends for {at_most(setting.budget)} is not drawn: it was measured "
                 f"with another {' and another '.join(changed)}. Materialize it again."
             )
         else:
@@ -244,15 +245,15 @@ def settings_for(
 
 
 def _distinct(budgets: Sequence[Recommendation]) -> list[Setting]:
-    first: dict[tuple[Cell, str], int] = {}
+    first: dict[tuple[GridPoint, str], int] = {}
     for each in sorted(budgets, key=lambda each: each.budget):
         if each.setting:
             weights = {name: value for name, value in each.setting.items() if name != "scheduler"}
-            first.setdefault((Cell(**weights), each.setting["scheduler"]), each.budget)
-    return [Setting(budget, cell, scheduler) for (cell, scheduler), budget in first.items()]
+            first.setdefault((GridPoint(**weights), each.setting["scheduler"]), each.budget)
+    return [Setting(budget, point, scheduler) for (point, scheduler), budget in first.items()]
 
 
-def _changed(cell: Cell, swept: Mapping[str, str | None], now: Mapping[str, str | None]) -> list[str]:
-    """LoRAs with a weight in `cell` that are not the swept files."""
-    used = {"style": ("LoRA of the style", cell.style_weight), "lcm": ("LCM-LoRA", cell.lcm_weight)}
-    return [called for name, (called, weight) in used.items() if weight and swept[name] != now[name]]
+def _changed(point: GridPoint, used: Mapping[str, str | None], now: Mapping[str, str | None]) -> list[str]:
+    """LoRAs with a weight in `point` that are not the files in `used`."""
+    adapters = {"style": ("LoRA of the style", point.style_weight), "lcm": ("LCM-LoRA", point.lcm_weight)}
+    return [called for name, (called, weight) in adapters.items() if weight and used[name] != now[name]]

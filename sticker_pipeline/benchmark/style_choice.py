@@ -139,7 +139,7 @@ class StyleEvaluationContext:
         return {name: source_means(one.vectors, one.sources) for name, one in self.holdout.items()}
 
 
-Figures = Mapping[str, Estimate]  # by the names of METRICS
+StyleMetrics = Mapping[str, Estimate]  # by the names of METRICS
 
 
 def passing_bound(own: Embeddings) -> float:
@@ -194,41 +194,41 @@ def style_metrics(drawn: Drawn, evaluation: StyleEvaluationContext) -> dict[str,
     }
 
 
-def choose_style_epoch(figures: Mapping[int, Figures], *, most_leaks: float, most_lost: float) -> pd.DataFrame:
+def choose_style_epoch(metrics: Mapping[int, StyleMetrics], *, most_leaks: float, most_lost: float) -> pd.DataFrame:
     """Return the table CHOICE, by the rule above, BASE_EPOCH first.
 
-    figures: epoch -> `style_metrics`, all of the same requests. `reason`: a sentence on why the epoch was chosen, or
+    metrics: epoch -> `style_metrics`, all of the same requests. `reason`: a sentence on why the epoch was chosen, or
     not. Raises ValueError without the base model or without another epoch.
     """
-    left = sorted(set(figures) - {BASE_EPOCH})
-    if BASE_EPOCH not in figures or not left:
+    left = sorted(set(metrics) - {BASE_EPOCH})
+    if BASE_EPOCH not in metrics or not left:
         raise ValueError("There is nothing to choose from: images of the base model and of an epoch are needed.")
-    base = figures[BASE_EPOCH]
+    base = metrics[BASE_EPOCH]
     leaking = base["leaks"].mean + most_leaks
     obedient = base["fidelity"].mean - most_lost
     reasons = {BASE_EPOCH: "the base model, for comparison."}
     steps = (
-        lambda left: _leaking(figures, left, leaking),
-        lambda left: _disobedient(figures, left, obedient),
-        lambda left: _less_in_style(figures, left),
+        lambda left: _leaking(metrics, left, leaking),
+        lambda left: _not_following(metrics, left, obedient),
+        lambda left: _less_in_style(metrics, left),
         lambda left: dict.fromkeys(left[1:], f"not: epoch {left[0]} is as good, and earlier."),
     )
-    most_similar = _most_similar(figures, left)
+    most_similar = _most_similar(metrics, left)
     for step in steps:
         out = step(left)
         reasons |= out
         left = [epoch for epoch in left if epoch not in out]
     (chosen,) = left
-    reasons[chosen] = _why(figures[chosen], base, leaking, obedient)
+    reasons[chosen] = _why(metrics[chosen], base, leaking, obedient)
     rows = [
         {
             "epoch": epoch,
-            **{name: figures[epoch][name].mean for name in METRICS},
-            "behind": _behind(figures, epoch, most_similar).mean,
+            **{name: metrics[epoch][name].mean for name in METRICS},
+            "behind": _behind(metrics, epoch, most_similar).mean,
             "chosen": epoch == chosen,
             "reason": reasons[epoch],
         }
-        for epoch in sorted(figures)
+        for epoch in sorted(metrics)
     ]
     return typed(pd.DataFrame(rows), CHOICE)
 
@@ -240,11 +240,11 @@ def goal(drawn: Mapping[str, Drawn], evaluation: StyleEvaluationContext) -> pd.D
     paired difference to BASE. The REFERENCE row compares each character's held-out images with the others': what
     somebody else in the style gets.
     """
-    figures = {model: style_metrics(images, evaluation) for model, images in drawn.items()}
-    rows = [(model, metric, found) for model, own in figures.items() for metric, found in own.items()]
+    metrics = {model: style_metrics(images, evaluation) for model, images in drawn.items()}
+    rows = [(model, metric, found) for model, own in metrics.items() for metric, found in own.items()]
     rows += [
-        (model, f"gain:{metric}", difference(found, figures[BASE][metric]))
-        for model, own in figures.items()
+        (model, f"gain:{metric}", difference(found, metrics[BASE][metric]))
+        for model, own in metrics.items()
         for metric, found in own.items()
         if model != BASE
     ]
@@ -254,8 +254,8 @@ def goal(drawn: Mapping[str, Drawn], evaluation: StyleEvaluationContext) -> pd.D
     return typed(pd.DataFrame(records, columns=GOAL.names), GOAL)
 
 
-def _leaking(figures: Mapping[int, Figures], left: Sequence[int], limit: float) -> dict[int, str]:
-    leaks = {epoch: figures[epoch]["leaks"].mean for epoch in left}
+def _leaking(metrics: Mapping[int, StyleMetrics], left: Sequence[int], limit: float) -> dict[int, str]:
+    leaks = {epoch: metrics[epoch]["leaks"].mean for epoch in left}
     return {
         epoch: f"not: {share:.0%} of its images pass for a character of the style or copy one; the limit is "
         f"{limit:.0%}."
@@ -264,8 +264,8 @@ def _leaking(figures: Mapping[int, Figures], left: Sequence[int], limit: float) 
     }
 
 
-def _disobedient(figures: Mapping[int, Figures], left: Sequence[int], limit: float) -> dict[int, str]:
-    shown = {epoch: figures[epoch]["fidelity"].mean for epoch in left}
+def _not_following(metrics: Mapping[int, StyleMetrics], left: Sequence[int], limit: float) -> dict[int, str]:
+    shown = {epoch: metrics[epoch]["fidelity"].mean for epoch in left}
     return {
         epoch: f"not: it shows {share:.0%} of what is asked; the limit is {limit:.0%}."
         for epoch, share in shown.items()
@@ -273,9 +273,9 @@ def _disobedient(figures: Mapping[int, Figures], left: Sequence[int], limit: flo
     }
 
 
-def _less_in_style(figures: Mapping[int, Figures], left: Sequence[int]) -> dict[int, str]:
-    best = _most_similar(figures, left)
-    behind = {epoch: _behind(figures, epoch, best) for epoch in left if epoch != best}
+def _less_in_style(metrics: Mapping[int, StyleMetrics], left: Sequence[int]) -> dict[int, str]:
+    best = _most_similar(metrics, left)
+    behind = {epoch: _behind(metrics, epoch, best) for epoch in left if epoch != best}
     return {
         epoch: f"not: its style similarity is {found.mean:.3f} below that of epoch {best} (at least "
         f"{found.ci_low:.3f})."
@@ -284,25 +284,25 @@ def _less_in_style(figures: Mapping[int, Figures], left: Sequence[int]) -> dict[
     }
 
 
-def _most_similar(figures: Mapping[int, Figures], left: Sequence[int]) -> int:
-    return max(left, key=lambda epoch: figures[epoch]["style_similarity"].mean)  # of equal ones the first
+def _most_similar(metrics: Mapping[int, StyleMetrics], left: Sequence[int]) -> int:
+    return max(left, key=lambda epoch: metrics[epoch]["style_similarity"].mean)  # of equal ones the first
 
 
-def _behind(figures: Mapping[int, Figures], epoch: int, best: int) -> Estimate:
-    return difference(figures[best]["style_similarity"], figures[epoch]["style_similarity"])
+def _behind(metrics: Mapping[int, StyleMetrics], epoch: int, best: int) -> Estimate:
+    return difference(metrics[best]["style_similarity"], metrics[epoch]["style_similarity"])
 
 
-def _why(own: Figures, base: Figures, leaking: float, obedient: float) -> str:
-    figures = (
+def _why(own: StyleMetrics, base: StyleMetrics, leaking: float, obedient: float) -> str:
+    metrics = (
         f"style similarity {own['style_similarity'].mean:.3f} (base model {base['style_similarity'].mean:.3f}), "
         f"{own['fidelity'].mean:.0%} of what is asked ({base['fidelity'].mean:.0%}), {own['leaks'].mean:.0%} leaks "
         f"({base['leaks'].mean:.0%})"
     )
     if own["leaks"].mean > leaking:
-        return f"chosen: all epochs leak more than {leaking:.0%}, and none leaks less: {figures}."
+        return f"chosen: all epochs leak more than {leaking:.0%}, and none leaks less: {metrics}."
     if own["fidelity"].mean < obedient:
-        return f"chosen: none shows {obedient:.0%} of what is asked, and this one shows most: {figures}."
-    return f"chosen: the earliest that is as much in the style as any, and neither leaks nor disobeys: {figures}."
+        return f"chosen: none shows {obedient:.0%} of what is asked, and this one shows most: {metrics}."
+    return f"chosen: the earliest that is as good in style as any that neither leaks nor ignores prompts: {metrics}."
 
 
 def _reference(evaluation: StyleEvaluationContext) -> Estimate | None:

@@ -269,7 +269,9 @@ class Settings(Strict):
     buckets: Overrides = Field(default_factory=dict, description="overrides of the profile's bucket settings")
     tagging: Overrides = Field(default_factory=dict, description="overrides of the profile's tagging settings")
     training: Overrides = Field(default_factory=dict, description="overrides of the profile's training settings")
-    sweep: Overrides = Field(default_factory=dict, description="overrides of the profile's sweep settings")
+    sampling_grid: Overrides = Field(
+        default_factory=dict, description="overrides of the profile's sampling_grid settings"
+    )
     benchmark: Benchmark = Benchmark()
 
     @model_validator(mode="before")

@@ -1,6 +1,7 @@
 """Names of earlier versions, and what each is called now.
 
-A person's file with an old name is refused with the new one. Tables, releases and exports are read under the new name.
+A person's file with an old name is refused with the new one. Tables, releases, exports and
+artifacts are read under the new name.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ KEYS = {  # of character.yaml
     "prompts_per_style": "prompts_per_medium",
     "style": "medium",
     "style_tags": "medium_tags",
+    "sweep": "sampling_grid",
 }
 VALUES = {  # (key, value) of character.yaml
     ("preset", "recipe"): "default",
@@ -24,8 +26,10 @@ VALUES = {  # (key, value) of character.yaml
 }
 METRICS = {"one_clip_share": "one_source_share"}
 COLUMNS = {"clip_id": "source_id", "draws_per_epoch": "samples_per_epoch", "pictures": "images", "style": "medium"}
-RECORD_KEYS = {  # of release.json, and of a folder in the record of an export for kohya
+ARTIFACTS = {"adapter_sweep": "sampling_grid"}  # folders in a scope
+RECORD_KEYS = {  # of release.json, of a budget in recommended.json, and of a folder in an export's record
     "clips": "sources",
+    "figures": "metrics",
     "held_out_clips": "holdout_sources",
     "held_out_pictures": "holdout_images",
     "pictures": "images",

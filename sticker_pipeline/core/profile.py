@@ -19,10 +19,10 @@ from sticker_pipeline.core.settings import (
     ConsistencySettings,
     GenerationSettings,
     MediaSettings,
+    SamplingGridSettings,
     SamplingSettings,
     Strict,
     StyleSettings,
-    SweepSettings,
     TaggingSettings,
     TrainingSettings,
     without_effect,
@@ -60,7 +60,7 @@ class Profile(Strict):
     lcm: ConsistencySettings
     benchmark: BenchmarkSettings
     style: StyleSettings = StyleSettings()
-    sweep: SweepSettings = SweepSettings()
+    sampling_grid: SamplingGridSettings = SamplingGridSettings()
 
 
 FREE_ATTRIBUTES = ["smile", "open mouth, arms up", "closed eyes", "angry", "crying", "waving"]
@@ -124,7 +124,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             "learning_rate_text_encoder": 5e-4,
         },
         "generation": {"steps": 10, "guidance_scale": 4.0, "batch_size": 16},
-        "sweep": {"steps": (2, 4, 6, 10), "guidance_scales": (1.0, 4.0)},
+        "sampling_grid": {"steps": (2, 4, 6, 10), "guidance_scales": (1.0, 4.0)},
         "lcm": {
             "words": EMBEDDED_WORDS,
             "images": 64,
@@ -221,7 +221,7 @@ OVERRIDABLE: dict[str, type[Strict]] = {
     "buckets": BucketSettings,
     "tagging": TaggingSettings,
     "training": TrainingSettings,
-    "sweep": SweepSettings,
+    "sampling_grid": SamplingGridSettings,
 }
 """Sections of a profile that character.yaml may override, under the same name."""
 

@@ -311,8 +311,8 @@ class GenerationSettings(Strict):
 Weight = Annotated[float, Field(ge=0, le=2)]
 
 
-class SweepSettings(Strict):
-    """Axes of `adapter_sweep`: all combinations are tried.
+class SamplingGridSettings(Strict):
+    """Axes of `sampling_grid`: all combinations are tried.
 
     Axes of missing adapters are left out.
     """

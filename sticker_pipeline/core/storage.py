@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from sticker_pipeline.core import earlier_names
 from sticker_pipeline.core.earlier_names import table_of_today
 from sticker_pipeline.core.files.claims import claimed, is_claimed, silent
 from sticker_pipeline.core.files.durable import sync_file, sync_folder, sync_tree
@@ -120,9 +121,8 @@ class Artifact:
         return str(self.files[name]["sha256"])
 
     def _without(self, name: str) -> StorageError:
-        return StorageError(
-            f"{self.folder} has no {name}: it is of an earlier version, materialize '{asset_of(self.asset)}' again."
-        )
+        asset = asset_of(self.folder.name)
+        return StorageError(f"{self.folder} has no {name}: it is of an earlier version, materialize '{asset}' again.")
 
     def _published(self, name: str, read: Callable[[Path], Read], sha256: Callable[[Read], str]) -> Read:
         if name not in self.files:
@@ -180,8 +180,8 @@ class ArtifactStore:
         try:
             return _artifact(folder, read_bytes(folder / MANIFEST))
         except FileNotFoundError:
-            # it is being exchanged, or just was
-            if _previous(folder).exists() or (folder / MANIFEST).is_file():
+            # it is being exchanged, or just was, or has its earlier name
+            if _previous(folder).exists() or (folder / MANIFEST).is_file() or _renamed_to(folder):
                 return self.find(scope, asset)
             return None
         except OSError as error:
@@ -310,6 +310,23 @@ def _folder(path: Path) -> Path:
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
     return path
+
+
+def _renamed_to(folder: Path) -> bool:
+    """Rename an earlier version's folder of this artifact; False where there is none."""
+    for earlier, name in earlier_names.ARTIFACTS.items():
+        if name == folder.name:
+            before = folder.with_name(earlier)
+            try:
+                before.rename(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StorageError(
+                    f"{before} is called {name} now, and cannot be renamed: {error.strerror}. Rename it."
+                ) from error
+            return True
+    return False
 
 
 def _removed(staging: Path) -> StorageError:

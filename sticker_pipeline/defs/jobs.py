@@ -6,8 +6,8 @@ from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
 from sticker_pipeline.defs.scopes import OF_ALL, SELECTED_STYLE_LORA, STYLE_LORA, STYLE_TRAINING_SET
 
 ACROSS = dg.AssetSelection.assets(*OF_ALL)
-SWEEP = dg.AssetSelection.assets("adapter_sweep")
-ON_REQUEST = SWEEP | dg.AssetSelection.assets("character_lcm_lora")  # slow: made only on request
+SAMPLING_GRID = dg.AssetSelection.assets("sampling_grid")
+ON_REQUEST = SAMPLING_GRID | dg.AssetSelection.assets("character_lcm_lora")  # slow: made only on request
 
 dataset_line = dg.define_asset_job(
     "dataset_line",
@@ -27,9 +27,9 @@ style_line = dg.define_asset_job(
     partitions_def=STYLES,
     description="One style, from the datasets of the characters that share it to its LoRA.",
 )
-sweep_adapters = dg.define_asset_job(
-    "sweep_adapters",
-    selection=SWEEP,
+compare_sampling_settings = dg.define_asset_job(
+    "compare_sampling_settings",
+    selection=SAMPLING_GRID,
     partitions_def=CHARACTERS,
     description="One character's LoRA with other weights, steps and guidance: which setting to draw with.",
 )

@@ -57,7 +57,7 @@ CHARACTER_ROOTS = (
         {
             "generation": "the base model's files, prompts, seeds and sampler",
             "rivals": "the LoRA files of others that are measured beside ours",
-            "recommended": "the settings that a sweep recommends for the selected LoRA",
+            "recommended": "the settings that the sampling grid recommends for the selected LoRA",
         },
     ),
     Root(
@@ -67,7 +67,7 @@ CHARACTER_ROOTS = (
             "choice": "what else decides which epoch is used",
             "benchmark": "the CLIP model's files, and how intervals are computed",
             "others": "the other characters that images might be taken for",
-            "sweep": "the grid of a sweep, and the LoRAs of the release, the style and LCM that are swept",
+            "sampling_grid": "the axes of the sampling grid, and its LoRAs: of the release, the style, LCM",
             "lcm": "the profile's LCM-LoRA, and how it goes on learning",
         },
     ),
@@ -78,7 +78,7 @@ CHARACTER_ROOTS = (
             "release": "the release that a new LoRA may replace, and is measured beside",
             "gate": "the limits that a LoRA must keep to be released",
             "roll_backs": "the releases that a person went back to",
-            "recommended_release": "the settings that a sweep recommends for the released LoRA",
+            "recommended_release": "the settings that the sampling grid recommends for the released LoRA",
         },
     ),
 )

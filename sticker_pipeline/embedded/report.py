@@ -24,7 +24,7 @@ from sticker_pipeline.embedded.dataset import SIZE, Drawings, flatten, fresh_dra
 
 LIMIT_BYTES = 24_000_000
 IMAGES = "report"
-SWEEP = "sweep.json"  # in IMAGES: results of LoRAs on the demo characters
+TRAINING_SWEEP = "training_sweep.json"  # in IMAGES: results of LoRAs on the demo characters
 FRESH_SEED = 2026
 LARGE = 256  # pixels, about the size of the demo characters' media
 
@@ -250,15 +250,16 @@ def _sampler_table(out: Path, pipeline: Any, prompts: list[list[str]]) -> list[s
 
 
 def lora_section(out: Path) -> Section:
-    """LoRAs on the base, from the sweep's results; empty without them."""
-    path = out / IMAGES / SWEEP
+    """LoRAs on the base, from the training sweep's results; empty without them."""
+    path = out / IMAGES / TRAINING_SWEEP
     if not path.exists():
         return Section("", {})
     rows = pd.DataFrame(json.loads(path.read_text()))
     lines = [
         "## LoRAs on the base\n",
-        "Command: `python -m sticker_pipeline_tests.experiments.sweep`, which trains on the three demo characters and\n"
-        f"judges the last epoch. Each training on one core: {', '.join(sorted(set(rows['machine'])))}.\n"
+        "Command: `python -m sticker_pipeline_tests.experiments.training_sweep`, which trains on the three\n"
+        "demo characters and measures the last epoch. Each training on one core: "
+        f"{', '.join(sorted(set(rows['machine'])))}.\n"
         "First row: the profile's defaults, three seeds; rows below it, if any, depart from them in one thing (both "
         "rates are one), one seed.\n\n"
         "- *LoRA*, *base*: similarity to held-out images; *of the ceiling*: the LoRA's as a share of what held-out\n"
@@ -336,16 +337,16 @@ def tagger_section(out: Path, fresh: Drawings) -> Section:
     """Macro-F1 of general tags on fresh drawings, worst tags, known characters, ratings."""
     labels = tagger.read_labels(out / "tagger" / "selected_tags.csv")
     scores = tagger.score_images(out / "tagger" / "model.onnx", flatten(fresh.pixels))
-    rows = tagger.figures(scores, tagger.targets(fresh, labels), labels)
+    rows = tagger.label_metrics(scores, tagger.targets(fresh, labels), labels)
     kinds = {label.name: label.category for label in labels}
     general = [row for row in rows if kinds[row.name] == tagger.GENERAL]
     known = fresh_drawings(180, seed=FRESH_SEED, known=True)
     both = np.concatenate([scores, tagger.score_images(out / "tagger" / "model.onnx", flatten(known.pixels))])
     wanted = np.concatenate([tagger.targets(fresh, labels), tagger.targets(known, labels)])
-    named = [row for row in tagger.figures(both, wanted, labels) if kinds[row.name] == tagger.CHARACTER]
+    named = [row for row in tagger.label_metrics(both, wanted, labels) if kinds[row.name] == tagger.CHARACTER]
     ratings = [row for row in rows if kinds[row.name] == tagger.RATING]
     large = flatten(np.stack([_drawn_large(row) for row in range(300)]))
-    resized = tagger.figures(
+    resized = tagger.label_metrics(
         tagger.score_images(out / "tagger" / "model.onnx", large),
         tagger.targets(first_rows(fresh, 300), labels),
         labels,

@@ -295,7 +295,7 @@ def score_images(model: Path, rgb: np.ndarray) -> np.ndarray:
     return np.concatenate([session.run(None, {name: bgr[i : i + 64]})[0] for i in range(0, len(bgr), 64)])
 
 
-def figures(
+def label_metrics(
     scores: np.ndarray, wanted: np.ndarray, labels: Sequence[Label], threshold: float = THRESHOLD
 ) -> list[TagFigures]:
     """Compute one row per label that occurs in `wanted` [N, labels]."""

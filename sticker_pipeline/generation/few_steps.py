@@ -15,106 +15,94 @@ from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.generation.generate import Model, generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import grid_of_files
 from sticker_pipeline.generation.prompts import Request
+from sticker_pipeline.generation.sampling_config import SamplingConfig
 
 STEPS = (1, 2, 4, 8)  # measured with an LCM-LoRA
-MANY, FEW = 25, 4  # of the reference way, of the summary
+MANY, FEW = 25, 4  # of the reference, of the summary
 IMAGES = "pictures"  # folder in the artifact
 
 
-@dataclass(frozen=True)
-class Way:
-    """Settings and LoRA files to generate with."""
+def compared_configs(
+    generation: GenerationSettings, model: str, always: Sequence[Path], lcm: Mapping[str, Path]
+) -> list[SamplingConfig]:
+    """Return the compared configurations, the reference first.
 
-    settings: GenerationSettings
-    loras: tuple[Path, ...] = ()
-
-    @property
-    def calls(self) -> int:
-        """Return the U-Net calls per image; guidance doubles them."""
-        return self.settings.steps * (2 if self.settings.guidance_scale > 1 else 1)
-
-
-def ways_to_draw(
-    generation: GenerationSettings, who: str, always: Sequence[Path], lcm: Mapping[str, Path]
-) -> dict[str, Way]:
-    """Return the compared ways by name, the reference first.
-
-    `who` generates with the LoRAs `always`: in MANY steps, as `generation` states, in FEW, in FEW with the LCM sampler
-    alone, in FEW with each `lcm` LoRA, with the last in all STEPS.
+    `model`, with the LoRAs `always`: in MANY steps, as `generation` states, in FEW, in FEW with the LCM sampler alone,
+    in FEW with each `lcm` LoRA, with the last in all STEPS.
     """
     few = generation.model_copy(update={"scheduler": "lcm", "guidance_scale": 1.0})
     *others, own = lcm
 
-    def way(settings: GenerationSettings, steps: int, *more: Path) -> Way:
-        return Way(settings.model_copy(update={"steps": steps}), (*always, *more))
+    def config(name: str, settings: GenerationSettings, steps: int, *more: Path) -> SamplingConfig:
+        loras = [(path, 1.0) for path in (*always, *more)]
+        return SamplingConfig(f"{name}, steps: {steps}", loras, settings.model_copy(update={"steps": steps}))
 
-    return {
-        f"{who}, steps: {MANY}": way(generation, MANY),
-        f"{who}, steps: {generation.steps}": way(generation, generation.steps),
-        f"{who}, steps: {FEW}": way(generation, FEW),
-        f"LCM sampler without an LCM-LoRA, steps: {FEW}": way(few, FEW),
-        **{f"{name}, steps: {FEW}": way(few, FEW, lcm[name]) for name in others},
-        **{f"{own}, steps: {count}": way(few, count, lcm[own]) for count in STEPS},
-    }
+    found = [
+        *(config(model, generation, steps) for steps in (MANY, generation.steps, FEW)),
+        config("LCM sampler without an LCM-LoRA", few, FEW),
+        *(config(name, few, FEW, lcm[name]) for name in others),
+        *(config(own, few, steps, lcm[own]) for steps in STEPS),
+    ]
+    return list({each.name: each for each in found}.values())
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Images in `folder` of the same `requests`, in all `ways`.
+class StepComparison:
+    """Images in `folder` of the same `requests`, with all `configs`.
 
-    `seeds`: per prompt. The first way is the reference.
+    `seeds`: per prompt. The first configuration is the reference.
     """
 
     folder: Path
     requests: list[Request]
     seeds: int
-    ways: Mapping[str, Way]
+    configs: list[SamplingConfig]
 
     @property
-    def reference(self) -> str:
-        """Return the way that the others are compared with."""
-        return next(iter(self.ways))
+    def reference(self) -> SamplingConfig:
+        """Return the configuration that the others are compared with."""
+        return self.configs[0]
 
     @property
-    def ours(self) -> str:
-        """Return the way for the summary: the last one with FEW steps."""
-        return [name for name, way in self.ways.items() if way.settings.steps == FEW][-1]
+    def summarised(self) -> SamplingConfig:
+        """Return the configuration for the summary: the last one with FEW steps."""
+        return [config for config in self.configs if config.settings.steps == FEW][-1]
 
-    def files(self, way: str) -> list[str]:
-        """Return a way's images relative to `folder`, one per request."""
-        number = list(self.ways).index(way)
+    def files(self, config: SamplingConfig) -> list[str]:
+        """Return a configuration's images relative to `folder`, one per request."""
+        number = [each.name for each in self.configs].index(config.name)
         return [f"{IMAGES}/{number}_{place:03d}.png" for place in range(len(self.requests))]
 
 
-def generate_answers(answers: Answers, profile: Profile, say: Callable[[str], object]) -> dict[str, float]:
-    """Save all images of `answers`; return wall-clock seconds per image by way.
+def generate_comparison(comparison: StepComparison, profile: Profile, say: Callable[[str], object]) -> dict[str, float]:
+    """Save all images of `comparison`; return wall-clock seconds per image by configuration.
 
     `say`: takes a line on progress.
     """
-    (answers.folder / IMAGES).mkdir()
+    (comparison.folder / IMAGES).mkdir()
     opened, seconds = pipelines(profile), {}
+    requests = comparison.requests
 
     def images_of(model: Model, settings: GenerationSettings, count: int) -> Iterator[Image.Image]:
-        return generate(model, answers.requests[:count], settings, profile.resolution)
+        return generate(model, requests[:count], settings, profile.resolution)
 
-    for name, way in answers.ways.items():
-        say(f"{name}: {len(answers.requests)} images")
-        pipeline = opened(way.settings.scheduler)
-        with with_loras(pipeline, [(path, 1.0) for path in way.loras]) as model:
-            list(images_of(model, way.settings.model_copy(update={"steps": 1}), 1))  # warms up
+    for config in comparison.configs:
+        say(f"{config.name}: {len(requests)} images")
+        with with_loras(opened(config.settings.scheduler), config.loras) as model:
+            list(images_of(model, config.settings.model_copy(update={"steps": 1}), 1))  # warms up
             started = time.monotonic()
-            images = list(images_of(model, way.settings, len(answers.requests)))
-            seconds[name] = (time.monotonic() - started) / len(images)
-        for image, file in zip(images, answers.files(name), strict=True):
-            image.save(answers.folder / file)
+            images = list(images_of(model, config.settings, len(requests)))
+            seconds[config.name] = (time.monotonic() - started) / len(images)
+        for image, file in zip(images, comparison.files(config), strict=True):
+            image.save(comparison.folder / file)
     return seconds
 
 
-def answers_grid(answers: Answers) -> Image.Image:
-    """Return a grid of the first prompts in every way.
+def comparison_grid(comparison: StepComparison) -> Image.Image:
+    """Return a grid of the first prompts with every configuration.
 
     It has the first seed only.
     """
-    labels = [request.prompt for request in answers.requests[:: answers.seeds]]
-    files = {way: answers.files(way) for way in answers.ways}
-    return grid_of_files(answers.folder, files, labels, answers.seeds, most=8)
+    labels = [request.prompt for request in comparison.requests[:: comparison.seeds]]
+    files = {config.name: comparison.files(config) for config in comparison.configs}
+    return grid_of_files(comparison.folder, files, labels, comparison.seeds, most=8)

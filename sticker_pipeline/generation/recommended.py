@@ -1,39 +1,34 @@
-"""Settings recommended by a sweep, as LoRA files and generation settings.
+"""Settings recommended by the sampling grid, as configurations to generate with.
 
 The choice of settings: `benchmark/recommend.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sticker_pipeline.core.settings import GenerationSettings
-from sticker_pipeline.generation.sampling_config import Adapters, Cell, drawn_with, loras_of
+from sticker_pipeline.generation.grid_points import Adapters, GridPoint, loras_at, settings_at
+from sticker_pipeline.generation.sampling_config import SamplingConfig
 
 
-@dataclass(frozen=True)
-class Recommended:
-    """Settings and LoRAs, in order of application, for at most `budget` steps."""
-
-    budget: int
-    loras: list[tuple[Path, float]]
-    settings: GenerationSettings
+def at_most(budget: int) -> str:
+    """Return the name of the configuration for at most `budget` steps."""
+    return f"at most {budget} step{'s' if budget != 1 else ''}"
 
 
 def recommended(
     value: Mapping[str, Any], adapters: Adapters, strength: float, generation: GenerationSettings
-) -> list[Recommended]:
-    """Return the recommendations in the root `value` for the LoRA adapters.character.
+) -> dict[int, SamplingConfig]:
+    """Return a configuration per budget, from the root `value` for the LoRA adapters.character.
 
     Fewest steps first. Those equal to the profile's own `generation` with this LoRA alone at `strength` are omitted: it
     is generated anyway.
     """
-    found = []
+    found = {}
     for each in value["settings"]:
-        cell = Cell(**each["cell"])
-        loras = loras_of(cell, adapters)
-        settings = drawn_with(cell, generation).model_copy(update={"scheduler": each["scheduler"]})
+        point = GridPoint(**each["point"])
+        loras = loras_at(point, adapters)
+        settings = settings_at(point, generation).model_copy(update={"scheduler": each["scheduler"]})
         if (loras, settings) != ([(adapters.character, strength)], generation):
-            found.append(Recommended(each["budget"], loras, settings))
+            found[each["budget"]] = SamplingConfig(at_most(each["budget"]), loras, settings)
     return found

@@ -1,4 +1,4 @@
-"""Measured seconds per image; a sweep's images are mostly cached, untimed.
+"""Measured seconds per image; a grid's images are mostly cached, untimed.
 
 Time depends on machine, steps, guidance (it doubles U-Net calls) and sampler; LoRAs are merged into the weights and
 cost nothing. So a few batches are timed per combination and kept.

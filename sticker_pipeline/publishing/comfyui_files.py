@@ -4,15 +4,14 @@
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.measure import at_most
 from sticker_pipeline.benchmark.releases import Record
 from sticker_pipeline.core.images import contact_sheet
 from sticker_pipeline.core.markdown import code
@@ -24,7 +23,7 @@ from sticker_pipeline.diffusion.lora.file import read_tensors
 from sticker_pipeline.generation.generate import how_trained
 from sticker_pipeline.generation.jobs import Generator, generated
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.generation.recommended import Recommended
+from sticker_pipeline.generation.sampling_config import SamplingConfig
 from sticker_pipeline.publishing.comfyui import Lora, Workflow, WorkflowError, api_format, ui_format
 from sticker_pipeline.publishing.png import png_with_workflow
 from sticker_pipeline.publishing.samplers import our_sampler
@@ -38,49 +37,37 @@ WORKFLOW = "workflow.json"
 COMFYUI_LATENTS = 4  # latent channels of all SD1.5 and SDXL models in ComfyUI and A1111
 
 
-@dataclass(frozen=True)
-class Way:
-    """A published setting: name, LoRA files with strengths, generation settings."""
-
-    name: str
-    loras: list[tuple[Path, float]]
-    settings: GenerationSettings
-
-    @property
-    def folder(self) -> str:
-        """The folder of its files; the release's own is the top."""
-        return "" if self.name == AS_RELEASED else self.name.replace(" ", "_")
+def published_configs(
+    lora: Path, strength: float, generation: GenerationSettings, others: Mapping[int, SamplingConfig]
+) -> list[SamplingConfig]:
+    """Return the published configurations: as released first, then recommended ones."""
+    return [SamplingConfig(AS_RELEASED, [(lora, strength)], generation), *others.values()]
 
 
-def ways_to_publish(
-    lora: Path, strength: float, generation: GenerationSettings, others: Sequence[Recommended]
-) -> list[Way]:
-    """Return the settings: as released first, then recommended ones."""
-    return [
-        Way(AS_RELEASED, [(lora, strength)], generation),
-        *(Way(at_most(each.budget), each.loras, each.settings) for each in others),
-    ]
+def folder_of(config: SamplingConfig) -> str:
+    """Return the folder of a configuration's files; the release's own is the top."""
+    return "" if config.name == AS_RELEASED else config.name.replace(" ", "_")
 
 
-def write_way(
+def write_config(
     generator: Generator,
     record: Record,
-    way: Way,
+    config: SamplingConfig,
     requests: Sequence[Request],
     staging: Path,
     checkpoint_sha256: str | None,
 ) -> tuple[list[Row], list[str]]:
-    """Write a setting's images with workflows, its first workflow, and its LoRAs.
+    """Write a configuration's images with workflows, its first workflow, and its LoRAs.
 
     All go below `staging`. Returns rows of COLUMNS, and a sentence per prompt that ComfyUI cannot take.
     `checkpoint_sha256`: see `checkpoint_hash`.
     """
-    images = generated(generator, way.name, requests, way.loras, way.settings)
-    workflow_of = _workflows(generator.profile, record, way)
-    for path, _ in way.loras:
+    images = generated(generator, config.name, requests, config.loras, config.settings)
+    workflow_of = _workflows(generator.profile, record, config)
+    for path, _ in config.loras:
         if not (target := staging / LORAS / lora_name(record, path)).exists():
             link_or_copy(path, target)
-    folder = staging / way.folder
+    folder = staging / folder_of(config)
     folder.mkdir(exist_ok=True)
     rows: list[Row] = []
     problems = []
@@ -93,7 +80,7 @@ def write_way(
             continue
         path.write_bytes(png_with_workflow(image, workflow, checkpoint_sha256))
         name = path.relative_to(staging).as_posix()
-        rows.append((name, way.name, request.medium, request.prompt, request.seed, name))
+        rows.append((name, config.name, request.medium, request.prompt, request.seed, name))
         if len(rows) == 1:
             _write_workflow(folder, workflow)
     return rows, problems
@@ -104,18 +91,18 @@ def checkpoint_hash(profile: Profile, store: ArtifactStore) -> str | None:
     return file_hash(profile.base, store) if profile.base.is_file() else None
 
 
-def ways_table(record: Record, ways: Sequence[Way]) -> pd.DataFrame:
-    """Return a row per setting: setting, loras, steps, cfg, sampler, workflow."""
+def configs_table(record: Record, configs: Sequence[SamplingConfig]) -> pd.DataFrame:
+    """Return a row per configuration: setting, loras, steps, cfg, sampler, workflow."""
     rows = [
         (
-            way.name,
-            ", ".join(f"{lora_name(record, path)} {strength:g}" for path, strength in way.loras),
-            way.settings.steps,
-            way.settings.guidance_scale,
-            way.settings.scheduler,
-            f"{way.folder}/{WORKFLOW}".lstrip("/"),
+            config.name,
+            ", ".join(f"{lora_name(record, path)} {strength:g}" for path, strength in config.loras),
+            config.settings.steps,
+            config.settings.guidance_scale,
+            config.settings.scheduler,
+            f"{folder_of(config)}/{WORKFLOW}".lstrip("/"),
         )
-        for way in ways
+        for config in configs
     ]
     return pd.DataFrame(rows, columns=["setting", "loras", "steps", "cfg", "sampler", "workflow"])
 
@@ -143,8 +130,8 @@ def how_to_open(profile: Profile, record: Record) -> str:
         )
     return (
         "Drop `workflow.json` or an image into ComfyUI's window, or an image into A1111's PNG Info. "
-        f"{how_to_use(record)} `{LORAS}/` has it, and every other LoRA that a workflow names. What a sweep recommends "
-        "for so many steps has a folder `at_most_…_steps`."
+        f"{how_to_use(record)} `{LORAS}/` has it, and every other LoRA that a workflow names. A setting "
+        "that the sampling grid recommends has a folder `at_most_…_steps`."
     )
 
 
@@ -165,17 +152,17 @@ def lora_name(record: Record, path: Path) -> str:
     return record.file if asset.name == "released_lora" else f"{asset.parent.name}.{asset.name}.safetensors"
 
 
-def _workflows(profile: Profile, record: Record, way: Way) -> Callable[..., Workflow]:
+def _workflows(profile: Profile, record: Record, config: SamplingConfig) -> Callable[..., Workflow]:
     """Return a function from `positive` and `seed` to a workflow."""
-    settings, base = way.settings, profile.base
-    trained = how_trained(profile, way.loras)
+    settings, base = config.settings, profile.base
+    trained = how_trained(profile, config.loras)
     noise = base_noise(base)
     noise = replace(noise, zero_snr=noise.zero_snr or trained.zero_terminal_snr)
     sampler, scheduler = our_sampler(settings.scheduler, noise)
     return partial(
         Workflow,
         checkpoint=f"{base.stem if base.is_file() else base.parent.name}.safetensors",
-        loras=tuple(Lora(lora_name(record, path), strength, _lora_hash(path)) for path, strength in way.loras),
+        loras=tuple(Lora(lora_name(record, path), strength, _lora_hash(path)) for path, strength in config.loras),
         trigger=record.trigger,
         negative=settings.negative_prompt,
         steps=settings.steps,

@@ -91,8 +91,8 @@ def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
         name=name,
         characters=tuple(sorted(made_of.table()["character"].unique())) if made_of and current else (),
         choice=style_choice(chosen.table()),
-        figures=figures(goal[~gains]),
-        differences=figures(differences),
+        estimates=estimates(goal[~gains]),
+        differences=estimates(differences),
         image=InlineImage(data, "image/webp", width, height, alt),
     )
 
@@ -123,7 +123,7 @@ def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
     if made is None:
         return None
     facts = json.loads(made.content(LCM_FACTS))
-    return FewSteps(profile, facts["guidance_scale"], figures(made.table().assign(medium="")))
+    return FewSteps(profile, facts["guidance_scale"], estimates(made.table().assign(medium="")))
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def character_report(sources: Sources) -> CharacterReport:
         trigger=character.trigger,
         profile=sources.profile.name,
         style=character.settings.style or "",
-        figures=figures(_table(found, "benchmark")),
+        estimates=estimates(_table(found, "benchmark")),
         differences=differences(_table(found, "benchmark", COMPARISONS.file)),
         grids=_grids(found, character, CHARACTER_BYTES),
         training=training(_table(found, "lora", LOG.file), _table(found, "lora", VALIDATION_LOSS.file)),
@@ -246,7 +246,7 @@ def _table(found: Mapping[str, Artifact], asset: str, name: str = "index.parquet
     return artifact.table(name) if artifact and name in artifact.files else None
 
 
-def figures(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
+def estimates(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
     """Return the estimates of a table.
 
     `table`: model, medium, metric, mean, ci_low, ci_high, n.
@@ -265,7 +265,7 @@ def differences(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
     if table is None:
         return ()
     ours = table[table["model"] == LORA]
-    return figures(ours.assign(model=ours["other"], mean=ours["difference"]))
+    return estimates(ours.assign(model=ours["other"], mean=ours["difference"]))
 
 
 def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training | None:

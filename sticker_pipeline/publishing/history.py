@@ -33,7 +33,7 @@ def release_history(folder: Path) -> tuple[tuple[Release, ...], list[str]]:
             if number == current or (folder / f"{number:04d}").exists():
                 problems.append(_problem(_name(number), error))
             continue
-        reason = " ".join([*_told(log, number), *_figures(record)])
+        reason = " ".join([*_told(log, number), *_metrics(record)])
         rows.append(Release(_name(number), True, number == current, reason, record.epoch, record.sha256))
     return tuple(rows), problems
 
@@ -70,7 +70,7 @@ def _from(event: Event) -> str:
     return ", the first" if event.before is None else f" in place of {_name(event.before)}"
 
 
-def _figures(record: Record) -> list[str]:
+def _metrics(record: Record) -> list[str]:
     means = {
         figure.model: figure.mean
         for figure in record.metrics

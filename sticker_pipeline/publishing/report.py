@@ -210,7 +210,7 @@ class CharacterReport:
     trigger: str
     profile: str
     style: str = ""
-    figures: tuple[MetricEstimate, ...] = ()
+    estimates: tuple[MetricEstimate, ...] = ()
     differences: tuple[MetricEstimate, ...] = ()
     grids: tuple[Grid, ...] = ()
     training: Training | None = None
@@ -227,14 +227,14 @@ class CharacterReport:
 class StyleReport:
     """The report of a style's LoRA.
 
-    `figures` and `differences` (paired with the base model) are of invented characters. `image`: base model and LoRA
+    `estimates` and `differences` (paired with the base model) are of invented characters. `image`: base model and LoRA
     for equal prompts. `characters` is empty if the training set has changed.
     """
 
     name: str
     characters: tuple[str, ...]
     choice: Choice
-    figures: tuple[MetricEstimate, ...]
+    estimates: tuple[MetricEstimate, ...]
     differences: tuple[MetricEstimate, ...]
     image: InlineImage
 
@@ -243,12 +243,12 @@ class StyleReport:
 class FewSteps:
     """Few-step sampling with a profile's LCM-LoRA.
 
-    `figures` are per sampling setting, the reference first. `guidance_scale` is distilled into the LoRA.
+    `estimates` are per sampling setting, the reference first. `guidance_scale` is distilled into the LoRA.
     """
 
     profile: str
     guidance_scale: float
-    figures: tuple[MetricEstimate, ...]
+    estimates: tuple[MetricEstimate, ...]
 
 
 @dataclass(frozen=True)
@@ -321,7 +321,7 @@ def model_looks(character: CharacterReport) -> dict[str, Look]:
 
     A rival's depends only on the rivals' names.
     """
-    named = {figure.model for figure in character.figures}
+    named = {estimate.model for estimate in character.estimates}
     named |= {row.model for grid in character.grids for row in grid.rows}
     looks = {
         BASE: Look("m-base", "ring", "base model"),
@@ -340,12 +340,12 @@ def model_looks(character: CharacterReport) -> dict[str, Look]:
 
 def mediums_of(character: CharacterReport) -> tuple[str, ...]:
     """Return the mediums with a similarity, all together first, then by name."""
-    found = {figure.medium for figure in character.figures if figure.metric == SIMILARITY}
+    found = {estimate.medium for estimate in character.estimates if estimate.metric == SIMILARITY}
     return tuple(sorted(found, key=lambda medium: (medium != OVERALL, medium)))
 
 
 def similarity_marks(character: CharacterReport, medium: str, looks: Mapping[str, Look]) -> tuple[Mark, ...]:
-    found = figures_by_model(character, medium)
+    found = estimates_by_model(character, medium)
     return tuple(
         Mark(looks[model].title, looks[model].colour, looks[model].shape, own.mean, own.low, own.high)
         for model in looks
@@ -353,16 +353,16 @@ def similarity_marks(character: CharacterReport, medium: str, looks: Mapping[str
     )
 
 
-def figures_by_model(character: CharacterReport, medium: str) -> dict[str, dict[str, MetricEstimate]]:
+def estimates_by_model(character: CharacterReport, medium: str) -> dict[str, dict[str, MetricEstimate]]:
     """Return model -> metric -> estimate of one medium."""
-    return by_model(figure for figure in character.figures if figure.medium == medium)
+    return by_model(estimate for estimate in character.estimates if estimate.medium == medium)
 
 
-def by_model(figures: Iterable[MetricEstimate]) -> dict[str, dict[str, MetricEstimate]]:
+def by_model(estimates: Iterable[MetricEstimate]) -> dict[str, dict[str, MetricEstimate]]:
     """Return model -> metric -> estimate."""
     found: dict[str, dict[str, MetricEstimate]] = {}
-    for figure in figures:
-        found.setdefault(figure.model, {})[figure.metric] = figure
+    for estimate in estimates:
+        found.setdefault(estimate.model, {})[estimate.metric] = estimate
     return found
 
 
@@ -393,7 +393,7 @@ def judgement(gain: MetricEstimate | None, better: str = "higher") -> str:
 
 def gain_of(character: CharacterReport, medium: str) -> MetricEstimate | None:
     """Return the new LoRA's paired gain over the base model."""
-    return figures_by_model(character, medium).get(LORA, {}).get(GAIN)
+    return estimates_by_model(character, medium).get(LORA, {}).get(GAIN)
 
 
 def was_checked(character: CharacterReport) -> bool:
@@ -418,9 +418,9 @@ def data_uri(image: InlineImage) -> str:
     return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
 
 
-def speed(figures: Sequence[MetricEstimate]) -> dict[str, float]:
+def speed(estimates: Sequence[MetricEstimate]) -> dict[str, float]:
     """Return sampling setting -> speed relative to the first."""
-    seconds = {figure.model: figure.mean for figure in figures if figure.metric == "seconds"}
+    seconds = {estimate.model: estimate.mean for estimate in estimates if estimate.metric == "seconds"}
     first = next(iter(seconds.values()), math.nan)
     return {way: first / taken for way, taken in seconds.items()}
 
@@ -460,7 +460,7 @@ def _helpers(looks: Mapping[str, Look]) -> dict[str, Callable[..., Any]]:
         "data_uri": data_uri,
         "failed": failed_checks,
         "failed_first": failed_first,
-        "figures": figures_by_model,
+        "estimates": estimates_by_model,
         "gain": gain_of,
         "judgement": judgement,
         "mediums": mediums_of,
@@ -488,15 +488,15 @@ def curve_chart(curves: Sequence[Curve], title: str, x: str, y: str, chosen: flo
     return charts.line_chart(curves, label=f"{title}: {ends_of(curves, x)}", x=x, y=y, chosen=chosen)
 
 
-def measured_columns(figures: Sequence[MetricEstimate], metrics: Mapping[str, Metric]) -> list[tuple[str, Metric]]:
+def measured_columns(estimates: Sequence[MetricEstimate], metrics: Mapping[str, Metric]) -> list[tuple[str, Metric]]:
     """Return those of `metrics` with an estimate, in order."""
-    present = {figure.metric for figure in figures}
+    present = {estimate.metric for estimate in estimates}
     return [(name, metric) for name, metric in metrics.items() if name in present]
 
 
 def metrics_of(character: CharacterReport, medium: str) -> list[tuple[str, Metric]]:
     """Return the medium's metrics: known ones first, others by name."""
-    present = {figure.metric for figure in character.figures if figure.medium == medium}
+    present = {estimate.metric for estimate in character.estimates if estimate.medium == medium}
     names = [*(name for name in METRICS if name in present), *sorted(present - METRICS.keys())]
     return [(name, described(name)) for name in names]
 
@@ -504,10 +504,10 @@ def metrics_of(character: CharacterReport, medium: str) -> list[tuple[str, Metri
 def best_lora(character: CharacterReport, medium: str, name: str, metric: Metric) -> str:
     """Return the single best LoRA; "" for a tie or fewer than two."""
     found = {
-        model: figures[name].mean
-        for model, figures in figures_by_model(character, medium).items()
+        model: estimates[name].mean
+        for model, estimates in estimates_by_model(character, medium).items()
         if model not in (BASE, *NO_MODELS) and not is_recommended(model)
-        if name in figures and math.isfinite(figures[name].mean)
+        if name in estimates and math.isfinite(estimates[name].mean)
     }
     if not metric.better or len(found) < 2:
         return ""
@@ -524,7 +524,7 @@ def versus(character: CharacterReport, looks: Mapping[str, Look]) -> list[Versus
         for model in looks
         for difference in character.differences
         if (difference.medium, difference.model, difference.metric) == (medium, model, SIMILARITY)
-        for theirs in [figures_by_model(character, medium).get(model, {})]
+        for theirs in [estimates_by_model(character, medium).get(model, {})]
     ]
     marks = {row: _mark(row.difference, looks) for row in found}
     reach = 1.05 * max((abs(edge) for edge in charts.extent([*marks.values()])), default=1.0) or 1.0

@@ -25,8 +25,8 @@ from sticker_pipeline.publishing.report import (
     by_model,
     current_release,
     data_uri,
+    estimates_by_model,
     failed_checks,
-    figures_by_model,
     gain_of,
     mediums_of,
     number,
@@ -103,7 +103,7 @@ class FewStepsLine:
 
 def character_line(character: CharacterReport) -> CharacterLine:
     medium = next(iter(mediums_of(character)), "")
-    found = figures_by_model(character, medium)
+    found = estimates_by_model(character, medium)
     measured = {model: own[SIMILARITY] for model, own in found.items() if SIMILARITY in own}
     rival = max(filter(is_rival, measured), key=lambda model: measured[model].mean, default="")
     marks = {key: measured[model] for key in LOOKS if (model := rival if key == RIVAL else key) in measured}
@@ -113,7 +113,7 @@ def character_line(character: CharacterReport) -> CharacterLine:
         trigger=character.trigger,
         style=character.style,
         profile=character.profile,
-        marks={key: _interval(figure) for key, figure in marks.items()},
+        marks={key: _interval(estimate) for key, estimate in marks.items()},
         gain=_interval(gain) if (gain := gain_of(character, medium)) else None,
         rival=rival,
         copies=copies.mean if copies else None,
@@ -133,7 +133,7 @@ def style_line(style: StyleReport) -> StyleLine:
 
 
 def few_steps_line(way: FewSteps) -> FewStepsLine:
-    times = speed(way.figures)
+    times = speed(way.estimates)
     fastest = max(times, key=lambda name: times[name], default="")
     return FewStepsLine(way.profile, fastest, times.get(fastest, math.nan))
 
@@ -188,8 +188,8 @@ def address(name: str, kind: str = "characters") -> str:
     return f"{kind}/{quote(name, safe='', errors='backslashreplace')}.html"
 
 
-def _interval(figure: MetricEstimate) -> list[float]:
-    return [figure.mean, figure.low, figure.high]
+def _interval(estimate: MetricEstimate) -> list[float]:
+    return [estimate.mean, estimate.low, estimate.high]
 
 
 def _marks(line: CharacterLine) -> list[Mark]:

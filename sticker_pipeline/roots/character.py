@@ -16,13 +16,13 @@ from sticker_pipeline.core.storage import ArtifactStore, content_hash
 from sticker_pipeline.media.heic_jxl import installed
 from sticker_pipeline.media.inventory import media_files
 from sticker_pipeline.roots.hashes import base_hash, lora_file_hash, model_hash
-from sticker_pipeline.roots.loras import LORA_FILE, lcm_for, lcm_lora, style_lora, swept_release
+from sticker_pipeline.roots.loras import LORA_FILE, lcm_for, lcm_lora, release_to_sample, style_lora
 from sticker_pipeline.roots.others import other_characters
 from sticker_pipeline.tagging.thresholds import resolved
 
 FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # part of the media settings
-SWEPT_OTHERWISE = (
-    "What `adapter_sweep` recommends is not drawn: the base model, prompts or the profile's way to draw were others "
+MADE_OTHERWISE = (
+    "What `sampling_grid` recommends is not drawn: the base model, prompts or the profile's way to draw were others "
     "then. Materialize it again."
 )
 Value = dict[str, Any]
@@ -151,12 +151,12 @@ def _release(character: Character, profile: Profile, store: ArtifactStore) -> Va
     return {"sha256": release.record.sha256 if release else None}
 
 
-def _sweep(character: Character, profile: Profile, store: ArtifactStore) -> Value:
-    release, selected = swept_release(character, profile, store), store.find(character.name, "selected_lora")
-    swept = release.record.sha256 if release else selected.sha256(LORA_FILE) if selected else ""
-    adapters = {"style": style_lora(character, store), "lcm": lcm_for(swept, character, profile, store)}
+def _sampling_grid(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    release, selected = release_to_sample(character, profile, store), store.find(character.name, "selected_lora")
+    lora = release.record.sha256 if release else selected.sha256(LORA_FILE) if selected else ""
+    adapters = {"style": style_lora(character, store), "lcm": lcm_for(lora, character, profile, store)}
     return {
-        "settings": profile.sweep.model_dump(mode="json"),
+        "settings": profile.sampling_grid.model_dump(mode="json"),
         "release": release.record.sha256 if release else None,
         **{name: found.sha256(LORA_FILE) if found else None for name, found in adapters.items()},
     }
@@ -174,27 +174,27 @@ def _lcm(character: Character, profile: Profile, store: ArtifactStore) -> Value:
 def _recommended_for(character: Character, profile: Profile, store: ArtifactStore, asset: str, file: str) -> Value:
     """Return the recommendation for the LoRA `file` of `asset`.
 
-    Empty without a sweep, a LoRA or a recommendation.
+    Empty without a grid, a LoRA or a recommendation.
     """
-    swept, lora = store.find(character.name, "adapter_sweep"), store.find(character.name, asset)
-    if swept is None or lora is None:
+    grid, lora = store.find(character.name, "sampling_grid"), store.find(character.name, asset)
+    if grid is None or lora is None:
         return {"settings": [], "left_out": []}
     sha256 = lora.sha256(file)
     adapters = {"style": style_lora(character, store), "lcm": lcm_for(sha256, character, profile, store)}
     now = {name: found.sha256(LORA_FILE) if found else None for name, found in adapters.items()}
     try:
-        found = read_recommendations(swept.folder / FILE_NAME)
+        found = read_recommendations(grid.folder / FILE_NAME)
     except RecommendError as error:
         return {"settings": [], "left_out": [str(error)]}
     settings, left_out = settings_for(found, profile.name, now | {"character": sha256})
     drawn_as = content_hash(_generation(character, profile, store))
-    if settings and swept.inputs.get("character/generation") != drawn_as:
-        settings, left_out = [], [SWEPT_OTHERWISE]
+    if settings and grid.inputs.get("character/generation") != drawn_as:
+        settings, left_out = [], [MADE_OTHERWISE]
     weights = {name: f"{name}_weight" for name in now}
     return {
         "settings": [
             # with the files: the same setting for other LoRAs is another value
-            {**asdict(each), "loras": {name: now[name] for name, of in weights.items() if getattr(each.cell, of)}}
+            {**asdict(each), "loras": {name: now[name] for name, of in weights.items() if getattr(each.point, of)}}
             for each in settings
         ],
         "left_out": left_out,
@@ -229,7 +229,7 @@ VALUES: dict[str, Callable[[Character, Profile, ArtifactStore], Value]] = {
     "choice": _choice,
     "benchmark": _benchmark,
     "others": _others,
-    "sweep": _sweep,
+    "sampling_grid": _sampling_grid,
     "lcm": _lcm,
     "release": _release,
     "gate": _gate,

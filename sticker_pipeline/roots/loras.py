@@ -7,13 +7,13 @@ from sticker_pipeline.benchmark.releases import Release, current, releases_folde
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import Artifact, ArtifactStore, file_sha256, profile_scope, style_scope
-from sticker_pipeline.generation.sampling_config import Adapters
+from sticker_pipeline.generation.grid_points import Adapters
 
 LORA_FILE = "lora.safetensors"  # in every artifact of one LoRA
 LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to sample with it, and the LoRA that it was made for
 
 
-def swept_release(character: Character, profile: Profile, store: ArtifactStore) -> Release | None:
+def release_to_sample(character: Character, profile: Profile, store: ArtifactStore) -> Release | None:
     """Return the current release if it is for the profile's base model family."""
     release = current(releases_folder(store, character.name))
     return release if release and release.record.family == profile.family else None

@@ -30,7 +30,7 @@ from sticker_pipeline.benchmark.recommend import (
     write_recommendations,
 )
 from sticker_pipeline.core.storage import file_sha256
-from sticker_pipeline.generation.sampling_config import Adapters, Cell
+from sticker_pipeline.generation.grid_points import Adapters, GridPoint
 
 
 def table(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def test_more_steps_than_the_budget_are_out() -> None:
     small, large = recommendations(rows, [4, 10])
     assert small.setting and large.setting
     assert (small.setting["steps"], large.setting["steps"]) == (4, 10)
-    assert list(large.setting) == list(SETTING) and large.figures["quality"] == 0.8
+    assert list(large.setting) == list(SETTING) and large.metrics["quality"] == 0.8
 
 
 def test_of_those_as_good_as_the_best_the_fastest_is_taken() -> None:
@@ -97,14 +97,14 @@ def test_darker_and_sharper_images_have_no_fault() -> None:
 def test_where_all_have_a_fault_none_is_recommended_and_the_best_says_why() -> None:
     rows = table({"quality": 0.9, "veil": 0.25, "steps": 2}, {"quality": 0.3, "contrast_shift": -0.5, "steps": 2})
     none, nothing = recommendations(rows, [2, 1])
-    assert none.setting is None and none.figures == {}
+    assert none.setting is None and none.metrics == {}
     assert none.why.endswith("has a fault; the best is hazy (white veil +25 %).")
     assert nothing.setting is None and nothing.why == "No setting of at most 1 steps was tried."
 
 
 def test_json_has_no_numbers_that_json_has_not() -> None:
     (found,) = as_json(recommendations(table({"fidelity": math.nan, "quality_low": math.nan}), [10]))
-    assert found["figures"]["fidelity"] is None and found["figures"]["quality"] == 0.5
+    assert found["metrics"]["fidelity"] is None and found["metrics"]["quality"] == 0.5
     assert found["setting"]["steps"] == 10 and type(found["setting"]["steps"]) is int
 
 
@@ -122,15 +122,15 @@ def test_the_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -> N
 
 
 LORAS = {"character": "c", "style": "s", "lcm": "l"}
-FAST, SLOW = Cell(0.0, 0.8, 1.0, 4, 1.0), Cell(0.5, 1.0, 0.0, 25, 7.0)
+FAST, SLOW = GridPoint(0.0, 0.8, 1.0, 4, 1.0), GridPoint(0.5, 1.0, 0.0, 25, 7.0)
 
 
-def recommended(**by_budget: Cell | None) -> Recommendations:
+def recommended(**by_budget: GridPoint | None) -> Recommendations:
     """`at_4=CELL`: what is recommended for at most 4 steps."""
     budgets = []
-    for name, cell in by_budget.items():
-        scheduler = "lcm" if cell and cell.lcm_weight else "ddim"
-        setting = {**vars(cell), "scheduler": scheduler} if cell else None
+    for name, point in by_budget.items():
+        scheduler = "lcm" if point and point.lcm_weight else "ddim"
+        setting = {**vars(point), "scheduler": scheduler} if point else None
         budgets.append(Recommendation(int(name.removeprefix("at_")), setting, "", {}))
     return Recommendations("sd15", dict(LORAS), budgets)
 
@@ -142,14 +142,14 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     found = read_recommendations(path)
     assert found == Recommendations("sd15", LORAS, advice)
-    assert settings_for(found, "sd15", LORAS) == ([Setting(4, Cell(0.0, 1.0, 1.0, 4, 4.0), "lcm")], [])
+    assert settings_for(found, "sd15", LORAS) == ([Setting(4, GridPoint(0.0, 1.0, 1.0, 4, 4.0), "lcm")], [])
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"profile": "x", "loras": {}, "budgets": [{"steps": 4}]}'])
 def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, content: str) -> None:
     path = tmp_path / "recommended.json"
     path.write_text(content)
-    with pytest.raises(RecommendError, match=r"recommended.json cannot be read .*materialize `adapter_sweep` again"):
+    with pytest.raises(RecommendError, match=r"recommended.json cannot be read .*materialize `sampling_grid` again"):
         read_recommendations(path)
 
 
@@ -167,18 +167,18 @@ def test_for_another_lora_nothing_counts(profile: str, character: str | None) ->
     found, left_out = settings_for(recommended(at_4=FAST), profile, {**LORAS, "character": character})
     assert found == []
     (said,) = left_out
-    assert said.startswith("What `adapter_sweep` recommends is for another LoRA of the character")
+    assert said.startswith("What `sampling_grid` recommends is for another LoRA of the character")
     assert said.endswith("once this LoRA is released.")
 
 
 @pytest.mark.parametrize("now", ["another", None])
 def test_a_setting_counts_while_the_loras_that_it_uses_are_the_same(now: str | None) -> None:
-    both = Cell(0.5, 1.0, 1.0, 8, 1.0)
+    both = GridPoint(0.5, 1.0, 1.0, 8, 1.0)
     found = recommended(at_4=FAST, at_8=both, at_25=SLOW)
     assert settings_for(found, "sd15", {**LORAS, "lcm": now}) == (
         [Setting(25, SLOW, "ddim")],
         [
-            f"What `adapter_sweep` recommends for at most {budget} steps is not drawn: it was measured with another "
+            f"What `sampling_grid` recommends for at most {budget} steps is not drawn: it was measured with another "
             "LCM-LoRA. Materialize it again."
             for budget in (4, 8)
         ],

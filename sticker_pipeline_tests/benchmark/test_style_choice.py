@@ -23,7 +23,7 @@ from sticker_pipeline.benchmark.style_choice import (
 from sticker_pipeline.core.schemas import check
 
 
-def figures(similarity: float, fidelity: float, leaks: float, spread: float = 0.0) -> dict[str, Estimate]:
+def metrics(similarity: float, fidelity: float, leaks: float, spread: float = 0.0) -> dict[str, Estimate]:
     """Figures whose draws of the similarity go from `spread` below it to `spread` above."""
     draws = similarity + np.linspace(-spread, spread, 201)
     known = {"fidelity": fidelity, "leaks": leaks, "copies": 0.0}
@@ -35,7 +35,7 @@ def figures(similarity: float, fidelity: float, leaks: float, spread: float = 0.
 
 def told(rows: dict[int, tuple[float, float, float]], leaks: float = 0.1, lost: float = 0.1) -> dict[int, str]:
     """epoch -> reason, of epochs with (style similarity, fidelity, leaks)."""
-    choice = choose_style_epoch({epoch: figures(*row) for epoch, row in rows.items()}, most_leaks=leaks, most_lost=lost)
+    choice = choose_style_epoch({epoch: metrics(*row) for epoch, row in rows.items()}, most_leaks=leaks, most_lost=lost)
     chosen = choice.loc[choice["chosen"], "epoch"].tolist()
     reasons = dict(zip(choice["epoch"], choice["reason"], strict=True))
     assert [epoch for epoch, reason in reasons.items() if reason.startswith("chosen")] == chosen
@@ -56,8 +56,8 @@ def test_where_later_epochs_leak_an_earlier_one_wins() -> None:
         0: "the base model, for comparison.",
         1: "not: its style similarity is 0.140 below that of epoch 3 (at least 0.140).",
         2: "not: it shows 60% of what is asked; the limit is 70%.",
-        3: "chosen: the earliest that is as much in the style as any, and neither leaks nor disobeys: style similarity "
-        "0.340 (base model 0.100), 75% of what is asked (80%), 5% leaks (2%).",
+        3: "chosen: the earliest that is as good in style as any that neither leaks nor ignores prompts: "
+        "style similarity 0.340 (base model 0.100), 75% of what is asked (80%), 5% leaks (2%).",
         4: "not: epoch 3 is as good, and earlier.",
         5: "not: epoch 3 is as good, and earlier.",
         6: "not: 50% of its images pass for a character of the style or copy one; the limit is 12%.",
@@ -66,7 +66,7 @@ def test_where_later_epochs_leak_an_earlier_one_wins() -> None:
 
 def test_only_a_paired_difference_that_shows_puts_an_epoch_out() -> None:
     """Prompts that are hard for all epochs say nothing about which is better; prompts that are hard for one do."""
-    together = {epoch: figures(value, 0.8, 0.0, spread=0.5) for epoch, value in ((0, 0.1), (1, 0.30), (2, 0.31))}
+    together = {epoch: metrics(value, 0.8, 0.0, spread=0.5) for epoch, value in ((0, 0.1), (1, 0.30), (2, 0.31))}
     choice = choose_style_epoch(together, most_leaks=0.1, most_lost=0.1).set_index("epoch")
     assert choice["chosen"].to_dict() == {0: False, 1: False, 2: True}
     assert choice["behind"].tolist() == pytest.approx([0.21, 0.01, 0.0])
@@ -85,7 +85,7 @@ def test_where_all_leak_or_disobey_the_least_bad_is_chosen_and_says_so() -> None
 @pytest.mark.parametrize("epochs", [[0], [1, 2], []])
 def test_without_base_model_or_epoch_there_is_nothing_to_choose_from(epochs: list[int]) -> None:
     with pytest.raises(ValueError, match="nothing to choose from"):
-        choose_style_epoch({epoch: figures(0.5, 0.5, 0) for epoch in epochs}, most_leaks=0.1, most_lost=0.1)
+        choose_style_epoch({epoch: metrics(0.5, 0.5, 0) for epoch in epochs}, most_leaks=0.1, most_lost=0.1)
 
 
 def unit(*rows: tuple[float, ...]) -> np.ndarray:
@@ -153,7 +153,7 @@ def test_the_goal_is_paired_with_the_base_model() -> None:
 
 
 def test_both_tables_are_as_their_schemas_say() -> None:
-    """The figures of a tagger that knows none of the asked tags have no fidelity."""
+    """The metrics of a tagger that knows none of the asked tags have no fidelity."""
     images = {"base": PLAIN, "lora": LEARNED}
     check(goal(images, evaluation()), GOAL)
     unknown = replace(evaluation(), tag_names=["x", "y", "z"])

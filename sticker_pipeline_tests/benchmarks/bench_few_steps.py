@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from sticker_pipeline.core.profile import Profile, load_profile
-from sticker_pipeline.generation.few_steps import FEW, MANY, ways_to_draw
+from sticker_pipeline.generation.few_steps import FEW, MANY, compared_configs
 from sticker_pipeline.generation.generate import pipelines, with_loras
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.timing import seconds_per_image
@@ -45,7 +45,7 @@ def main() -> None:
             profile = profile.model_copy(update={"base": true_base(profile.family, arguments.work / profile.family)})
         with tempfile.TemporaryDirectory() as temporary:
             lora = _distillation(profile, Path(temporary))
-            _drawing(profile, lora)
+            _generation(profile, lora)
     if not cuda:
         print("\nOpen: the figures of a GPU; there is no CUDA device here.")
 
@@ -77,18 +77,19 @@ def _distillation(profile: Profile, folder: Path) -> Path:
     return lora
 
 
-def _drawing(profile: Profile, lora: Path) -> None:
+def _generation(profile: Profile, lora: Path) -> None:
     opened = pipelines(profile)
     requests = [Request("sticker", PROMPT, seed) for seed in range(BATCH)]
-    ways, seconds = ways_to_draw(profile.generation, "base", [], {"LCM-LoRA": lora}), {}
+    configs = {each.name: each for each in compared_configs(profile.generation, "base", [], {"LCM-LoRA": lora})}
+    seconds = {}
     for name in (f"base, steps: {MANY}", f"base, steps: {FEW}", f"LCM-LoRA, steps: {FEW}"):
-        way = ways[name]
-        pipeline, settings = opened(way.settings.scheduler), way.settings.model_copy(update={"batch_size": BATCH})
-        with with_loras(pipeline, [(path, 1.0) for path in way.loras]) as model:
+        config = configs[name]
+        settings = config.settings.model_copy(update={"batch_size": BATCH})
+        with with_loras(opened(settings.scheduler), config.loras) as model:
             seconds[name] = seconds_per_image(model, requests, settings, profile.resolution)
     for name, taken in seconds.items():
         times = seconds[f"base, steps: {MANY}"] / taken
-        print(f"  {name}, CFG {ways[name].settings.guidance_scale:g}: ", end="")
+        print(f"  {name}, CFG {configs[name].settings.guidance_scale:g}: ", end="")
         print(f"{taken:.3f} s/image, {times:.1f} times as fast", flush=True)
 
 

@@ -17,7 +17,7 @@ def test_no_table_has_an_earlier_column() -> None:
     assert {column.name for schema in schemas for column in schema.columns} & COLUMNS.keys() == set()
 
 
-@pytest.mark.parametrize("names", [KEYS, COLUMNS, METRICS, earlier_names.RECORD_KEYS])
+@pytest.mark.parametrize("names", [KEYS, COLUMNS, METRICS, earlier_names.ARTIFACTS, earlier_names.RECORD_KEYS])
 def test_a_name_of_today_is_no_earlier_one(names: dict[str, str]) -> None:
     assert not set(names.values()) & names.keys()
 

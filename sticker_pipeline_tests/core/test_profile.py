@@ -103,10 +103,10 @@ def test_media_sampling_and_tagging_may_be_overridden_too(tmp_path: Path) -> Non
         character_profile(character_with(tmp_path, "trigger: a\nmedia: {crp: alpha}\n"), tmp_path)
 
 
-def test_the_grid_of_a_sweep_may_be_overridden(tmp_path: Path) -> None:
-    profile = character_profile(character_with(tmp_path, "trigger: a\nsweep: {steps: [8, 3]}\n"), tmp_path)
-    own = load_profile("embedded", tmp_path).sweep
-    assert profile.sweep.steps == (3, 8) and profile.sweep.guidance_scales == own.guidance_scales
+def test_the_grid_of_a_sampling_grid_may_be_overridden(tmp_path: Path) -> None:
+    profile = character_profile(character_with(tmp_path, "trigger: a\nsampling_grid: {steps: [8, 3]}\n"), tmp_path)
+    own = load_profile("embedded", tmp_path).sampling_grid
+    assert profile.sampling_grid.steps == (3, 8) and profile.sampling_grid.guidance_scales == own.guidance_scales
     assert profile.generation.steps in own.steps and profile.generation.guidance_scale in own.guidance_scales
     for text, sentence in [
         ("{most_pictures: 3}", "'most_pictures' is called 'most_images' now"),
@@ -116,8 +116,8 @@ def test_the_grid_of_a_sweep_may_be_overridden(tmp_path: Path) -> None:
         ("{character_weights: [1, 1]}", "each value may stand there once"),
     ]:
         with pytest.raises(ProfileError, match=sentence) as error:
-            character_profile(character_with(tmp_path, f"trigger: a\nsweep: {text}\n"), tmp_path)
-        assert "character.yaml: sweep" in str(error.value)
+            character_profile(character_with(tmp_path, f"trigger: a\nsampling_grid: {text}\n"), tmp_path)
+        assert "character.yaml: sampling_grid" in str(error.value)
 
 
 def test_the_tagger_may_be_chosen_and_does_not_leave_the_models(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sticker_pipeline.core import storage
+from sticker_pipeline.core import earlier_names, storage
 from sticker_pipeline.core.files.space import SpaceError
 from sticker_pipeline.core.storage import (
     Artifact,
@@ -223,3 +223,22 @@ def test_a_table_of_an_earlier_version_has_the_names_of_today(store: ArtifactSto
         )
         artifact = store.publish(staging, "luma", "frames", code_version="1", inputs={}, settings={})
     assert artifact.table().to_dict("list") == {"source_id": ["a.gif"], "metric": ["one_source_share"], "x": [1]}
+
+
+@pytest.mark.parametrize(("earlier", "name"), earlier_names.ARTIFACTS.items())
+def test_an_artifact_of_an_earlier_name_is_renamed(store: ArtifactStore, earlier: str, name: str) -> None:
+    with store.writing("luma", earlier) as staging:
+        (staging / "a.json").write_text("{}")
+        before = store.publish(staging, "luma", earlier, code_version="1", inputs={}, settings={})
+    assert store.find("bo", name) is None
+    assert store.read("luma", name).data_version == before.data_version
+    assert not before.folder.exists() and store.find("luma", earlier) is None
+
+
+def test_an_artifact_of_an_earlier_name_that_cannot_be_renamed_is_named(store: ArtifactStore) -> None:
+    ((earlier, name), *_) = earlier_names.ARTIFACTS.items()
+    for folder in (store.folder("luma", earlier), store.folder("luma", name)):
+        folder.mkdir(parents=True)
+        (folder / "mine.txt").write_text("x")
+    with pytest.raises(StorageError, match=rf"{earlier} is called {name} now, and cannot be renamed: .*\. Rename it\."):
+        store.find("luma", name)

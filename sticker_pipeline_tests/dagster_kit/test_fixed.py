@@ -9,7 +9,7 @@ from sticker_pipeline.core.profile import OVERRIDABLE
 from sticker_pipeline.dagster_kit.fixed import NO_VALUES, NoValues
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.definitions import defs
-from sticker_pipeline.defs.benchmark.adapter_sweep import SweepConfig
+from sticker_pipeline.defs.benchmark.sampling_grid import GridConfig
 from sticker_pipeline.defs.training.lora import LoraConfig
 
 PRELOAD = {"start_method": {"forkserver": {"preload_modules": ["antigravity"]}}}
@@ -26,13 +26,13 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "a logger's settings": {"loggers": {"terminal": {"config": {"log_level": "DEBUG"}}}},
     "inputs": {"inputs": {"frames": {"pickle": {"path": "elsewhere/theirs"}}}},
 }
-ONE_OFF: dict[str, type[OneOff]] = {"lora": LoraConfig, "adapter_sweep": SweepConfig}
+ONE_OFF: dict[str, type[OneOff]] = {"lora": LoraConfig, "sampling_grid": GridConfig}
 DEFINITIONS = defs()
 JOBS = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
 
 
 def test_every_job_is_tried() -> None:
-    assert set(JOBS) >= {"__ASSET_JOB", "dataset_line", "character_line", "style_line", "sweep_adapters"}
+    assert set(JOBS) >= {"__ASSET_JOB", "dataset_line", "character_line", "style_line", "compare_sampling_settings"}
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

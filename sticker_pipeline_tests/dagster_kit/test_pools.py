@@ -13,7 +13,7 @@ LONG = {
     "samples",
     "benchmark",
     "comfyui_workflow",
-    "adapter_sweep",
+    "sampling_grid",
     "profile/lcm_lora",
     "style/lora",
 }

@@ -128,7 +128,9 @@ def test_a_week_of_edits(week: Month) -> None:
     world.edit("ada", "benchmark", "more samples")
     assert week.settled() == of("ada", TRAINED[1:] + RELEASED)
 
-    week.noon(8)  # a sweep recommends something for the LoRA, which is released: by day, and without a training
+    week.noon(
+        8
+    )  # the sampling grid recommends something for the LoRA, which is released: by day, and without a training
     world.edit("ada", "recommended", "in 4 steps")
     world.edit("ada", "recommended_release", "in 4 steps")
     assert week.settled() == both(of("ada", TRAINED[2:] + RELEASED), of("ada", ["comfyui_workflow"]))
@@ -222,7 +224,7 @@ def test_a_week_of_edits_of_parts_of_roots(week: Month) -> None:
     assert week.night() == both([HEARTBEAT], of("ada", TRAINED + RELEASED))
 
     week.noon(5)  # of the root `evaluation`: what only a person asks for
-    world.edit("ada", "sweep", "a finer grid")
+    world.edit("ada", "sampling_grid", "a finer grid")
     world.edit("ada", "lcm", "more steps")
     assert week.settled() == []
 

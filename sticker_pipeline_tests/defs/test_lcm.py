@@ -16,7 +16,7 @@ from sticker_pipeline.diffusion.lora.file import read_lora
 from sticker_pipeline.generation import few_steps
 from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
-from sticker_pipeline_tests.defs.test_sweep import plant
+from sticker_pipeline_tests.defs.test_sampling_grid import plant
 
 SMALL: dict[str, Any] = {
     "images": 4,
@@ -82,11 +82,11 @@ def test_it_is_distilled_and_measured(distilled: Bench) -> None:
     bench.check_tables("profile/lcm_lora", "_profiles/embedded", "embedded")
     shown = bench.metadata("profile/lcm_lora", "embedded")
     assert str(shown["images"]).startswith("![")
-    assert {"figures", "summary", "loss", "settings"} <= shown.keys()
+    assert {"metrics", "summary", "loss", "settings"} <= shown.keys()
     assert not (bench.store.work("_profiles/embedded", "lcm_lora") / "state").exists()
 
 
-def test_that_of_a_character_goes_on_from_it_and_is_swept(distilled: Bench, moth: Path) -> None:
+def test_that_of_a_character_goes_on_from_it_and_is_used(distilled: Bench, moth: Path) -> None:
     bench = distilled
     assert make(bench, "character_lcm_lora", "moth").success
     start = bench.store.read("_profiles/embedded", "lcm_lora").folder / "lora.safetensors"
@@ -100,8 +100,8 @@ def test_that_of_a_character_goes_on_from_it_and_is_swept(distilled: Bench, moth
     ways = ["LoRA, steps: 25", "LoRA, steps: 10", "LoRA, steps: 4", "LCM sampler without an LCM-LoRA, steps: 4"]
     own_ways = ["LCM-LoRA of the base model, steps: 4", "its own LCM-LoRA, steps: 1", "its own LCM-LoRA, steps: 4"]
     assert artifact.table()["model"].unique().tolist() == [*ways, *own_ways, "LoRA, steps: 25, another seed"]
-    assert section_value("sweep", *bench.character("moth"), bench.store)["lcm"] == file_sha256(
+    assert section_value("sampling_grid", *bench.character("moth"), bench.store)["lcm"] == file_sha256(
         artifact.folder / "lora.safetensors"
     )
     plant(bench.store, "moth", "selected_lora", 2)  # another one, which it was not made for
-    assert section_value("sweep", *bench.character("moth"), bench.store)["lcm"] == file_sha256(start)
+    assert section_value("sampling_grid", *bench.character("moth"), bench.store)["lcm"] == file_sha256(start)

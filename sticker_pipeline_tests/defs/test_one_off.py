@@ -1,4 +1,4 @@
-"""Values that a person gives for one run in the launch pad: a real training and a real sweep, both of seconds."""
+"""Values for one run in the launch pad: a real training and a real sampling grid, both of seconds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 from sticker_pipeline.training.spec import load_spec
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
-from sticker_pipeline_tests.defs.test_sweep import GRID, plant
+from sticker_pipeline_tests.defs.test_sampling_grid import GRID, plant
 
 NAME = "once"
 MANY = [number / 10_000 for number in range(20_000)]
@@ -33,7 +33,7 @@ def error(result: dg.ExecuteInProcessResult) -> str:
 
 @pytest.fixture(scope="module")
 def made(bench: Bench) -> Iterator[Bench]:
-    """A dataset, and a LoRA to sweep."""
+    """A dataset, and a LoRA to sample."""
     bench.add_character(NAME, "bram_thistle", SETTINGS + GRID)
     bench.instance.add_dynamic_partitions("characters", [NAME])
     dataset = bench.definitions.resolve_job_def("dataset_line")
@@ -80,10 +80,10 @@ def test_a_training_that_is_out_of_range_is_refused_before_it(made: Bench, confi
     assert error(launch(made, "character_line", "lora", config)).endswith(f"The launch's configuration: {said}")
 
 
-def test_a_sweep_of_another_grid(made: Bench) -> None:
+def test_a_sampling_grid_of_another_grid(made: Bench) -> None:
     given = {"character_weights": [1.0], "guidance_scales": [4.0, 1.0], "steps": [1]}
-    assert launch(made, "sweep_adapters", "adapter_sweep", given).success
-    rows = made.store.read(NAME, "adapter_sweep").table()
+    assert launch(made, "compare_sampling_settings", "sampling_grid", given).success
+    rows = made.store.read(NAME, "sampling_grid").table()
     assert rows[["character_weight", "steps", "guidance_scale"]].to_numpy().tolist() == [
         [1.0, 1, 1.0], [1.0, 1, 4.0], [1.0, 10, 4.0],
     ]  # fmt: skip
@@ -92,13 +92,16 @@ def test_a_sweep_of_another_grid(made: Bench) -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"steps": [4, 4]}, "The launch's configuration: sweep: 'steps' = [4, 4]: each value may stand there once."),
+        (
+            {"steps": [4, 4]},
+            "The launch's configuration: sampling_grid: 'steps' = [4, 4]: each value may stand there once.",
+        ),
         (
             {"character_weights": MANY[:10_000], "guidance_scales": MANY[-9_000:]},
-            "The sweep would draw 90000000 settings of 2 images each, 180000000 in all, and sweep.most_images is "
-            "5000. Give its axes fewer values, or raise that.",
+            "The sampling grid would generate 90000000 settings of 2 images each, 180000000 in all, and "
+            "sampling_grid.most_images is 5000. Give its axes fewer values, or raise that.",
         ),
     ],
 )  # fmt: skip
 def test_a_grid_that_makes_no_sense_is_refused_before_it(made: Bench, config: dict[str, Any], said: str) -> None:
-    assert error(launch(made, "sweep_adapters", "adapter_sweep", config)).endswith(said)
+    assert error(launch(made, "compare_sampling_settings", "sampling_grid", config)).endswith(said)

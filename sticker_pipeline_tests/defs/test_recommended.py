@@ -1,4 +1,4 @@
-"""What a sweep recommends is drawn, measured and published: LoRAs and recommendations are planted, all else is real."""
+"""Recommended settings are generated, measured and published: LoRAs and recommendations are planted."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from sticker_pipeline.generation.image_cache import decisive, drawn
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
-from sticker_pipeline_tests.defs.test_sweep import plant
+from sticker_pipeline_tests.defs.test_sampling_grid import plant
 from sticker_pipeline_tests.publishing.candidates import candidate
 
 NAME = "fast"
@@ -40,16 +40,16 @@ NOTHING: dict[str, Any] = {"settings": [], "left_out": []}
 def recommend(
     bench: Bench, character: Path, style: Path, lcm: Path, by_budget: dict[int, dict[str, Any] | None]
 ) -> None:
-    """A sweep that recommends just this, of these files."""
+    """A sampling grid that recommends just this, of these files."""
     loras = {name: file_sha256(path) for name, path in (("character", character), ("style", style), ("lcm", lcm))}
     budgets = [
-        {"budget": budget, "setting": setting, "why": "planted", "figures": {}} for budget, setting in by_budget.items()
+        {"budget": budget, "setting": setting, "why": "planted", "metrics": {}} for budget, setting in by_budget.items()
     ]
-    with bench.store.writing(NAME, "adapter_sweep") as staging:
+    with bench.store.writing(NAME, "sampling_grid") as staging:
         content = {"profile": "embedded", "character": "the selected LoRA", "loras": loras, "budgets": budgets}
         (staging / "recommended.json").write_text(json.dumps(content))
         inputs = {"character/generation": content_hash(value(bench, "generation"))}
-        bench.store.publish(staging, NAME, "adapter_sweep", code_version="1", inputs=inputs, settings={})
+        bench.store.publish(staging, NAME, "sampling_grid", code_version="1", inputs=inputs, settings={})
 
 
 def make(bench: Bench, *assets: str) -> None:
@@ -90,7 +90,7 @@ def loras(bench: Bench) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def before(bench: Bench, loras: dict[str, Path]) -> dict[str, Any]:
-    """What there is without a sweep."""
+    """What there is without a sampling grid."""
     assert value(bench, "recommended") == value(bench, "recommended_release") == NOTHING
     make(bench, "samples", "benchmark")
     benchmark = bench.store.read(NAME, "benchmark")
@@ -108,7 +108,7 @@ def measured(bench: Bench, loras: dict[str, Path], before: dict[str, Any]) -> It
     yield bench
 
 
-def test_without_a_sweep_there_are_the_rows_of_before(bench: Bench, before: dict[str, Any]) -> None:
+def test_without_a_sampling_grid_there_are_the_rows_of_before(bench: Bench, before: dict[str, Any]) -> None:
     assert before["samples"]["model"].unique().tolist() == ["base", "lora"]
     assert set(before["benchmark"]["model"]) == {"base", "lora", "reference", "chance"}
 
@@ -193,7 +193,7 @@ def test_what_was_measured_with_another_lora_is_left_out_and_said(
     assert value(measured, "recommended")["left_out"] == []
 
 
-def test_what_was_swept_in_another_way_to_draw_is_left_out(measured: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_made_in_another_way_to_draw_is_left_out(measured: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(PROFILES["embedded"], "generation", {**PROFILES["embedded"]["generation"], "steps": 11})
         found = value(measured, "recommended")
@@ -202,7 +202,7 @@ def test_what_was_swept_in_another_way_to_draw_is_left_out(measured: Bench, monk
 
 
 def test_a_damaged_recommendation_is_left_out_and_named(measured: Bench) -> None:
-    file = measured.store.folder(NAME, "adapter_sweep") / "recommended.json"
+    file = measured.store.folder(NAME, "sampling_grid") / "recommended.json"
     whole = file.read_text()
     for damaged in ("{", json.dumps(json.loads(whole) | {"loras": {}}), whole.replace("lcm_weight", "weight")):
         file.write_text(damaged)

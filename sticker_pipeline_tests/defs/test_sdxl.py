@@ -173,4 +173,4 @@ def test_its_base_is_taught_to_draw_in_a_few_steps(made: Bench, monkeypatch: pyt
     assert {"LCM-LoRA, steps: 1", "LCM-LoRA, steps: 4"} <= set(table["model"])
     shown = few_steps_report(made.store, "sdxl")  # as the report has it
     assert shown is not None and shown.guidance_scale == 2.0
-    assert {one.metric for one in shown.figures} == set(FEW_STEPS_METRICS)
+    assert {one.metric for one in shown.estimates} == set(FEW_STEPS_METRICS)

@@ -114,7 +114,7 @@ def test_the_report_reads_it(styled: Bench) -> None:
     assert shown is not None and shown.characters == ("bram", "moth")
     choice = styled.store.read(CHIBI, "selected_style_lora").table().set_index("epoch")
     assert choice.loc[shown.choice.epoch, "chosen"] and len(shown.choice.curves) == 4
-    models = {(one.model, one.metric) for one in shown.figures}
+    models = {(one.model, one.metric) for one in shown.estimates}
     assert models == {(model, metric) for model in ("base", "lora") for metric in STYLE_METRICS} | {
         ("reference", "style_similarity")
     }

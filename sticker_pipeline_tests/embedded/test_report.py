@@ -88,12 +88,12 @@ def test_lora_gates_look_at_the_worst_character_and_style() -> None:
     assert failed[0].value == pytest.approx(0.6)
 
 
-def test_the_section_on_loras_needs_a_sweep(tmp_path: Path) -> None:
+def test_the_section_on_loras_needs_a_training_sweep(tmp_path: Path) -> None:
     assert report.lora_section(tmp_path).text == ""
 
 
-def test_the_shipped_report_has_its_sweep() -> None:
-    rows = json.loads((SHIPPED / "report" / report.SWEEP).read_text())
+def test_the_shipped_report_has_its_training_sweep() -> None:
+    rows = json.loads((SHIPPED / "report" / report.TRAINING_SWEEP).read_text())
     assert {row["character"] for row in rows} == {"bram_thistle", "pip_comet", "velvet_moth"}
     text = (SHIPPED / "REPORT.md").read_text()
     for gate in report.lora_gates(pd.DataFrame(rows)):

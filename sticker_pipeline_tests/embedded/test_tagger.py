@@ -27,7 +27,7 @@ def test_figures_by_hand() -> None:
     labels = [tagger.Label("a", 0, 1), tagger.Label("b", 0, 1), tagger.Label("never", 0, 0)]
     scores = np.array([[0.9, 0.2, 0.9], [0.8, 0.6, 0.1], [0.5, 0.1, 0.1], [0.1, 0.1, 0.1]], dtype=np.float32)
     wanted = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]])
-    rows = tagger.figures(scores, wanted, labels)
+    rows = tagger.label_metrics(scores, wanted, labels)
     assert [row.name for row in rows] == ["a", "b"]  # what never occurs is not measured
     assert (rows[0].precision, rows[0].recall, rows[0].f1) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
     assert (rows[1].precision, rows[1].recall, rows[1].f1) == pytest.approx((1.0, 0.5, 2 / 3))
@@ -108,7 +108,7 @@ def test_the_shipped_tagger_on_fresh_drawings(
     judged: tuple[dataset.Drawings, list[tagger.Label], np.ndarray],
 ) -> None:
     fresh, labels, scores = judged
-    rows = tagger.figures(scores, tagger.targets(fresh, labels), labels)
+    rows = tagger.label_metrics(scores, tagger.targets(fresh, labels), labels)
     general = [row for row in rows if row.name in VOCABULARY and row.support >= 3]
     assert len(general) >= 60
     assert tagger.macro_f1(general) >= 0.90

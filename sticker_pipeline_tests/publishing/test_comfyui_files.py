@@ -7,8 +7,15 @@ from pathlib import Path
 from sticker_pipeline.benchmark.releases import Record, publish
 from sticker_pipeline.core.profile import Profile, load_profile
 from sticker_pipeline.core.settings import GenerationSettings
-from sticker_pipeline.generation.recommended import Recommended
-from sticker_pipeline.publishing.comfyui_files import AS_RELEASED, how_to_open, lora_name, ways_table, ways_to_publish
+from sticker_pipeline.generation.sampling_config import SamplingConfig
+from sticker_pipeline.publishing.comfyui_files import (
+    AS_RELEASED,
+    configs_table,
+    folder_of,
+    how_to_open,
+    lora_name,
+    published_configs,
+)
 from sticker_pipeline_tests.publishing.candidates import candidate
 
 GENERATION = GenerationSettings(scheduler="ddim", steps=10, guidance_scale=4.0)
@@ -29,9 +36,11 @@ def test_loras_of_several_characters_have_different_names(tmp_path: Path) -> Non
 
 
 def test_the_release_itself_comes_first_and_each_setting_has_a_folder(tmp_path: Path) -> None:
-    ways = ways_to_publish(RELEASED, 0.9, GENERATION, [Recommended(2, [(RELEASED, 0.8), (LCM, 1.0)], FAST)])
-    assert [(way.name, way.folder) for way in ways] == [(AS_RELEASED, ""), ("at most 2 steps", "at_most_2_steps")]
-    assert ways_table(record(tmp_path), ways).to_dict("list") == {
+    fast = SamplingConfig("at most 2 steps", [(RELEASED, 0.8), (LCM, 1.0)], FAST)
+    configs = published_configs(RELEASED, 0.9, GENERATION, {2: fast})
+    folders = {config.name: folder_of(config) for config in configs}
+    assert folders == {AS_RELEASED: "", "at most 2 steps": "at_most_2_steps"}
+    assert configs_table(record(tmp_path), configs).to_dict("list") == {
         "setting": ["as released", "at most 2 steps"],
         "loras": ["luma.safetensors 0.9", "luma.safetensors 0.8, sd15.lcm_lora.safetensors 1"],
         "steps": [10, 2],

@@ -20,8 +20,8 @@ from sticker_pipeline.publishing.contents import (
     character_report,
     choice,
     differences,
+    estimates,
     few_steps,
-    figures,
     lineage,
     own_tags,
     sources_of,
@@ -57,7 +57,7 @@ def test_what_a_person_says_of_a_character_is_there(example_characters: dict[str
 
 def test_a_character_without_artifacts_has_nothing(example_characters: dict[str, CharacterReport]) -> None:
     character = example_characters["velvet_moth"]
-    assert (character.figures, character.grids, character.checks, character.releases) == ((), (), (), ())
+    assert (character.estimates, character.grids, character.checks, character.releases) == ((), (), (), ())
     assert (character.training, character.choice, character.tags, character.weights) == (None,) * 4
     assert [made.asset for made in character.lineage] == list(LINE)
     assert not any(made.version for made in character.lineage)
@@ -67,7 +67,7 @@ def test_a_character_in_the_making_has_what_there_is(example_characters: dict[st
     character = example_characters["pip_comet"]
     assert character.tags is not None
     assert character.weights is not None
-    assert (character.training, character.choice, character.figures) == (None, None, ())
+    assert (character.training, character.choice, character.estimates) == (None, None, ())
     assert [bool(made.version) for made in character.lineage] == [asset in LINE[:5] for asset in LINE]
 
 
@@ -245,11 +245,11 @@ def test_a_made_artifact_is_outdated_when_its_input_changed(tmp_path: Path) -> N
 
 def test_figures_are_the_rows_of_the_benchmark() -> None:
     row = {"model": "lora", "medium": "art", "metric": "m", "mean": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 8}
-    (figure,) = figures(pd.DataFrame([row]))
-    assert vars(figure) == {
+    (estimate,) = estimates(pd.DataFrame([row]))
+    assert vars(estimate) == {
         "model": "lora", "medium": "art", "metric": "m", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 8
     }  # fmt: skip
-    assert figures(None) == ()
+    assert estimates(None) == ()
 
 
 def test_the_curves_of_a_training() -> None:
@@ -355,7 +355,7 @@ def test_a_style_says_who_it_is_of_why_this_epoch_and_what_it_reaches(example_st
     assert [epoch for epoch, _ in style.choice.others] == [1, 3], "the base model cannot be chosen"
     assert [curve.x for curve in style.choice.curves] == [(0.0, 1.0, 2.0, 3.0)] * 4
     assert style.choice.curves[0].y == (0.31, 0.44, 0.50, 0.51)
-    assert [(one.model, one.metric, one.mean) for one in style.figures][:4] == [
+    assert [(one.model, one.metric, one.mean) for one in style.estimates][:4] == [
         ("base", "style_similarity", 0.30),
         ("base", "fidelity", 0.61),
         ("base", "leaks", 0.0),
@@ -391,7 +391,7 @@ def test_few_steps_are_what_was_measured(example_store: ArtifactStore) -> None:
     few = few_steps(example_store, "embedded")
     assert few is not None
     assert (few.profile, few.guidance_scale) == ("embedded", 2.0)
-    assert list(dict.fromkeys(one.model for one in few.figures)) == [
+    assert list(dict.fromkeys(one.model for one in few.estimates)) == [
         "base, steps: 25",
         "LCM-LoRA, steps: 4",
         "base, steps: 25, another seed",

@@ -10,7 +10,7 @@ from sticker_pipeline.benchmark.metrics import METRICS
 from sticker_pipeline.benchmark.releases import publish
 from sticker_pipeline.benchmark.side_by_side import comparisons
 from sticker_pipeline.benchmark.tables import BenchmarkResult, leaderboard, leaderboard_markdown, leaderboard_text
-from sticker_pipeline.publishing.contents import differences, figures
+from sticker_pipeline.publishing.contents import differences, estimates
 from sticker_pipeline.publishing.model_card import card_text
 from sticker_pipeline.publishing.report import CharacterReport, character_page
 from sticker_pipeline_tests.benchmark.measured import full
@@ -37,7 +37,7 @@ def test_a_metric_is_in_the_tables(measured: BenchmarkResult, name: str) -> None
 def test_a_metric_is_on_the_pages(measured: BenchmarkResult, name: str, tmp_path: Path) -> None:
     row = METRICS[name]
     character = CharacterReport(
-        "kai", "t", "p", figures=figures(measured.table), differences=differences(comparisons(measured))
+        "kai", "t", "p", estimates=estimates(measured.table), differences=differences(comparisons(measured))
     )
     legend = f"<dt>{escape(row.title)}</dt><dd>{escape(row.meaning, quote=False)}</dd>"
     assert character_page(character).replace("&#39;", "'").count(legend) == 1

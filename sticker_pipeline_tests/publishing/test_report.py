@@ -80,7 +80,7 @@ def test_every_page_is_tested(example_folder: Path) -> None:
     )
 
 
-def figure(model: str, style: str, metric: str, mean: float, low: float = NAN, high: float = NAN) -> MetricEstimate:
+def estimate(model: str, style: str, metric: str, mean: float, low: float = NAN, high: float = NAN) -> MetricEstimate:
     return MetricEstimate(model, style, metric, mean, low, high, 8)
 
 
@@ -99,14 +99,14 @@ def everything(text: str) -> CharacterReport:
         profile=text,
         style=text,
         problems=(text,),
-        figures=tuple(
-            figure(model, text, metric, 0.5, 0.4, 0.6)
+        estimates=tuple(
+            estimate(model, text, metric, 0.5, 0.4, 0.6)
             for model in ("base", "lora", text)
             for metric in ("clip_similarity", "clip_similarity_gain", text)
         ),
         differences=(
-            *(figure(text, style, "clip_similarity", 0.1, 0.05, 0.2) for style in (text, "all")),
-            figure(text, "all", "copies", 0.1),
+            *(estimate(text, style, "clip_similarity", 0.1, 0.05, 0.2) for style in (text, "all")),
+            estimate(text, "all", "copies", 0.1),
         ),
         grids=(Grid(text, (text,), (GridRow("lora", (image(text),)), GridRow(text, (None,))), (image(text),)),),
         training=Training(text, curve, curve, curve),
@@ -122,14 +122,14 @@ def everything(text: str) -> CharacterReport:
 def every_style(text: str) -> StyleReport:
     """A style of which every text is `text`."""
     curve = (Curve(text, "m-lora", (1.0, 2.0), (1.0, 2.0)),)
-    figures = tuple(figure(model, text, "leaks", 0.5, 0.4, 0.6) for model in ("base", "lora", text))
-    differences = (figure("lora", text, "leaks", 0.1, 0.05, 0.2),)
-    return StyleReport(text, (text,), Choice(1, text, curve, ((2, text),)), figures, differences, image(text))
+    estimates = tuple(estimate(model, text, "leaks", 0.5, 0.4, 0.6) for model in ("base", "lora", text))
+    differences = (estimate("lora", text, "leaks", 0.1, 0.05, 0.2),)
+    return StyleReport(text, (text,), Choice(1, text, curve, ((2, text),)), estimates, differences, image(text))
 
 
 def every_way(text: str) -> FewSteps:
     """Ways to draw of which every text is `text`."""
-    return FewSteps(text, 2.0, tuple(figure(text, text, metric, 0.5) for metric in ("seconds", "likeness", text)))
+    return FewSteps(text, 2.0, tuple(estimate(text, text, metric, 0.5) for metric in ("seconds", "likeness", text)))
 
 
 def addresses(page: Element) -> list[tuple[Element, str]]:
@@ -329,8 +329,8 @@ def test_rivals_have_a_column_only_where_there_are_any() -> None:
     theirs = [
         MetricEstimate(model, "all", "clip_similarity", mean, 0.2, 0.4, 8) for model, mean in (("a", 0.2), ("b", 0.3))
     ]
-    for figures, count in ((ours, 9), ([*ours, *theirs], 10)):
-        character = CharacterReport("luma", "skv_luma", "embedded", figures=tuple(figures))
+    for estimates, count in ((ours, 9), ([*ours, *theirs], 10)):
+        character = CharacterReport("luma", "skv_luma", "embedded", estimates=tuple(estimates))
         (row,) = board(parsed(index_page([character_line(character)]))).values()
         assert len(row) == count
         assert row.get("best rival") == ("0.300 b" if count == 10 else None)
@@ -351,14 +351,16 @@ def test_a_recommended_setting_is_no_rival() -> None:
         MetricEstimate(name, "all", "clip_similarity", 0.1 * place, 0, 1, 8)
         for place, name in enumerate(names, start=1)
     ]
-    character, plain = (CharacterReport("luma", "t", "p", figures=tuple(part)) for part in (rows, [rows[0], rows[-1]]))
+    character, plain = (
+        CharacterReport("luma", "t", "p", estimates=tuple(part)) for part in (rows, [rows[0], rows[-1]])
+    )
     looks = model_looks(character)
     assert list(looks) == ["base", "lora", "LoRA in at most 4 steps", "LoRA in at most 12 steps", "zed"]
     assert looks["zed"] == model_looks(plain)["zed"]
     assert [look.colour for look in looks.values()] == ["m-base", "m-lora", "m-lora", "m-lora", "m-rival0"]
     signs = {(look.colour, look.shape) for look in looks.values()}
     assert len(signs) == len(looks)
-    alone = CharacterReport("luma", "t", "p", figures=tuple(rows[:-1]))
+    alone = CharacterReport("luma", "t", "p", estimates=tuple(rows[:-1]))
     assert character_line(alone).rival == "" and character_line(character).rival == "zed"
     metric = module.METRICS["clip_similarity"]
     assert module.best_lora(character, "all", "clip_similarity", metric) == "zed"
@@ -393,7 +395,7 @@ def test_equal_content_gives_equal_bytes(example_characters: dict[str, Character
 def test_a_model_looks_the_same_in_whatever_order_it_was_measured() -> None:
     models = ("lora", "x", "y", "chance", "base", "reference")
     one, other = (
-        CharacterReport("a", "t", "p", figures=tuple(figure(model, "art", "m", 0.1) for model in part))
+        CharacterReport("a", "t", "p", estimates=tuple(estimate(model, "art", "m", 0.1) for model in part))
         for part in (models, models[::-1])
     )
     looks = model_looks(one)
@@ -414,7 +416,7 @@ def test_a_model_looks_the_same_in_whatever_order_it_was_measured() -> None:
     ],
 )
 def test_a_gain_is_called_by_its_whole_interval(low: float, high: float, says: str) -> None:
-    assert judgement(figure("lora", "art", "clip_similarity_gain", 0.1, low, high)) == says
+    assert judgement(estimate("lora", "art", "clip_similarity_gain", 0.1, low, high)) == says
     assert judgement(None) == "unclear"
 
 
@@ -428,9 +430,9 @@ def test_numbers(value: float, form: str, text: str) -> None:
 
 def test_the_best_lora_is_marked_and_ties_are_not() -> None:
     means = {"base": 0.1, "lora": 0.5, "x": 0.4, "reference": 0.9}
-    figures = tuple(figure(model, "art", "copies", mean) for model, mean in means.items())
-    similar = tuple(figure(model, "art", "clip_similarity", 0.5) for model in means)
-    page = parsed(character_page(CharacterReport("a", "t", "p", figures=figures + similar)))
+    estimates = tuple(estimate(model, "art", "copies", mean) for model, mean in means.items())
+    similar = tuple(estimate(model, "art", "clip_similarity", 0.5) for model in means)
+    page = parsed(character_page(CharacterReport("a", "t", "p", estimates=estimates + similar)))
     assert [cell.text for cell in page.with_class("best")] == ["40 %"], "fewer copies are better; no one is most alike"
 
 
@@ -450,16 +452,16 @@ def test_the_lora_is_beside_each_model_by_style_with_the_paired_difference(chara
 
 def test_a_difference_is_drawn_on_its_side_of_zero_and_fewer_copies_are_better() -> None:
     def difference(metric: str, mean: float) -> MetricEstimate:
-        return figure("zed", "all", metric, mean, mean - 0.05, mean + 0.05)
+        return estimate("zed", "all", metric, mean, mean - 0.05, mean + 0.05)
 
-    similar = tuple(figure(model, "all", "clip_similarity", 0.5) for model in ("lora", "zed"))
+    similar = tuple(estimate(model, "all", "clip_similarity", 0.5) for model in ("lora", "zed"))
     differences = (
         difference("clip_similarity", -0.1),
         difference("copies", -0.1),
         difference("identity", -0.1),
         difference("diversity", -0.1),
     )
-    page = parsed(character_page(CharacterReport("a", "t", "p", figures=similar, differences=differences)))
+    page = parsed(character_page(CharacterReport("a", "t", "p", estimates=similar, differences=differences)))
     ((style, other, called, *_),) = versus(page)
     assert (style, other, called) == ("all", "zed", "worse")
     (strip,) = next(page.with_class("versus")).with_class("strip")

@@ -120,13 +120,13 @@ def sortable(tmp_path: Path) -> Path:
 
 
 def measured(name: str, gain: float | None) -> CharacterReport:
-    figures = {"clip_similarity": 0.5, "clip_similarity_gain": gain}
+    estimates = {"clip_similarity": 0.5, "clip_similarity_gain": gain}
     found = [
         MetricEstimate("lora", "all", metric, mean, mean, mean, 8)
-        for metric, mean in figures.items()
+        for metric, mean in estimates.items()
         if mean is not None
     ]
-    return CharacterReport(name, "t", "p", figures=tuple(found))
+    return CharacterReport(name, "t", "p", estimates=tuple(found))
 
 
 def test_the_leaderboard_is_sorted_by_keyboard(browser: Any, sortable: Path) -> None:

@@ -48,7 +48,7 @@ LEFT_OUT = "left_out.json"
     pool=GPU,
     description="The benchmark's prompts drawn by the base model, by the LoRA, by the release that it may replace and "
     "by each rival, all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting "
-    "that a sweep recommends for it. Only what was never drawn is generated.",
+    "that the sampling grid recommends for it. Only what was never drawn is generated.",
 )
 @once
 def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
@@ -105,7 +105,8 @@ def _ours(work: CharacterStep) -> list[GenerationJob]:
     adapters = adapters_of(lora, work.character, work.profile, work.store)
     found = recommended(work.roots["recommended"], adapters, 1.0, work.profile.generation)
     settings = [
-        GenerationJob(recommended_model(each.budget), prompts, each.loras, each.settings, below=LORA) for each in found
+        GenerationJob(recommended_model(budget), prompts, config.loras, config.settings, below=LORA)
+        for budget, config in found.items()
     ]
     return [GenerationJob(BASE, prompts), GenerationJob(LORA, prompts, [(lora, 1.0)]), *settings]
 

@@ -15,7 +15,7 @@ from sticker_pipeline.defs.few_steps.lcm_lora import distil, published
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
-from sticker_pipeline.generation.few_steps import Answers, ways_to_draw
+from sticker_pipeline.generation.few_steps import StepComparison, compared_configs
 from sticker_pipeline.generation.prompts import benchmark_prompts, requests_for
 from sticker_pipeline.roots.loras import LORA_FILE, lcm_lora
 from sticker_pipeline.training.distill.specs import character_spec
@@ -60,7 +60,7 @@ def character_lcm_lora(
         folder = store.work(name, "character_lcm_lora-spec")
         distil(context, launcher, spec, folder, work.staging, character_lora=file_sha256(lora))
         lcm = {"LCM-LoRA of the base model": start, "its own LCM-LoRA": work.staging / LORA_FILE}
-        ways = ways_to_draw(profile.generation, "LoRA", [lora], lcm)
+        configs = compared_configs(profile.generation, "LoRA", [lora], lcm)
         seeds = profile.lcm.measured_seeds
         requests = requests_for(benchmark_prompts(work.character, profile), seeds, purpose="lcm")
-        return published(work, profile, Answers(work.staging, requests, seeds, ways), spec)
+        return published(work, profile, StepComparison(work.staging, requests, seeds, configs), spec)

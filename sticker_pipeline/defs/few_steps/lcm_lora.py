@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from sticker_pipeline.benchmark.few_steps import FEW_STEPS, headline, measure_answers, side_by_side
+from sticker_pipeline.benchmark.few_steps import FEW_STEPS, headline, measured_comparison, side_by_side
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import discard, link_or_copy, write_table
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
@@ -20,7 +20,13 @@ from sticker_pipeline.dagster_kit.step import Step, once, open_step
 from sticker_pipeline.defs.partitions import PROFILE_NAMES
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import LCM_LORA, of_profile, profile_made_from
-from sticker_pipeline.generation.few_steps import STEPS, Answers, answers_grid, generate_answers, ways_to_draw
+from sticker_pipeline.generation.few_steps import (
+    STEPS,
+    StepComparison,
+    compared_configs,
+    comparison_grid,
+    generate_comparison,
+)
 from sticker_pipeline.generation.prompts import distillation_prompts, requests_of_texts
 from sticker_pipeline.roots.loras import LCM_FACTS, LORA_FILE
 from sticker_pipeline.training.distill.spec import ConsistencySpec
@@ -42,8 +48,8 @@ MODULE = "sticker_pipeline.training.distill"
     kinds={"pytorch", "diffusers"},
     metadata=columns(FEW_STEPS, LOG),
     pool=GPU,
-    description="A LoRA with which the profile's base model draws in 1 to 8 steps without guidance (LCM-LoRA), "
-    "distilled from images that it draws itself, and measured against its own 25 steps: seconds, likeness, whether "
+    description="A LoRA with which the profile's base model generates in 1 to 8 steps without guidance (LCM-LoRA), "
+    "distilled from images that it generates itself, and measured against its own 25 steps: seconds, likeness, whether "
     "the tagger finds what was asked for. A run that was stopped or killed goes on when this is materialized again.",
 )
 @once
@@ -55,10 +61,10 @@ def lcm_lora(
         measured, learned = distillation_prompts(profile.lcm)
         spec = base_spec(profile, work.roots["lcm"]["base"], learned, store.work(place, "lcm_lora"))
         distil(context, launcher, spec, store.work(place, "lcm_lora-spec"), work.staging)
-        ways = ways_to_draw(profile.generation, "base", [], {"LCM-LoRA": work.staging / LORA_FILE})
+        configs = compared_configs(profile.generation, "base", [], {"LCM-LoRA": work.staging / LORA_FILE})
         seeds = profile.lcm.measured_seeds
-        answers = Answers(work.staging, requests_of_texts(measured, seeds, purpose="lcm"), seeds, ways)
-        return published(work, profile, answers, spec)
+        requests = requests_of_texts(measured, seeds, purpose="lcm")
+        return published(work, profile, StepComparison(work.staging, requests, seeds, configs), spec)
 
 
 def distil(
@@ -81,17 +87,19 @@ def distil(
     (staging / LCM_FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
-def published(work: Step[Any], profile: Profile, answers: Answers, spec: ConsistencySpec) -> dg.MaterializeResult:
-    """Generate and measure `answers`, publish all, remove the work folder."""
-    seconds = generate_answers(answers, profile, work.context.log.info)
-    index = measure_answers(answers, seconds, profile, work.store)
+def published(
+    work: Step[Any], profile: Profile, comparison: StepComparison, spec: ConsistencySpec
+) -> dg.MaterializeResult:
+    """Generate and measure `comparison`, publish all, remove the work folder."""
+    seconds = generate_comparison(comparison, profile, work.context.log.info)
+    index = measured_comparison(comparison, seconds, profile, work.store)
     write_table(index, work.staging, FEW_STEPS)
     log = pd.read_parquet(work.staging / LOG.file)
     result = work.publish(
         {
-            SUMMARY: headline(index, answers),
-            "images": inline_image(answers_grid(answers), "the same prompts and seeds in every way"),
-            "figures": table(side_by_side(index, answers.reference), most=40),
+            SUMMARY: headline(index, comparison),
+            "images": inline_image(comparison_grid(comparison), "the same prompts and seeds in each configuration"),
+            "metrics": table(side_by_side(index, comparison.reference.name), most=40),
             "how_to_use": "LCM sampler, 1 to 8 steps, CFG 1, strength 1",
             "guidance_distilled_in": spec.settings.guidance_scale,
             "loss": inline_image(curves.losses(log), "loss"),

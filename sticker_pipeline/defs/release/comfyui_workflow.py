@@ -22,11 +22,11 @@ from sticker_pipeline.publishing.comfyui_files import (
     COLUMNS,
     WORKFLOW,
     checkpoint_hash,
+    configs_table,
     how_to_open,
+    published_configs,
     published_sheet,
-    ways_table,
-    ways_to_publish,
-    write_way,
+    write_config,
 )
 from sticker_pipeline.roots.loras import adapters_of
 
@@ -41,38 +41,38 @@ from sticker_pipeline.roots.loras import adapters_of
     metadata=columns(WORKFLOWS),
     pool=GPU,
     description="The release as ComfyUI and A1111 open it: a workflow for ComfyUI's browser, one for its API, and "
-    "images that carry both and A1111's settings; the same for each setting that a sweep recommends for the release; "
-    "and the LoRA files of all.",
+    "images that carry both and A1111's settings; the same for each setting that the sampling grid "
+    "recommends for the release; and the LoRA files of all.",
 )
 @once
 def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     with open_step(context, workspace, of_character) as work:
-        character, profile, store, swept = work.character, work.profile, work.store, work.roots["recommended_release"]
+        character, profile, store, advice = work.character, work.profile, work.store, work.roots["recommended_release"]
         record = Record.model_validate_json(work.inputs["released_lora"].content(RECORD))
         lora, strength = work.inputs["released_lora"].file(record.file), record.drawing.strength
-        others = recommended(swept, adapters_of(lora, character, profile, store), strength, profile.generation)
-        ways = ways_to_publish(lora, strength, profile.generation, others)
+        others = recommended(advice, adapters_of(lora, character, profile, store), strength, profile.generation)
+        configs = published_configs(lora, strength, profile.generation, others)
         prompts = prompts_beginning(character, profile, record.beginnings, otherwise=[record.trigger])
         requests = requests_for(prompts, seeds_per_prompt=1)
-        check_images(work, len(ways) * len(requests), profile.resolution)
+        check_images(work, len(configs) * len(requests), profile.resolution)
         generator = open_generator(profile, work.roots["generation"]["base"], store, context.log.info)
         checkpoint = checkpoint_hash(profile, store)
-        written = [write_way(generator, record, way, requests, work.staging, checkpoint) for way in ways]
+        written = [write_config(generator, record, config, requests, work.staging, checkpoint) for config in configs]
         index = pd.DataFrame([row for rows, _ in written for row in rows], columns=COLUMNS)
         problems = dict.fromkeys(problem for _, found in written for problem in found)
         if index.empty:
-            raise dg.Failure("\n".join(["ComfyUI can be told none of the prompts.", *problems]))
+            raise dg.Failure("\n".join(["ComfyUI can take none of the prompts.", *problems]))
         for problem in problems:
             context.log.warning(f"No image with {problem}")
-        for sentence in swept["left_out"]:
+        for sentence in advice["left_out"]:
             context.log.warning(sentence)
         write_table(index, work.staging, WORKFLOWS)
         return work.publish(
             {
                 SUMMARY: f"release {record.number}: {len(index)} images that carry their workflow",
                 "how_to_use": dg.MetadataValue.md(how_to_open(profile, record)),
-                "settings": table(ways_table(record, ways), most=len(ways)),
-                "left_out": dg.MetadataValue.md(bullets(swept["left_out"])),
+                "settings": table(configs_table(record, configs), most=len(configs)),
+                "left_out": dg.MetadataValue.md(bullets(advice["left_out"])),
                 "images": inline_image(published_sheet(index, work.staging), "images"),
                 "workflow": dg.MetadataValue.path(store.folder(character.name, "comfyui_workflow") / WORKFLOW),
                 **described(index, WORKFLOWS),

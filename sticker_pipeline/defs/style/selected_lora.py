@@ -53,12 +53,12 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
             for epoch, path in checkpoints.items()
         }
         evaluation = style_images.style_evaluation_context(judge, work.subject.name, training_set, sample.asked)
-        figures = {
+        metrics = {
             epoch: style_metrics(judge.sees(own, staging, style_images.epoch_folder(epoch)), evaluation)
             for epoch, own in images.items()
         }
         limits = profile.style
-        choice = choose_style_epoch(figures, most_leaks=limits.most_leaks, most_lost=limits.most_lost)
+        choice = choose_style_epoch(metrics, most_leaks=limits.most_leaks, most_lost=limits.most_lost)
         epoch = int(choice.loc[choice["chosen"], "epoch"].iloc[0])
         chosen = checkpoints[epoch]
         assert chosen is not None
@@ -80,7 +80,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
                 "by_epoch": inline_image(style_images.epoch_chart(choice), "evidence by epoch"),
                 "evidence": table(choice, most=len(choice)),
                 "goal": table(reached, most=len(reached)),
-                "goal_figures": inline_image(style_images.goal_chart(reached), "the goal, with intervals"),
+                "goal_metrics": inline_image(style_images.goal_chart(reached), "the goal, with intervals"),
                 "goal_images": inline_image(shown, "other invented characters, base model and LoRA"),
                 **described(choice, CHOICE),
             },

@@ -1,4 +1,4 @@
-"""The table of a sweep, against figures by hand."""
+"""The table of a sampling grid, against figures by hand."""
 
 import numpy as np
 import pandas as pd
@@ -6,12 +6,12 @@ import pytest
 
 from sticker_pipeline.benchmark.bootstrap import Estimate
 from sticker_pipeline.benchmark.evaluation import Embeddings, Requests
+from sticker_pipeline.benchmark.grid_table import ESTIMATED, Seen, Timed, grid_table, quality
 from sticker_pipeline.benchmark.recommend import faults
-from sticker_pipeline.benchmark.sweep import ESTIMATED, Seen, Timed, quality, sweep_table
 from sticker_pipeline.benchmark.tone import Tones
-from sticker_pipeline.generation.sampling_config import Cell
+from sticker_pipeline.generation.grid_points import GridPoint
 
-REFERENCE, QUICK = Cell(0.0, 1.0, 0.0, 10, 4.0), Cell(0.0, 1.0, 1.0, 2, 1.0)
+REFERENCE, QUICK = GridPoint(0.0, 1.0, 0.0, 10, 4.0), GridPoint(0.0, 1.0, 1.0, 2, 1.0)
 TAGS = ["smile", "angry"]
 PROMPTS = ["x, smile", "x, angry", "x, smile, angry"]
 APART = np.arccos(0.98)  # the angle between the images of two sources: what is nearer to either is a copy
@@ -33,7 +33,7 @@ def made() -> pd.DataFrame:
         REFERENCE: {"art": seen(0.8, both, 0.5, 0.1), "sticker": seen(0.6, both, 0.4, 0.0)},
         QUICK: {"art": seen(0.6, one, 0.4, 0.19), "sticker": seen(0.4, one, 0.4, 0.2)},
     }
-    return sweep_table(
+    return grid_table(
         drawn,
         {REFERENCE: REFERENCE, QUICK: REFERENCE},
         {REFERENCE: Timed("ddim", 1.0), QUICK: Timed("lcm", 0.1)},
@@ -92,7 +92,7 @@ def test_quality_is_the_root_of_the_product_draw_by_draw() -> None:
 
 def test_of_one_source_nothing_is_known_to_be_a_copy() -> None:
     alone = Embeddings(TRAINED.vectors[:1], ["one"])
-    table = sweep_table(
+    table = grid_table(
         {REFERENCE: {"art": seen(0.8, [[True, True]] * 3, 0.5, 0.1)}},
         {REFERENCE: REFERENCE},
         {REFERENCE: Timed("ddim", 1.0)},
@@ -106,7 +106,7 @@ def test_of_one_source_nothing_is_known_to_be_a_copy() -> None:
 
 
 def test_without_words_that_the_tagger_knows_quality_is_similarity() -> None:
-    table = sweep_table(
+    table = grid_table(
         {REFERENCE: {"art": seen(0.8, [[False, False]] * 3, 0.5, 0.1)}},
         {REFERENCE: REFERENCE},
         {REFERENCE: Timed("ddim", 1.0)},

@@ -1,4 +1,4 @@
-"""A sweep of a small character on the embedded models: the LoRAs are planted, everything else is real."""
+"""A sampling grid of a small character on the embedded models: the LoRAs are planted, everything else is real."""
 
 import json
 import math
@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sticker_pipeline.benchmark.grid_table import ESTIMATED
 from sticker_pipeline.benchmark.releases import publish, releases_folder
-from sticker_pipeline.benchmark.sweep import ESTIMATED
 from sticker_pipeline.core.storage import ArtifactStore, file_sha256
 from sticker_pipeline.diffusion.lora.file import Adapter, LoraFile, write_lora
 from sticker_pipeline.diffusion.samplers import SCHEDULERS
@@ -23,11 +23,11 @@ from sticker_pipeline.roots.character import value as section_value
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.publishing.candidates import candidate
 
-NAME = "swept"
+NAME = "gridded"
 KEY = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 GRID = """\
 style: flat
-sweep:
+sampling_grid:
   style_weights: [0, 1]
   character_weights: [0.5, 1]
   lcm_weights: [0, 1]
@@ -48,18 +48,18 @@ def plant(store: ArtifactStore, scope: str, asset: str, seed: int) -> Path:
         )
 
 
-def sweep(bench: Bench) -> dg.ExecuteInProcessResult:
-    job = bench.definitions.resolve_job_def("sweep_adapters")
+def make_grid(bench: Bench) -> dg.ExecuteInProcessResult:
+    job = bench.definitions.resolve_job_def("compare_sampling_settings")
     return job.execute_in_process(instance=bench.instance, partition_key=NAME, raise_on_error=False)
 
 
 def table(bench: Bench) -> pd.DataFrame:
-    return bench.store.read(NAME, "adapter_sweep").table()
+    return bench.store.read(NAME, "sampling_grid").table()
 
 
 @pytest.fixture(scope="module")
-def swept(bench: Bench) -> Iterator[Bench]:
-    """A dataset, a LoRA of the character, and what was swept of it alone."""
+def gridded(bench: Bench) -> Iterator[Bench]:
+    """A dataset, a LoRA of the character, and the grid of it alone."""
     bench.add_character(NAME, "bram_thistle", SETTINGS + GRID)
     bench.instance.add_dynamic_partitions("characters", [NAME])
     dataset = bench.definitions.resolve_job_def("dataset_line")
@@ -67,12 +67,12 @@ def swept(bench: Bench) -> Iterator[Bench]:
     plant(bench.store, NAME, "selected_lora", 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SCHEDULERS, "lcm", ("LCMScheduler", {}))
-        assert sweep(bench).success
+        assert make_grid(bench).success
         yield bench
 
 
-def test_without_other_adapters_their_axes_are_zero(swept: Bench) -> None:
-    rows = table(swept)
+def test_without_other_adapters_their_axes_are_zero(gridded: Bench) -> None:
+    rows = table(gridded)
     own = [(0.0, weight, 0.0, 2, scale) for weight, scale in product((0.5, 1.0), (1.0, 4.0))]
     against = [(0.0, weight, 0.0, 10, 4.0) for weight in (0.5, 1.0)]  # as the profile draws
     setting = ["style_weight", "character_weight", "lcm_weight", "steps", "guidance_scale"]
@@ -86,44 +86,44 @@ def test_without_other_adapters_their_axes_are_zero(swept: Bench) -> None:
     assert quick["contrast_shift"].abs().min() > 0
 
 
-def test_the_artifact_has_the_grids_and_what_is_recommended(swept: Bench) -> None:
-    artifact = swept.store.read(NAME, "adapter_sweep")
+def test_the_artifact_has_the_grids_and_what_is_recommended(gridded: Bench) -> None:
+    artifact = gridded.store.read(NAME, "sampling_grid")
     assert set(artifact.files) == {
         "index.parquet", "recommended.json", "pareto.png", "grid_art.png", "grid_sticker.png",
     }  # fmt: skip
     with Image.open(artifact.folder / "grid_art.png") as grid:
         assert grid.size == (84 + 2 * 100, 4 + 12 + 2 * 100)  # two weights across, two guidance scales downwards
     found = json.loads((artifact.folder / "recommended.json").read_text())
-    lora = swept.store.folder(NAME, "selected_lora") / "lora.safetensors"
+    lora = gridded.store.folder(NAME, "selected_lora") / "lora.safetensors"
     assert found["character"] == "the selected LoRA"
     assert found["loras"] == {"character": file_sha256(lora), "style": None, "lcm": None}
     assert [each["budget"] for each in found["budgets"]] == [2, 10]
     assert all(each["setting"] is None or each["setting"]["steps"] <= each["budget"] for each in found["budgets"])
-    metadata = swept.metadata("adapter_sweep", NAME)
+    metadata = gridded.metadata("sampling_grid", NAME)
     assert str(metadata["pareto"]).startswith("![") and "grid_art" in metadata and "recommended" in metadata
 
 
-def test_its_table_is_as_declared(swept: Bench) -> None:
-    swept.check_tables("adapter_sweep", NAME, NAME)
+def test_its_table_is_as_declared(gridded: Bench) -> None:
+    gridded.check_tables("sampling_grid", NAME, NAME)
 
 
-def test_again_it_draws_and_measures_nothing(swept: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_again_it_draws_and_measures_nothing(gridded: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("it was drawn before")
 
-    before = swept.store.read(NAME, "adapter_sweep").data_version
+    before = gridded.store.read(NAME, "sampling_grid").data_version
     monkeypatch.setattr(jobs, "generate", fail)
     monkeypatch.setattr(timing, "generate", fail)
-    assert sweep(swept).success
-    assert swept.store.read(NAME, "adapter_sweep").data_version == before
+    assert make_grid(gridded).success
+    assert gridded.store.read(NAME, "sampling_grid").data_version == before
 
 
-def test_a_grid_that_is_too_large_is_refused_before_anything_is_drawn(swept: Bench) -> None:
-    settings = swept.folder(NAME) / "character.yaml"
+def test_a_grid_that_is_too_large_is_refused_before_anything_is_drawn(gridded: Bench) -> None:
+    settings = gridded.folder(NAME) / "character.yaml"
     before = settings.read_text()
     settings.write_text(before + "  most_images: 11\n")
     try:
-        result = sweep(swept)
+        result = make_grid(gridded)
     finally:
         settings.write_text(before)
     (failure,) = [event for event in result.all_node_events if event.is_step_failure]
@@ -131,21 +131,21 @@ def test_a_grid_that_is_too_large_is_refused_before_anything_is_drawn(swept: Ben
     assert said is not None and "6 settings of 2 images each, 12 in all" in str(said.cause)
 
 
-def test_the_adapters_that_exist_are_swept_together(swept: Bench) -> None:
-    style = plant(swept.store, "_styles/flat", "selected_style_lora", 2)
-    lcm = plant(swept.store, "_profiles/embedded", "lcm_lora", 3)
-    character, profile = swept.character(NAME)
-    value = section_value("sweep", character, profile, swept.store)
+def test_the_adapters_that_exist_are_used_together(gridded: Bench) -> None:
+    style = plant(gridded.store, "_styles/flat", "selected_style_lora", 2)
+    lcm = plant(gridded.store, "_profiles/embedded", "lcm_lora", 3)
+    character, profile = gridded.character(NAME)
+    value = section_value("sampling_grid", character, profile, gridded.store)
     assert (value["style"], value["lcm"], value["release"]) == (file_sha256(style), file_sha256(lcm), None)
-    assert sweep(swept).success
-    rows = table(swept)
+    assert make_grid(gridded).success
+    rows = table(gridded)
     assert len(rows) == 2 * 2 * 2 * 2 + 2 * 2  # the grid, and the way in which the profile draws for each pair of LoRAs
     assert set(rows.loc[rows["lcm_weight"] > 0, "scheduler"]) == {"lcm"}
     assert set(rows.loc[rows["lcm_weight"] == 0, "scheduler"]) == {profile.generation.scheduler}
     setting = ["style_weight", "character_weight", "lcm_weight", "steps", "guidance_scale"]
     assert not rows.duplicated(["similarity", "fidelity", "contrast"]).any()  # each weight changes the images
     assert not rows.duplicated(setting).any()
-    artifact = swept.store.read(NAME, "adapter_sweep")
+    artifact = gridded.store.read(NAME, "sampling_grid")
     assert {name for name in artifact.files if name.startswith("grid")} == {
         f"grid_{style}_style_{weight}.png" for style in ("art", "sticker") for weight in (0, 1)
     }
@@ -153,16 +153,16 @@ def test_the_adapters_that_exist_are_swept_together(swept: Bench) -> None:
         assert grid.size == (84 + 4 * 100, 4 + 24 + 2 * 100)
 
 
-def test_a_release_is_swept_rather_than_the_newest_lora(swept: Bench, tmp_path: Path) -> None:
-    lora = plant(swept.store, NAME, "other_lora", 4)
-    character, profile = swept.character(NAME)
+def test_a_release_is_used_rather_than_the_newest_lora(gridded: Bench, tmp_path: Path) -> None:
+    lora = plant(gridded.store, NAME, "other_lora", 4)
+    character, profile = gridded.character(NAME)
     changes = {"character": NAME, "lora": lora, "beginnings": {"art": ["skv_old"]}, "trigger": "skv_old"}
-    publish(releases_folder(swept.store, NAME), candidate(tmp_path, b"", **changes), datetime.now(UTC))
-    assert section_value("sweep", character, profile, swept.store)["release"] == file_sha256(lora)
-    before = table(swept)
-    assert sweep(swept).success
-    found = json.loads((swept.store.folder(NAME, "adapter_sweep") / "recommended.json").read_text())
+    publish(releases_folder(gridded.store, NAME), candidate(tmp_path, b"", **changes), datetime.now(UTC))
+    assert section_value("sampling_grid", character, profile, gridded.store)["release"] == file_sha256(lora)
+    before = table(gridded)
+    assert make_grid(gridded).success
+    found = json.loads((gridded.store.folder(NAME, "sampling_grid") / "recommended.json").read_text())
     assert (found["character"], found["loras"]["character"]) == ("release 1", file_sha256(lora))
-    after = table(swept)
+    after = table(gridded)
     assert not math.isclose(before["similarity"].iloc[0], after["similarity"].iloc[0])
     assert before["seconds"].tolist() == after["seconds"].tolist()

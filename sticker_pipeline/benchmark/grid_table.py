@@ -1,4 +1,4 @@
-"""The table of a sweep: each setting, compared with the profile's.
+"""The table of a sampling grid: each setting, compared with the profile's.
 
 Each metric is a mean over mediums, with an interval over prompts where there are enough (bootstrap.py). similarity.py,
 fidelity.py and tone.py say what each rewards and how it is fooled. recommend.py chooses a setting.
@@ -19,7 +19,7 @@ from sticker_pipeline.benchmark.recommend import pareto_front
 from sticker_pipeline.benchmark.similarity import clip_similarity, cosines
 from sticker_pipeline.benchmark.tone import Tones, relative_shift, veil
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
-from sticker_pipeline.generation.sampling_config import Cell
+from sticker_pipeline.generation.grid_points import GridPoint
 
 # Columns with a mean and an interval (…_low, …_high).
 ESTIMATED = {
@@ -42,7 +42,7 @@ LEVELS = {
     "sharpness": "root mean square of the Laplacian of luma, 0 to 4",
     "haze": "black point: the 5 % quantile of the smallest colour channel, 0 to 1",
 }
-SWEEP = TableSchema(
+SAMPLING_GRID = TableSchema(
     "each setting",
     (
         Column("style_weight", "float64", "strength of the style's LoRA; 0: not used"),
@@ -65,7 +65,7 @@ SWEEP = TableSchema(
         Column("n", "int64", "images", low=0),
         Column("pareto", "bool", "whether no setting is as fast and better: the front of quality against seconds"),
     ),
-    key=tuple(field.name for field in fields(Cell)),
+    key=tuple(field.name for field in fields(GridPoint)),
 )
 
 
@@ -106,10 +106,10 @@ class Timed:
     seconds: float
 
 
-def sweep_table(
-    seen: Mapping[Cell, Mapping[str, Seen]],
-    references: Mapping[Cell, Cell],
-    timed: Mapping[Cell, Timed],
+def grid_table(
+    seen: Mapping[GridPoint, Mapping[str, Seen]],
+    references: Mapping[GridPoint, GridPoint],
+    timed: Mapping[GridPoint, Timed],
     sources: Mapping[str, np.ndarray],
     requests: Mapping[str, Requests],
     tag_names: Sequence[str],
@@ -117,7 +117,7 @@ def sweep_table(
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:
-    """Return the table SWEEP, a row per setting as in `seen`.
+    """Return the table SAMPLING_GRID, a row per setting as in `seen`.
 
     seen: setting -> medium -> images; all settings have the same mediums and requests. references: setting -> the one
     to compare it with, also in `seen`. sources: medium -> a row for each held-out source (`similarity.source_means`).
@@ -127,25 +127,25 @@ def sweep_table(
     copies: share of copies of training images (`choice.copied`). …_change: that less the reference's, paired.
     """
     copied_from = Copied(trained, copy_threshold(trained))
-    measured = {cell: _measured(seen[cell], sources, requests, tag_names, copied_from, samples) for cell in seen}
+    measured = {point: _measured(seen[point], sources, requests, tag_names, copied_from, samples) for point in seen}
     rows = []
-    for cell, own in measured.items():
-        reference = references[cell]
-        figures = own | _shifts(seen[cell], seen[reference], requests, samples)
+    for point, own in measured.items():
+        reference = references[point]
+        estimates = own | _shifts(seen[point], seen[reference], requests, samples)
         for name in ("quality", "copies"):
-            figures[f"{name}_change"] = difference(own[name], measured[reference][name])
+            estimates[f"{name}_change"] = difference(own[name], measured[reference][name])
         rows.append(
             {
-                **asdict(cell),
-                **asdict(timed[cell]),
-                **{key: value for name in ESTIMATED for key, value in _columns(name, figures.get(name)).items()},
-                **{name: float(np.mean([getattr(one.tones, name) for one in seen[cell].values()])) for name in LEVELS},
+                **asdict(point),
+                **asdict(timed[point]),
+                **{key: value for name in ESTIMATED for key, value in _columns(name, estimates.get(name)).items()},
+                **{name: float(np.mean([getattr(one.tones, name) for one in seen[point].values()])) for name in LEVELS},
                 "n": own["similarity"].n,
             }
         )
     table = pd.DataFrame(rows)
     front = pareto_front(table["seconds"].to_numpy(dtype=float), table["quality"].to_numpy(dtype=float))
-    return typed(table.assign(pareto=front), SWEEP)
+    return typed(table.assign(pareto=front), SAMPLING_GRID)
 
 
 def _measured(
@@ -164,10 +164,10 @@ def _measured(
         if found is not None:
             fidelity.append(found)
         copies.append(row_mean(copied_from.of(own.embeddings), samples, 0, prompts))
-    figures = {"similarity": average(similarity), "copies": average(copies)}
+    estimates = {"similarity": average(similarity), "copies": average(copies)}
     if fidelity:
-        figures["fidelity"] = average(fidelity)
-    return figures | {"quality": quality(figures["similarity"], figures.get("fidelity"))}
+        estimates["fidelity"] = average(fidelity)
+    return estimates | {"quality": quality(estimates["similarity"], estimates.get("fidelity"))}
 
 
 def quality(similarity: Estimate, fidelity: Estimate | None) -> Estimate:

@@ -8,9 +8,9 @@ import dagster as dg
 from pydantic import Field
 
 from sticker_pipeline.benchmark.features import embedder_of, holdout_references, trained_images
+from sticker_pipeline.benchmark.grid_images import features_of_grid, front, measured_grid, pareto_chart
+from sticker_pipeline.benchmark.grid_table import SAMPLING_GRID
 from sticker_pipeline.benchmark.recommend import advice_table, headline, recommendations, write_recommendations
-from sticker_pipeline.benchmark.sweep import SWEEP
-from sticker_pipeline.benchmark.swept import front, measured_sweep, pareto_chart, seen_images
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
@@ -23,20 +23,20 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
 from sticker_pipeline.generation.jobs import open_generator
 from sticker_pipeline.generation.prompts import Prompt, benchmark_prompts, prompts_beginning
-from sticker_pipeline.generation.sweep import generate_cells, seconds_of, sweep_grids, sweep_plan
-from sticker_pipeline.roots.loras import LORA_FILE, adapters_of, swept_release
+from sticker_pipeline.generation.sampling_grid import generate_grid, grid_sheets, plan_grid, seconds_of
+from sticker_pipeline.roots.loras import LORA_FILE, adapters_of, release_to_sample
 from sticker_pipeline.tagging.wd14 import open_tagger
 
 SHOWN_GRIDS = 3  # in the UI; all are in the artifact
 
 
-class SweepConfig(OneOff):
-    """The grid of one sweep, in place of `sweep:` in character.yaml.
+class GridConfig(OneOff):
+    """The axes of one grid, in place of `sampling_grid:` in character.yaml.
 
     Omitted values are as in character.yaml.
     """
 
-    section: ClassVar[str] = "sweep"
+    section: ClassVar[str] = "sampling_grid"
 
     style_weights: list[float] | None = Field(None, description="of the LoRA of the style")
     character_weights: list[float] | None = Field(None, description="of the character's LoRA")
@@ -46,20 +46,22 @@ class SweepConfig(OneOff):
 
 
 @dg.asset(
-    # The release is part of the section `sweep`; without one, the selected LoRA is swept.
-    **made_from("selected_lora", "training_set", "frames", uses=["generation", "benchmark", "tagging", "sweep"]),
+    # The release is part of the section `sampling_grid`; without one, the selected LoRA is used.
+    **made_from(
+        "selected_lora", "training_set", "frames", uses=["generation", "benchmark", "tagging", "sampling_grid"]
+    ),
     partitions_def=CHARACTERS,
     code_version="2",
     group_name="benchmark",
     kinds={"diffusers", "open-clip", "parquet"},
-    metadata=columns(SWEEP),
+    metadata=columns(SAMPLING_GRID),
     pool=GPU,
-    description="Which weights of the character's LoRA, of its style's and of the LCM-LoRA, how many steps and how "
-    "much guidance: a grid of all (`sweep:` in character.yaml), drawn, measured and timed; the Pareto front of quality "
-    "against seconds, and a setting for each number of steps. Only made when a person asks for it.",
+    description="The best weights of the LoRAs of character and style and of the LCM-LoRA, steps and guidance: a "
+    "grid of all (`sampling_grid:` in character.yaml), generated, measured and timed; the Pareto front of quality "
+    "against seconds, and a setting for each number of steps. Only made on request.",
 )
 @once
-def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, workspace: Workspace) -> dg.MaterializeResult:
+def sampling_grid(context: dg.AssetExecutionContext, config: GridConfig, workspace: Workspace) -> dg.MaterializeResult:
     with open_step(context, workspace, of_character, config=config) as work:
         character, profile, store = work.character, work.profile, work.store
         dataset = work.inputs["training_set"], work.inputs["frames"]
@@ -70,24 +72,24 @@ def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, worksp
                 f"No image of {character.name} is held out to compare with: give it more sources, or name files in "
                 "benchmark.holdout of character.yaml."
             )
-        name, lora, prompts = _swept(work)
+        name, lora, prompts = _lora_and_prompts(work)
         adapters = adapters_of(lora, character, profile, store)
-        plan = sweep_plan(adapters, prompts, sorted(references), profile.sweep, profile.generation)
+        plan = plan_grid(adapters, prompts, sorted(references), profile.sampling_grid, profile.generation)
         context.log.info(
-            f"{len(plan.cells)} settings of {len(plan.requests)} images each: {plan.images} images. What was drawn "
-            "before is not drawn again."
+            f"{len(plan.points)} settings of {len(plan.requests)} images each: {plan.images} images. Images that "
+            "exist are not generated again."
         )
         check_images(work, plan.images, profile.resolution)
         generator = open_generator(profile, work.roots["generation"]["base"], store, context.log.info)
         tagger = open_tagger(profile.tagger, profile.tagging.provider)
         with TemporaryDirectory(dir=work.staging) as temporary:
-            files = generate_cells(generator, plan, Path(temporary))
-            seen = seen_images(plan, files, Path(temporary), embedder, tagger, profile, store)
-            grids = sweep_grids(plan, files)
-        seconds = {cell: seconds_of(generator, plan, cell, store.cache("seconds")) for cell in plan.cells}
+            files = generate_grid(generator, plan, Path(temporary))
+            seen = features_of_grid(plan, files, Path(temporary), embedder, tagger, profile, store)
+            grids = grid_sheets(plan, files)
+        seconds = {point: seconds_of(generator, plan, point, store.cache("seconds")) for point in plan.points}
         trained = trained_images(embedder, character, *dataset)
-        rows = measured_sweep(plan, seen, seconds, references, trained, tagger, profile)
-        write_table(rows, work.staging, SWEEP)
+        rows = measured_grid(plan, seen, seconds, references, trained, tagger, profile)
+        write_table(rows, work.staging, SAMPLING_GRID)
         advice = recommendations(rows, sorted(set(rows["steps"].tolist())))
         write_recommendations(work.staging, profile.name, name, adapters, advice)
         chart = pareto_chart(rows)
@@ -102,14 +104,14 @@ def adapter_sweep(context: dg.AssetExecutionContext, config: SweepConfig, worksp
                 "front": table(front(rows), most=len(rows)),
                 **{title: inline_image(image, title) for title, image in list(grids.items())[:SHOWN_GRIDS]},
                 "table": table(rows, most=len(rows)),
-                **described(rows, SWEEP),
+                **described(rows, SAMPLING_GRID),
             }
         )
 
 
-def _swept(work: CharacterStep) -> tuple[str, Path, list[Prompt]]:
-    """Return the swept LoRA's name and file, and its prompts."""
-    release = swept_release(work.character, work.profile, work.store)
+def _lora_and_prompts(work: CharacterStep) -> tuple[str, Path, list[Prompt]]:
+    """Return the name and file of the LoRA to sample, and its prompts."""
+    release = release_to_sample(work.character, work.profile, work.store)
     if release is None:
         lora = work.inputs["selected_lora"].file(LORA_FILE)
         return "the selected LoRA", lora, benchmark_prompts(work.character, work.profile)

@@ -1,6 +1,6 @@
-"""Measurement of a sweep's images, and the chart of quality against seconds.
+"""Measurement of a sampling grid, and the chart of quality against seconds.
 
-The table is in sweep.py, the choice of a setting in recommend.py.
+The table is in grid_table.py, the choice of a setting in recommend.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,36 +13,36 @@ from PIL import Image
 from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.benchmark.evaluation import Embeddings, Requests
 from sticker_pipeline.benchmark.features import by_medium, tags_found_in
+from sticker_pipeline.benchmark.grid_table import Seen, Timed, grid_table
 from sticker_pipeline.benchmark.similarity import source_means
-from sticker_pipeline.benchmark.sweep import Seen, Timed, sweep_table
 from sticker_pipeline.benchmark.tone import Tones, tones
 from sticker_pipeline.core.images import front_chart
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import ArtifactStore
-from sticker_pipeline.generation.sampling_config import Cell, drawn_with, reference_of
-from sticker_pipeline.generation.sweep import SweepPlan
+from sticker_pipeline.generation.grid_points import GridPoint, reference_of, settings_at
+from sticker_pipeline.generation.sampling_grid import GridPlan
 from sticker_pipeline.tagging.wd14 import Tagger
 
 
-def measured_sweep(
-    plan: SweepPlan,
-    seen: Mapping[Cell, Mapping[str, Seen]],
-    seconds: Mapping[Cell, float],
+def measured_grid(
+    plan: GridPlan,
+    seen: Mapping[GridPoint, Mapping[str, Seen]],
+    seconds: Mapping[GridPoint, float],
     references: Mapping[str, Embeddings],
     trained: Embeddings,
     tagger: Tagger,
     profile: Profile,
 ) -> pd.DataFrame:
-    """Return the table of the sweep (`sweep_table`).
+    """Return the table of the grid (`grid_table`).
 
     references: medium -> held-out images.
     """
     generation = profile.generation
     asked = by_medium(np.arange(len(plan.requests)), [request.medium for request in plan.requests])
-    return sweep_table(
+    return grid_table(
         seen,
-        {cell: reference_of(cell, generation) for cell in plan.cells},
-        {cell: Timed(drawn_with(cell, generation).scheduler, seconds[cell]) for cell in plan.cells},
+        {point: reference_of(point, generation) for point in plan.points},
+        {point: Timed(settings_at(point, generation).scheduler, seconds[point]) for point in plan.points},
         {medium: source_means(found.vectors, found.sources) for medium, found in references.items()},
         {medium: _requests(plan, numbers) for medium, numbers in asked.items()},
         [label.name for label in tagger.labels],
@@ -51,26 +51,26 @@ def measured_sweep(
     )
 
 
-def seen_images(
-    plan: SweepPlan,
-    files: Mapping[Cell, Sequence[Path]],
+def features_of_grid(
+    plan: GridPlan,
+    files: Mapping[GridPoint, Sequence[Path]],
     folder: Path,
     embedder: Embedder,
     tagger: Tagger,
     profile: Profile,
     store: ArtifactStore,
-) -> dict[Cell, dict[str, Seen]]:
-    """Cell -> medium -> features of its `files` in `folder`: embeddings, tags, tones."""
+) -> dict[GridPoint, dict[str, Seen]]:
+    """GridPoint -> medium -> features of its `files` in `folder`: embeddings, tags, tones."""
     found = tags_found_in(tagger, profile, store, folder, [path.name for paths in files.values() for path in paths])
     tags = dict(zip(files, np.split(found, len(files)), strict=True))
     mediums = [request.medium for request in plan.requests]
     seen = {}
-    for cell, paths in files.items():
+    for point, paths in files.items():
         embeddings = by_medium(embed(embedder, (Image.open(path) for path in paths)), mediums)
-        tagged = by_medium(tags[cell], mediums)
+        tagged = by_medium(tags[point], mediums)
         colours = vars(tones([Image.open(path) for path in paths]))
         parts = {name: by_medium(values, mediums) for name, values in colours.items()}
-        seen[cell] = {
+        seen[point] = {
             medium: Seen(own, tagged[medium], Tones(**{name: part[medium] for name, part in parts.items()}))
             for medium, own in embeddings.items()
         }
@@ -98,7 +98,7 @@ def pareto_chart(rows: pd.DataFrame) -> Image.Image:
     )
 
 
-def _requests(plan: SweepPlan, numbers: np.ndarray) -> Requests:
+def _requests(plan: GridPlan, numbers: np.ndarray) -> Requests:
     return Requests(
         [plan.attributes[number] for number in numbers], [plan.requests[number].prompt for number in numbers]
     )

@@ -1,7 +1,8 @@
-"""`python -m sticker_pipeline_tests.experiments.sweep`: LoRA settings compared on the demo characters.
+"""`python -m sticker_pipeline_tests.experiments.training_sweep`: LoRA settings compared on the demo characters.
 
 Whether the defaults of the profile `embedded` pass their gates, and what would do better. The table goes to
-data/models/embedded/report/sweep.json, from which REPORT.md is written. Finished trainings are kept and not run again.
+data/models/embedded/report/training_sweep.json, from which REPORT.md is written. Finished trainings are kept and not
+run again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from sticker_pipeline.sampling.weights import SAMPLES_PER_SOURCE
 from sticker_pipeline_tests.experiments import studio
 
 DEMO = studio.MODELS.parent / "characters"
-RESULTS = studio.MODELS / "embedded" / report.IMAGES / report.SWEEP
+RESULTS = studio.MODELS / "embedded" / report.IMAGES / report.TRAINING_SWEEP
 SEEDS_PER_PROMPT = 4
 DEFAULTS: dict[str, Any] = {}  # the profile's own settings
 GRID: tuple[dict[str, Any], ...] = (
@@ -68,7 +69,7 @@ class Trial:
 
 @click.command()
 @click.option("--gates", is_flag=True, help="Only the defaults, with three seeds: do they pass?")
-@click.option("--work", type=click.Path(path_type=Path), default=Path(".build/sweep"), show_default=True)
+@click.option("--work", type=click.Path(path_type=Path), default=Path(".build/training_sweep"), show_default=True)
 @click.option("--processes", type=click.IntRange(1), default=os.cpu_count(), show_default=True)
 def main(gates: bool, work: Path, processes: int) -> None:
     """Train and judge; print the table and the gates of the defaults; write them for the report."""
