@@ -7,7 +7,7 @@ DAGSTER_HOME ?= $(CURDIR)/.dagster
 export DAGSTER_HOME
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-fast check ui dev bench models sweep experiments composition screenshots docs reference
+.PHONY: demo test test-fast check ui dev bench models training-sweep experiments composition screenshots docs reference
 demo: $(READY) ## draw the line for the three demo characters, on a laptop
 	@$(BIN)/sticker-pipeline demo
 
@@ -40,8 +40,8 @@ bench: $(READY) ## speed, beside a peer on the same work
 models: $(READY) ## train the embedded models and draw the demo characters anew (hours; resumable)
 	@$(BIN)/python -m sticker_pipeline.embedded
 
-sweep: $(READY) ## LoRA settings compared on the demo characters, and whether the defaults pass their gates
-	@$(BIN)/python -m sticker_pipeline_tests.experiments.sweep
+training-sweep: $(READY) ## LoRA settings compared on the demo characters, and whether the defaults pass their gates
+	@$(BIN)/python -m sticker_pipeline_tests.experiments.training_sweep
 
 experiments: $(READY) ## common beliefs about LoRA training, tried on the embedded models; writes docs/results/experiments.md
 	@$(BIN)/python -m sticker_pipeline_tests.experiments

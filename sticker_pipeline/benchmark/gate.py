@@ -115,8 +115,8 @@ def decision(checks: Sequence[Check]) -> str:
     """Say in one line: released or refused, why, and what is unchecked."""
     refused = [f"{check.name}: {check.verdict.summary}" for check in checks if not check.verdict.passed]
     unchecked = [check.name for check in checks if check.verdict.passed and not check.checked]
-    told = f" Not checked: {', '.join(unchecked)}." if unchecked else ""
-    return (f"refused. {' '.join(refused)}" if refused else "may be released: every rule holds.") + told
+    note = f" Not checked: {', '.join(unchecked)}." if unchecked else ""
+    return (f"refused. {' '.join(refused)}" if refused else "may be released: every rule holds.") + note
 
 
 def copies_by_chance(sources: int) -> float:

@@ -13,7 +13,7 @@ from PIL import Image
 from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.benchmark.evaluation import Embeddings, Requests
 from sticker_pipeline.benchmark.features import by_medium, tags_found_in
-from sticker_pipeline.benchmark.grid_table import Seen, Timed, grid_table
+from sticker_pipeline.benchmark.grid_table import PointFeatures, Timed, grid_table
 from sticker_pipeline.benchmark.similarity import source_means
 from sticker_pipeline.benchmark.tone import Tones, tones
 from sticker_pipeline.core.images import front_chart
@@ -26,7 +26,7 @@ from sticker_pipeline.tagging.wd14 import Tagger
 
 def measured_grid(
     plan: GridPlan,
-    seen: Mapping[GridPoint, Mapping[str, Seen]],
+    features: Mapping[GridPoint, Mapping[str, PointFeatures]],
     seconds: Mapping[GridPoint, float],
     references: Mapping[str, Embeddings],
     trained: Embeddings,
@@ -40,7 +40,7 @@ def measured_grid(
     generation = profile.generation
     asked = by_medium(np.arange(len(plan.requests)), [request.medium for request in plan.requests])
     return grid_table(
-        seen,
+        features,
         {point: reference_of(point, generation) for point in plan.points},
         {point: Timed(settings_at(point, generation).scheduler, seconds[point]) for point in plan.points},
         {medium: source_means(found.vectors, found.sources) for medium, found in references.items()},
@@ -59,22 +59,22 @@ def features_of_grid(
     tagger: Tagger,
     profile: Profile,
     store: ArtifactStore,
-) -> dict[GridPoint, dict[str, Seen]]:
+) -> dict[GridPoint, dict[str, PointFeatures]]:
     """GridPoint -> medium -> features of its `files` in `folder`: embeddings, tags, tones."""
     found = tags_found_in(tagger, profile, store, folder, [path.name for paths in files.values() for path in paths])
     tags = dict(zip(files, np.split(found, len(files)), strict=True))
     mediums = [request.medium for request in plan.requests]
-    seen = {}
+    features = {}
     for point, paths in files.items():
         embeddings = by_medium(embed(embedder, (Image.open(path) for path in paths)), mediums)
         tagged = by_medium(tags[point], mediums)
         colours = vars(tones([Image.open(path) for path in paths]))
         parts = {name: by_medium(values, mediums) for name, values in colours.items()}
-        seen[point] = {
-            medium: Seen(own, tagged[medium], Tones(**{name: part[medium] for name, part in parts.items()}))
+        features[point] = {
+            medium: PointFeatures(own, tagged[medium], Tones(**{name: part[medium] for name, part in parts.items()}))
             for medium, own in embeddings.items()
         }
-    return seen
+    return features
 
 
 def front(rows: pd.DataFrame) -> pd.DataFrame:

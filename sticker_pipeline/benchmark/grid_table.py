@@ -70,7 +70,7 @@ SAMPLING_GRID = TableSchema(
 
 
 @dataclass(frozen=True)
-class Seen:
+class PointFeatures:
     """Images of one setting for one medium's requests, row by row.
 
     embeddings: unit rows float[n, d]. tags: the tagger's tags found, bool[n, tags].
@@ -107,7 +107,7 @@ class Timed:
 
 
 def grid_table(
-    seen: Mapping[GridPoint, Mapping[str, Seen]],
+    features: Mapping[GridPoint, Mapping[str, PointFeatures]],
     references: Mapping[GridPoint, GridPoint],
     timed: Mapping[GridPoint, Timed],
     sources: Mapping[str, np.ndarray],
@@ -117,21 +117,23 @@ def grid_table(
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:
-    """Return the table SAMPLING_GRID, a row per setting as in `seen`.
+    """Return the table SAMPLING_GRID, a row per setting as in `features`.
 
-    seen: setting -> medium -> images; all settings have the same mediums and requests. references: setting -> the one
-    to compare it with, also in `seen`. sources: medium -> a row for each held-out source (`similarity.source_means`).
-    requests: by medium. trained: the LoRA's training images.
+    features: setting -> medium -> images; all settings have the same mediums and requests. references: setting -> the
+    one to compare it with, also in `features`. sources: medium -> a row for each held-out source
+    (`similarity.source_means`). requests: by medium. trained: the LoRA's training images.
 
     quality: the root of similarity times fidelity (similarity alone where the tagger has none of the asked tags).
     copies: share of copies of training images (`choice.copied`). …_change: that less the reference's, paired.
     """
     copied_from = Copied(trained, copy_threshold(trained))
-    measured = {point: _measured(seen[point], sources, requests, tag_names, copied_from, samples) for point in seen}
+    measured = {
+        point: _measured(features[point], sources, requests, tag_names, copied_from, samples) for point in features
+    }
     rows = []
     for point, own in measured.items():
         reference = references[point]
-        estimates = own | _shifts(seen[point], seen[reference], requests, samples)
+        estimates = own | _shifts(features[point], features[reference], requests, samples)
         for name in ("quality", "copies"):
             estimates[f"{name}_change"] = difference(own[name], measured[reference][name])
         rows.append(
@@ -139,7 +141,10 @@ def grid_table(
                 **asdict(point),
                 **asdict(timed[point]),
                 **{key: value for name in ESTIMATED for key, value in _columns(name, estimates.get(name)).items()},
-                **{name: float(np.mean([getattr(one.tones, name) for one in seen[point].values()])) for name in LEVELS},
+                **{
+                    name: float(np.mean([getattr(one.tones, name) for one in features[point].values()]))
+                    for name in LEVELS
+                },
                 "n": own["similarity"].n,
             }
         )
@@ -149,7 +154,7 @@ def grid_table(
 
 
 def _measured(
-    seen: Mapping[str, Seen],
+    features: Mapping[str, PointFeatures],
     sources: Mapping[str, np.ndarray],
     requests: Mapping[str, Requests],
     tag_names: Sequence[str],
@@ -157,7 +162,7 @@ def _measured(
     samples: int,
 ) -> dict[str, Estimate]:
     similarity, fidelity, copies = [], [], []
-    for medium, own in seen.items():
+    for medium, own in features.items():
         prompts = resampled_prompts(requests[medium])
         similarity.append(clip_similarity(own.embeddings, sources[medium], samples=samples, prompts=prompts))
         found = prompt_fidelity(own.tags, tag_names, requests[medium].attributes, samples=samples, prompts=prompts)
@@ -185,11 +190,14 @@ def quality(similarity: Estimate, fidelity: Estimate | None) -> Estimate:
 
 
 def _shifts(
-    seen: Mapping[str, Seen], reference: Mapping[str, Seen], requests: Mapping[str, Requests], samples: int
+    features: Mapping[str, PointFeatures],
+    reference: Mapping[str, PointFeatures],
+    requests: Mapping[str, Requests],
+    samples: int,
 ) -> dict[str, Estimate]:
     parts: dict[str, list[Estimate]] = {f"{name}_shift": [] for name in SHIFTS}
     parts["veil"] = []
-    for medium, own in seen.items():
+    for medium, own in features.items():
         prompts, other = resampled_prompts(requests[medium]), reference[medium].tones
         for name in SHIFTS:
             values, before = getattr(own.tones, name), getattr(other, name)

@@ -34,12 +34,12 @@ def identity_retrieval(
     if not others:
         return None
     right = _closeness(images, own) > np.max([_closeness(images, sources) for sources in others], axis=0)
-    counts, (drawn,) = resampled(len(images), (len(own),), prompts, samples, seed)
+    counts, (resamples,) = resampled(len(images), (len(own),), prompts, samples, seed)
     rng = np.random.default_rng([seed, 1])
     best = np.full((samples, len(images)), -np.inf, dtype=np.float32)
     for sources in others:
-        np.maximum(best, _drawn_closeness(images, sources, _drawn(len(sources), samples, rng)), out=best)
-    rights = _drawn_closeness(images, own, drawn) > best
+        np.maximum(best, _resampled_closeness(images, sources, _resample_counts(len(sources), samples, rng)), out=best)
+    rights = _resampled_closeness(images, own, resamples) > best
     return estimate(float(right.mean()), ratio((counts * rights).sum(axis=1), counts.sum(axis=1)), len(images))
 
 
@@ -59,7 +59,7 @@ def reference_retrieval(
     return row_mean(right.astype(np.float64), samples, seed)
 
 
-def _drawn(m: int, samples: int, rng: np.random.Generator) -> np.ndarray:
+def _resample_counts(m: int, samples: int, rng: np.random.Generator) -> np.ndarray:
     """Count each of m sources in each bootstrap sample: int64[samples, m].
 
     As `bootstrap.resampled`, but by counting single ones: several times as fast for few sources of many characters.
@@ -74,12 +74,12 @@ def _closeness(images: np.ndarray, sources: np.ndarray) -> np.ndarray:
     return cosines(images, centroid[None])[:, 0] / np.linalg.norm(centroid)
 
 
-def _drawn_closeness(images: np.ndarray, sources: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _resampled_closeness(images: np.ndarray, sources: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """`_closeness` to resampled sources: float32[samples, n].
 
     counts: [samples, m]. Single precision, as it is most of the work with many characters and serves only comparisons.
     """
-    drawn = counts.astype(np.float32)
+    weights = counts.astype(np.float32)
     products, gram = cosines(sources, images).astype(np.float32), cosines(sources, sources).astype(np.float32)
-    lengths = np.sqrt(np.maximum(((drawn @ gram) * drawn).sum(axis=1), np.finfo(np.float32).tiny))
-    return (drawn @ products) / lengths[:, None]
+    lengths = np.sqrt(np.maximum(((weights @ gram) * weights).sum(axis=1), np.finfo(np.float32).tiny))
+    return (weights @ products) / lengths[:, None]

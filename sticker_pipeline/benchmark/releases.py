@@ -78,7 +78,7 @@ class Outcome(_Record):
     summary: str
 
 
-class Drawing(_Record):
+class SamplingRecord(_Record):
     """Sampling settings of the benchmark's images."""
 
     scheduler: str
@@ -119,7 +119,7 @@ class Record(_Record):
     profile: str
     epoch: int
     why_epoch: str
-    drawing: Drawing
+    sampling: SamplingRecord
     data: Data
     inputs: dict[str, str]
     metrics: list[MetricRow]
@@ -178,7 +178,7 @@ class Candidate:
     profile: str
     epoch: int
     why_epoch: str
-    drawing: Drawing
+    sampling: SamplingRecord
     data: Data
     inputs: Mapping[str, str]
     spec: Mapping[str, Any]
@@ -346,7 +346,7 @@ def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None
         profile=candidate.profile,
         epoch=candidate.epoch,
         why_epoch=candidate.why_epoch,
-        drawing=candidate.drawing,
+        sampling=candidate.sampling,
         data=candidate.data,
         inputs=dict(candidate.inputs),
         metrics=[_figure(row) for row in candidate.metrics.to_dict("records")],

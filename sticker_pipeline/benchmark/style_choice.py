@@ -94,7 +94,7 @@ GOAL = TableSchema(
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedFeatures:
     """Images of invented characters.
 
     embeddings: unit rows float[n, d]. found: the tagger's tags, bool[n, tags].
@@ -171,7 +171,7 @@ def passes_for(images: np.ndarray, trained: Mapping[str, Embeddings]) -> np.ndar
     return np.array([names[place] if ok else "" for place, ok in zip(best, passed, strict=True)])
 
 
-def style_metrics(drawn: Drawn, evaluation: StyleEvaluationContext) -> dict[str, Estimate]:
+def style_metrics(images: GeneratedFeatures, evaluation: StyleEvaluationContext) -> dict[str, Estimate]:
     """Compute METRICS; prompts are resampled whole.
 
     Models on the same requests are paired. `style_similarity`: mean cosine to the held-out sources, each character
@@ -181,13 +181,13 @@ def style_metrics(drawn: Drawn, evaluation: StyleEvaluationContext) -> dict[str,
     """
     samples, prompts = evaluation.samples, evaluation.asked
     references = list(evaluation.references.values())
-    copies = cosines(drawn.embeddings, evaluation.everything.vectors).max(axis=1) > evaluation.copy_bound
-    leaks = copies | (passes_for(drawn.embeddings, evaluation.trained) != "")
+    copies = cosines(images.embeddings, evaluation.everything.vectors).max(axis=1) > evaluation.copy_bound
+    leaks = copies | (passes_for(images.embeddings, evaluation.trained) != "")
     fidelity = prompt_fidelity(
-        drawn.found, evaluation.tag_names, evaluation.asked, samples=samples, prompts=prompts
+        images.found, evaluation.tag_names, evaluation.asked, samples=samples, prompts=prompts
     ) or Estimate(math.nan, math.nan, math.nan, 0)
     return {
-        "style_similarity": style_similarity(drawn.embeddings, references, samples=samples, prompts=prompts),
+        "style_similarity": style_similarity(images.embeddings, references, samples=samples, prompts=prompts),
         "fidelity": fidelity,
         "leaks": row_mean(leaks.astype(np.float64), samples, 0, prompts),
         "copies": row_mean(copies.astype(np.float64), samples, 0, prompts),
@@ -233,14 +233,14 @@ def choose_style_epoch(metrics: Mapping[int, StyleMetrics], *, most_leaks: float
     return typed(pd.DataFrame(rows), CHOICE)
 
 
-def goal(drawn: Mapping[str, Drawn], evaluation: StyleEvaluationContext) -> pd.DataFrame:
+def goal(features: Mapping[str, GeneratedFeatures], evaluation: StyleEvaluationContext) -> pd.DataFrame:
     """Return the table GOAL: new characters in the style.
 
-    drawn: model -> its images for the same requests, among them BASE. Other models have `gain:` metrics too, their
+    features: model -> its images for the same requests, among them BASE. Other models have `gain:` metrics too, their
     paired difference to BASE. The REFERENCE row compares each character's held-out images with the others': what
     somebody else in the style gets.
     """
-    metrics = {model: style_metrics(images, evaluation) for model, images in drawn.items()}
+    metrics = {model: style_metrics(images, evaluation) for model, images in features.items()}
     rows = [(model, metric, found) for model, own in metrics.items() for metric, found in own.items()]
     rows += [
         (model, f"gain:{metric}", difference(found, metrics[BASE][metric]))

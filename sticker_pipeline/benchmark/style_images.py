@@ -14,7 +14,7 @@ from sticker_pipeline.benchmark.embed import Embedder, embed
 from sticker_pipeline.benchmark.evaluation import Embeddings
 from sticker_pipeline.benchmark.features import embedded, tags_found_in
 from sticker_pipeline.benchmark.measure import BASE, LORA
-from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, METRICS, Drawn, StyleEvaluationContext, goal
+from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, METRICS, GeneratedFeatures, StyleEvaluationContext, goal
 from sticker_pipeline.core.images import interval_chart, labelled_grid, line_chart
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import Artifact, ArtifactStore
@@ -80,11 +80,11 @@ class Judge:
     profile: Profile
     store: ArtifactStore
 
-    def sees(self, images: Sequence[Image.Image], staging: Path, folder: str) -> Drawn:
+    def features_of(self, images: Sequence[Image.Image], staging: Path, folder: str) -> GeneratedFeatures:
         """Compute features of `images`, as saved by `save_sample`."""
         files = _files(folder, len(images))
         found = tags_found_in(self.tagger, self.profile, self.store, staging, files)
-        return Drawn(embed(self.embedder, images), found)
+        return GeneratedFeatures(embed(self.embedder, images), found)
 
 
 def style_evaluation_context(
@@ -117,10 +117,10 @@ def measured_goal(
         model: save_sample(generator, sample, staging, f"goal/{model}", path)
         for model, path in ((BASE, None), (LORA, lora))
     }
-    seen = {model: judge.sees(own, staging, f"goal/{model}") for model, own in images.items()}
+    features = {model: judge.features_of(own, staging, f"goal/{model}") for model, own in images.items()}
     shown = [own[:: sample.seeds] for own in images.values()]
     labels = [prompt.attributes for prompt in sample.prompts]
-    return goal(seen, context), labelled_grid(list(images), labels, shown, cell=84)
+    return goal(features, context), labelled_grid(list(images), labels, shown, cell=84)
 
 
 def epoch_folder(epoch: int) -> str:

@@ -543,9 +543,9 @@ def describe_problems(source: str, error: ValidationError, model: type[BaseModel
     """
     faults = error.errors(include_url=False)
     shown = faults if len(faults) <= MOST_FAULTS else faults[:1]
-    told = [f"{source}: {_describe(fault, model)}" for fault in shown]
-    more = len(faults) - len(told)
-    return [*told, f"{source}: {more:,} more keys or values are wrong."] if more else told
+    sentences = [f"{source}: {_describe(fault, model)}" for fault in shown]
+    more = len(faults) - len(sentences)
+    return [*sentences, f"{source}: {more:,} more keys or values are wrong."] if more else sentences
 
 
 def _describe(fault: Any, model: type[BaseModel]) -> str:

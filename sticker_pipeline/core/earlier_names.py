@@ -29,6 +29,7 @@ COLUMNS = {"clip_id": "source_id", "draws_per_epoch": "samples_per_epoch", "pict
 ARTIFACTS = {"adapter_sweep": "sampling_grid"}  # folders in a scope
 RECORD_KEYS = {  # of release.json, of a budget in recommended.json, and of a folder in an export's record
     "clips": "sources",
+    "drawing": "sampling",
     "figures": "metrics",
     "held_out_clips": "holdout_sources",
     "held_out_pictures": "holdout_images",

@@ -12,15 +12,15 @@ from sticker_pipeline.dagster_kit.metadata import table
 
 
 def check_specs(
-    asset: str, partitions: dg.PartitionsDefinition, told: Mapping[str, str], *, blocking: bool = False
+    asset: str, partitions: dg.PartitionsDefinition, conditions: Mapping[str, str], *, blocking: bool = False
 ) -> list[dg.AssetCheckSpec]:
     """Return the specs of an asset's checks.
 
-    `told`: name -> condition for passing.
+    `conditions`: name -> condition for passing.
     """
     return [
         dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking, partitions_def=partitions)
-        for name, description in told.items()
+        for name, description in conditions.items()
     ]
 
 

@@ -65,8 +65,8 @@ def lost_processes(instance: dg.DagsterInstance, run: DagsterRun) -> list[int]:
         return []
     if named := run.tags.get(PROCESS_TAG):  # its steps end with this process
         return [] if is_the_same(named) else [int(named.split()[0])]
-    told = _told(instance, run)
-    return [] if any(is_alive(pid, since) for pid, since in told.items()) else list(told)
+    noted = _noted_processes(instance, run)
+    return [] if any(is_alive(pid, since) for pid, since in noted.items()) else list(noted)
 
 
 def dead_runs(instance: dg.DagsterInstance, gone: str | None = None) -> Iterator[tuple[DagsterRun, str]]:
@@ -170,21 +170,21 @@ def other_machine(run: DagsterRun) -> str | None:
     return host if host != platform.node() else None
 
 
-def _told(instance: dg.DagsterInstance, run: DagsterRun) -> Mapping[int, float]:
+def _noted_processes(instance: dg.DagsterInstance, run: DagsterRun) -> Mapping[int, float]:
     """Return process number -> event time, from the run's events."""
     named: dict[int, float] = {}
     for log in instance.all_logs(run.run_id, of_type=NAMING):
-        told = log.get_dagster_event().engine_event_data.metadata.get("pid")
-        if told is not None:
-            named.setdefault(int(str(told.value)), log.timestamp)
+        noted = log.get_dagster_event().engine_event_data.metadata.get("pid")
+        if noted is not None:
+            named.setdefault(int(str(noted.value)), log.timestamp)
     return named
 
 
 def steps_under_way(instance: dg.DagsterInstance) -> str | None:
     """Return this process's running steps with seconds, or None."""
-    told = []
+    steps = []
     for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY, tags=process_tags())):
         for step in instance.get_run_step_stats(run.run_id):
             if step.start_time and not step.end_time:
-                told.append(f"{step.step_key} ({time.time() - step.start_time:.0f} s)")
-    return f"      still at work: {', '.join(told)}" if told else None
+                steps.append(f"{step.step_key} ({time.time() - step.start_time:.0f} s)")
+    return f"      still at work: {', '.join(steps)}" if steps else None

@@ -38,7 +38,7 @@ class Cursor:
     A hash covers roots and the publication times of artifacts.
     """
 
-    seen: dict[str, str] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
     go_on: str = ""
 
     def without(self, gone: Collection[str]) -> "Cursor":
@@ -46,7 +46,7 @@ class Cursor:
 
         If they return, they are compared with the history.
         """
-        return Cursor({name: version for name, version in self.seen.items() if name not in gone}, self.go_on)
+        return Cursor({name: version for name, version in self.hashes.items() if name not in gone}, self.go_on)
 
 
 @dg.sensor(
@@ -91,13 +91,13 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     after = look.cursor.without({*removed, *(of_style(workspace, style).name for style in removed_styles)})
     if not new and not removed and not new_styles and not removed_styles and after == before:
         return dg.SkipReason("\n".join(problems) if problems else "No character changed.")
-    told = [f"{len(new)} new characters, {len(removed)} removed, {look.events} changes observed."]
+    sentences = [f"{len(new)} new characters, {len(removed)} removed, {look.events} changes observed."]
     if look.left:
-        told.append(f"{len(look.left)} more are looked at next time.")
+        sentences.append(f"{len(look.left)} more are looked at next time.")
     if new_styles or removed_styles:
-        told.append(f"{len(new_styles)} new styles, {len(removed_styles)} removed.")
+        sentences.append(f"{len(new_styles)} new styles, {len(removed_styles)} removed.")
     return dg.SensorResult(
-        skip_reason="\n".join([*told, *problems]),
+        skip_reason="\n".join([*sentences, *problems]),
         dynamic_partitions_requests=[
             *_requests(CHARACTERS, new, removed),
             *_requests(STYLES, new_styles, removed_styles),
@@ -157,7 +157,7 @@ def _cursor(text: str | None) -> Cursor:
     """
     try:
         found = json.loads(text or "{}")
-        return Cursor(dict(found["seen"]), str(found["go_on"]))
+        return Cursor(dict(found["hashes"]), str(found["go_on"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return Cursor()
 
@@ -177,7 +177,7 @@ class _Look:
 
 def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, history: History, *, end: float) -> _Look:
     """Observe scopes until EVENTS_A_LOOK or the monotonic time `end`, from the last stop on."""
-    events, problems, seen, left = 0, [], dict(before.seen), list[Scope[Any]]()
+    events, problems, hashes, left = 0, [], dict(before.hashes), list[Scope[Any]]()
     specs_of = cache(partial(asset_specs, history.graph))
     for scope in _from(before.go_on, scopes):
         if events >= EVENTS_A_LOOK or time.monotonic() > end:
@@ -188,13 +188,13 @@ def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, hi
             specs = specs_of(scope.partitions)
             roots = [[root.path, content_hash(value)] for root, value in values.items()]
             version = content_hash([roots, _published(scope, specs, store)])
-            if seen.get(scope.name) != version:
+            if hashes.get(scope.name) != version:
                 events += observe_and_restore(history, specs, scope, store, values)
-                seen[scope.name] = version
+                hashes[scope.name] = version
         except (OSError, StorageError) as error:  # of one scope's files: the others are still observed
             problems.append(f"{scope.name}: {error}")
     go_on = left[0].name if left else ""
-    return _Look(events, problems, {scope.name for scope in left}, Cursor(seen, go_on))
+    return _Look(events, problems, {scope.name for scope in left}, Cursor(hashes, go_on))
 
 
 def _published(scope: Scope[Any], specs: Sequence[dg.AssetSpec], store: ArtifactStore) -> list[int]:

@@ -53,7 +53,7 @@ class Model:
         return TextModels(self.family, encoders, tuple(getattr(self.pipeline, tokenizer) for _, tokenizer in parts))
 
 
-class DrawingError(UserError):
+class GenerationError(UserError):
     """An image with invalid pixels; the message gives cause and remedy."""
 
 
@@ -113,7 +113,7 @@ def generate(
 
     Batches have settings.batch_size images; batch size and other requests change an image by rounding only.
     `progress(done, total)` is called after each batch. Raises, at the call, PromptError for truncated prompts and
-    ValueError for a resolution that is no multiple of 8; during generation, DrawingError for pixels that are not
+    ValueError for a resolution that is no multiple of 8; during generation, GenerationError for pixels that are not
     finite.
     """
     if resolution % 8:
@@ -141,7 +141,7 @@ def _batches(
         batch = requests[start : start + settings.batch_size]
         for pixels in decoded(pipeline.vae, _latents(model, batch, settings, resolution)):
             if not pixels.isfinite().all():  # would be saved as black
-                raise DrawingError(
+                raise GenerationError(
                     f"an image of {batch[0].prompt!r} has values that are not finite (NaN or infinity): the weights "
                     "that draw it overflow. Use a lower strength, or another LoRA."
                 )

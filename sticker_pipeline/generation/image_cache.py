@@ -48,7 +48,7 @@ def decisive(
     }
 
 
-def drawn(
+def cached_images(
     requests: Sequence[Request],
     decided: Mapping[str, Any],
     cache: Path,

@@ -16,7 +16,7 @@ from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.core.storage import ArtifactStore, file_sha256
 from sticker_pipeline.diffusion.lora.formats import lora_hash
 from sticker_pipeline.generation.generate import generate, how_trained, pipelines, with_loras
-from sticker_pipeline.generation.image_cache import decisive, drawn
+from sticker_pipeline.generation.image_cache import cached_images, decisive
 from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
 
 COLUMNS = ["image", "model", "medium", "prompt", "attributes", "seed", "file"]
@@ -103,7 +103,7 @@ def generated(
 
     hashed = [(lora_hash(path, file_sha256), strength) for path, strength in loras]
     decided = decisive(generator.base, hashed, settings, resolution, how_trained(profile, loras))
-    return drawn(requests, decided, generator.cache, new, settings.batch_size)
+    return cached_images(requests, decided, generator.cache, new, settings.batch_size)
 
 
 def generate_job(generator: Generator, job: GenerationJob, staging: Path, folder: str | None = None) -> pd.DataFrame:

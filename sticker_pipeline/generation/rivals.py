@@ -52,7 +52,7 @@ def is_left_out(name: str, why: str) -> str:
     return f"Rival '{name}' is left out: {why}"
 
 
-def why_not_drawn(error: Exception) -> str:
+def why_not_generated(error: Exception) -> str:
     """Return a sentence on an error during a rival's generation, with remedy."""
     import torch
 
@@ -87,5 +87,5 @@ def _why_not(character: Character, profile: Profile, rival: Rival, counter: Toke
         target = shortened(str(error.filename2))
         return f"its file leads out of the character's folder, to {target}: {may_lead(character.folder)}"
     except (OSError, ValueError, MemoryError) as error:
-        return why_not_drawn(error)
+        return why_not_generated(error)
     return None

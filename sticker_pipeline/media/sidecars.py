@@ -182,8 +182,10 @@ def _accepted(inventory: pd.DataFrame) -> list[str]:
 
 def _texts(inventory: pd.DataFrame) -> pd.DataFrame:
     """Return rows with a caption's suffix, unless ignored unread."""
-    judged = (inventory["status"] == "rejected") | ((inventory["status"] == "ignored") & (inventory["sha256"] != ""))
-    return inventory[judged & inventory["path"].map(is_caption_file)]
+    has_verdict = (inventory["status"] == "rejected") | (
+        (inventory["status"] == "ignored") & (inventory["sha256"] != "")
+    )
+    return inventory[has_verdict & inventory["path"].map(is_caption_file)]
 
 
 def _wordless(texts: pd.DataFrame) -> set[str]:

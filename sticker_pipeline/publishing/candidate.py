@@ -11,7 +11,7 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.features import with_mediums
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
-from sticker_pipeline.benchmark.releases import Candidate, Data, Drawing, Release, current, lineage, publish
+from sticker_pipeline.benchmark.releases import Candidate, Data, Release, SamplingRecord, current, lineage, publish
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import Artifact, ArtifactStore
@@ -66,7 +66,7 @@ def candidate_of(
         profile=profile.name,
         epoch=int(chosen["epoch"]),
         why_epoch=str(chosen["reason"]),
-        drawing=Drawing(
+        sampling=SamplingRecord(
             scheduler=generation.scheduler,
             steps=generation.steps,
             guidance_scale=generation.guidance_scale,

@@ -330,12 +330,12 @@ def _sentence(reason: str) -> str:
     return plain[:1].upper() + plain[1:]
 
 
-def tags(seen: pd.DataFrame | None, captions: pd.DataFrame | None, dropped: pd.DataFrame | None) -> Tags | None:
+def tags(found: pd.DataFrame | None, captions: pd.DataFrame | None, dropped: pd.DataFrame | None) -> Tags | None:
     """Return tags before and after curation."""
-    if seen is None or captions is None:
+    if found is None or captions is None:
         return None
-    before, after = summary.mean_tags(seen, captions)
-    counts = summary.before_and_after(seen, captions)
+    before, after = summary.mean_tags(found, captions)
+    counts = summary.before_and_after(found, captions)
     reasons = [] if dropped is None else summary.drop_reasons(dropped).to_dict("records")
     return Tags(
         per_image_before=before,
@@ -384,19 +384,19 @@ def _grids(found: Mapping[str, Artifact], character: Character, most_bytes: int)
     """Return held-out and generated images by medium, in `most_bytes` together."""
     plans = _InlineImages()
     references = _references(found, character, plans)
-    drawn = _drawn(found, plans)
+    first_images = _first_images(found, plans)
     ready = plans.encoded(most_bytes)
     return tuple(
         Grid(
             medium=medium,
-            prompts=drawn[medium][0] if medium in drawn else (),
+            prompts=first_images[medium][0] if medium in first_images else (),
             rows=tuple(
                 GridRow(model, tuple(None if place is None else ready[place] for place in places))
-                for model, places in (drawn[medium][1] if medium in drawn else {}).items()
+                for model, places in (first_images[medium][1] if medium in first_images else {}).items()
             ),
             references=tuple(ready[place] for place in references.get(medium, ())),
         )
-        for medium in sorted({*references, *drawn})
+        for medium in sorted({*references, *first_images})
     )
 
 
@@ -444,7 +444,7 @@ def _references(found: Mapping[str, Artifact], character: Character, plans: _Inl
     return wanted
 
 
-def _drawn(
+def _first_images(
     found: Mapping[str, Artifact], plans: _InlineImages
 ) -> dict[str, tuple[tuple[str, ...], dict[str, list[int | None]]]]:
     """Return medium -> (prompt contents, model -> image numbers).
@@ -461,10 +461,10 @@ def _drawn(
         first = part.drop_duplicates(["model", asked])
         prompts = list(dict.fromkeys(first[asked]))
         chosen = [prompts[row] for row in _spread(len(prompts), MOST_PROMPTS)]
-        drawn = {(row["model"], row[asked]): row for row in first.to_dict("records")}
+        by_prompt = {(row["model"], row[asked]): row for row in first.to_dict("records")}
         rows: dict[str, list[int | None]] = {}
         for model in _ordered(first["model"]):
-            own = [drawn.get((model, prompt)) for prompt in chosen]
+            own = [by_prompt.get((model, prompt)) for prompt in chosen]
             rows[model] = [
                 None if row is None else plans.want(found["samples"], row["file"], f"{model}: {row['prompt']}")
                 for row in own

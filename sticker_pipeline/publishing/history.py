@@ -33,7 +33,7 @@ def release_history(folder: Path) -> tuple[tuple[Release, ...], list[str]]:
             if number == current or (folder / f"{number:04d}").exists():
                 problems.append(_problem(_name(number), error))
             continue
-        reason = " ".join([*_told(log, number), *_metrics(record)])
+        reason = " ".join([*_events(log, number), *_metrics(record)])
         rows.append(Release(_name(number), True, number == current, reason, record.epoch, record.sha256))
     return tuple(rows), problems
 
@@ -50,20 +50,20 @@ def refused_candidate(epoch: int, sha256: str, checks: Iterable[Check], releases
     return Release(CANDIDATE, False, False, reason, epoch, sha256)
 
 
-def _told(log: Sequence[Event], number: int) -> list[str]:
+def _events(log: Sequence[Event], number: int) -> list[str]:
     """Return the events of release `number` as sentences."""
-    told = []
+    lines = []
     published = False
     for event in log:
         day, because = event.time.date().isoformat(), f": {event.reason}" if event.reason else "."
         if event.number == number and event.action == "roll back":
-            told.append(f"Rolled back to on {day}{_from(event)}{because}")
+            lines.append(f"Rolled back to on {day}{_from(event)}{because}")
         elif event.number == number:
-            told.append(f"Released {'again ' if published else ''}on {day}{_from(event)}.")
+            lines.append(f"Released {'again ' if published else ''}on {day}{_from(event)}.")
         elif event.before == number and event.action == "roll back":
-            told.append(f"Withdrawn on {day}{because}")
+            lines.append(f"Withdrawn on {day}{because}")
         published = published or event.number == number
-    return told
+    return lines
 
 
 def _from(event: Event) -> str:

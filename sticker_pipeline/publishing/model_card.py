@@ -9,7 +9,7 @@ import yaml
 
 from sticker_pipeline.benchmark.measure import BASE, FEW_SOURCES, LORA, REFERENCE, RELEASED
 from sticker_pipeline.benchmark.metrics import METRICS, described, written
-from sticker_pipeline.benchmark.releases import Drawing, MetricRow, Record, Release
+from sticker_pipeline.benchmark.releases import MetricRow, Record, Release, SamplingRecord
 from sticker_pipeline.core import markdown
 from sticker_pipeline.core.markdown import code, code_block, literal
 
@@ -51,7 +51,7 @@ def _front_matter(record: Record) -> str:
         "pipeline_tag": "text-to-image",
         "tags": ["text-to-image", "lora", FAMILY_TAGS[record.family], "template:sd-lora"],
         "instance_prompt": record.trigger,
-        "widget": [{"text": prompt} for prompt in record.drawing.prompts],
+        "widget": [{"text": prompt} for prompt in record.sampling.prompts],
     }
     text: str = yaml.dump(values, Dumper=_OneLine, sort_keys=False, allow_unicode=True, width=float("inf"))
     return text
@@ -74,21 +74,21 @@ _OneLine.add_representer(str, _quoted)
 
 
 def _usage(record: Record) -> str:
-    drawing = record.drawing
+    sampling = record.sampling
     return (
         f"- File: {code(record.file)} (kohya format, SHA-256 `{record.sha256}`)\n"
         f"- Base model: {code(record.base_model)}\n"
         f"- Trigger: begin the prompt with {code(record.trigger)}\n"
-        f"- {_drawn(drawing)}\n\n"
-        f"Prompts of the benchmark:\n\n{code_block(drawing.prompts)}"
+        f"- {_sampling_line(sampling)}\n\n"
+        f"Prompts of the benchmark:\n\n{code_block(sampling.prompts)}"
     )
 
 
-def _drawn(drawing: Drawing) -> str:
-    negative = f", negative prompt {code(drawing.negative_prompt)}" if drawing.negative_prompt else ""
+def _sampling_line(sampling: SamplingRecord) -> str:
+    negative = f", negative prompt {code(sampling.negative_prompt)}" if sampling.negative_prompt else ""
     return (
-        f"Drawn in the benchmark with strength {drawing.strength:g}, {drawing.scheduler}, {drawing.steps} steps, CFG "
-        f"{drawing.guidance_scale:g}, {drawing.resolution} × {drawing.resolution} pixels{negative}"
+        f"Sampled in the benchmark with strength {sampling.strength:g}, {sampling.scheduler}, {sampling.steps} steps, "
+        f"CFG {sampling.guidance_scale:g}, {sampling.resolution} × {sampling.resolution} pixels{negative}"
     )
 
 

@@ -57,6 +57,6 @@ def _fractions(fraction: np.ndarray, remaining: int, rng: np.random.Generator) -
     ends[-1] = remaining
     # An item is selected if one of the points u, u + 1, … lies between the previous end and its own.
     points_below = np.ceil(np.concatenate([[0.0], ends]) - rng.random()).astype(np.int64)
-    drawn = np.zeros(len(fraction), dtype=np.int64)
-    drawn[order] = np.diff(points_below)
-    return drawn
+    counts = np.zeros(len(fraction), dtype=np.int64)
+    counts[order] = np.diff(points_below)
+    return counts

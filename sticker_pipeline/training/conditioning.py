@@ -23,7 +23,7 @@ needed: text encoders may have learned more by then.
 def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
     """Source of captions encoded by text encoders in training."""
 
-    def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
+    def sample(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts = list(captions)
         if rng is not None:
             dropped = rng.random(len(texts)) < settings.caption_dropout
@@ -31,13 +31,13 @@ def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
         tokens = tokenize(models.tokenizers, texts, settings.max_tokens)
         return lambda: encode(models, tokens, settings.clip_skip)
 
-    return draw
+    return sample
 
 
 def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
     """Source of captions encoded in advance; see `variants_to_encode`."""
 
-    def draw(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
+    def sample(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts, numbers = list(captions), np.zeros(len(captions), dtype=np.int64)
         if rng is not None:
             dropped = rng.random(len(texts)) < settings.caption_dropout
@@ -47,15 +47,15 @@ def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
         encoded = encodings.batch(texts, numbers.tolist())
         return lambda: encoded
 
-    return draw
+    return sample
 
 
 def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]:
     """Function from a caption to its texts to encode: itself, then its variants."""
 
     def variants(caption: str) -> list[str]:
-        drawn = caption_variants(caption, settings, seed=settings.seed, count=settings.caption_variants)
-        return [caption] if drawn == [caption] else [caption, *drawn]
+        variants = caption_variants(caption, settings, seed=settings.seed, count=settings.caption_variants)
+        return [caption] if variants == [caption] else [caption, *variants]
 
     return variants
 

@@ -110,7 +110,7 @@ class Plan:
 
     probabilities: np.ndarray
     buckets: np.ndarray
-    draws: int
+    samples: int
     seed: int
     batch_size: int
     accumulation: int
@@ -124,7 +124,7 @@ class Plan:
 
     def epoch(self, number: int) -> list[Step]:
         """Steps of epoch `number` (from 0), a function of it and the plan."""
-        order = epoch_order(self.probabilities, self.draws, self.seed, number)
+        order = epoch_order(self.probabilities, self.samples, self.seed, number)
         rng = np.random.default_rng([self.seed, number, 0, 1])  # step_rng(seed, number, 0) has the same seed
         share = share_of_rank(batches(order, self.buckets, self.batch_size, rng), self.rank, self.ranks)
         return steps(share, self.accumulation)
@@ -142,8 +142,8 @@ def plan(table: pd.DataFrame, spec: TrainingSpec, rank: int = 0, ranks: int = 1)
     probabilities = table["probability"].to_numpy(dtype=np.float64)
     lengths = []
     for epoch in range(settings.epochs):
-        drawn = systematic_counts(probabilities, spec.samples_per_epoch, settings.seed, epoch)
-        in_bucket = np.bincount(buckets, weights=drawn).astype(np.int64)
+        counts = systematic_counts(probabilities, spec.samples_per_epoch, settings.seed, epoch)
+        in_bucket = np.bincount(buckets, weights=counts).astype(np.int64)
         rounds = -(-int((-(-in_bucket // settings.batch_size)).sum()) // ranks)
         lengths.append(-(-rounds // settings.gradient_accumulation))
     return Plan(

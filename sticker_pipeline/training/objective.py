@@ -57,15 +57,15 @@ def multires_noise(noise: Tensor, settings: TrainingSettings, generator: torch.G
     for iteration in range(settings.multires_noise_iterations):
         ratio = (2.0 + 2.0 * float(torch.rand((), generator=generator))) ** iteration
         coarse = max(1, int(height / ratio)), max(1, int(width / ratio))
-        drawn = torch.randn((*noise.shape[:2], *coarse), generator=generator)
-        larger = torch.nn.functional.interpolate(drawn, size=size, mode="bilinear")
+        coarse_noise = torch.randn((*noise.shape[:2], *coarse), generator=generator)
+        larger = torch.nn.functional.interpolate(coarse_noise, size=size, mode="bilinear")
         noise = noise + settings.multires_noise_discount**iteration * larger
         if 1 in coarse:
             break
     return noise / noise.std()
 
 
-def draw_timesteps(images: int, levels: int, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+def sample_timesteps(images: int, levels: int, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
     """Sample a timestep for each image, int64[images].
 
     Uniform in min_timestep … max_timestep − 1, below `levels`. On the CPU, from `generator`.

@@ -76,8 +76,8 @@ def _train(spec: Spec, train: Callable[[Spec, Progress, StopRequest], Path], to_
             print(interruption, file=sys.stderr)
             return interruption.exit_code
         except torch.OutOfMemoryError as error:
-            told = f"The GPU's memory did not suffice; what was saved is whole. {to_save_memory}, and start again."
-            print(f"{told} {error}", file=sys.stderr)
+            message = f"The GPU's memory did not suffice; what was saved is whole. {to_save_memory}, and start again."
+            print(f"{message} {error}", file=sys.stderr)
             return 1
         except (TrainingDiverged, LoraError, OSError) as error:
             print(error, file=sys.stderr)

@@ -71,7 +71,7 @@ class TrainingSpec(Strict):
         return name
 
     @model_validator(mode="after")
-    def _draws_are_stated(self) -> "TrainingSpec":
+    def _samples_are_stated(self) -> "TrainingSpec":
         if self.settings.samples_per_epoch is None:
             raise ValueError("settings.samples_per_epoch must be a number here: whoever writes the spec works it out")
         return self

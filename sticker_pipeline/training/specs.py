@@ -40,7 +40,9 @@ def character_spec(
         output=store.work(character.name, "lora"),
         regularisation=regularisation,
         regularisation_roots=character.roots if profile.training.regularisation else (),
-        settings=with_draws(profile.training, rows.loc[rows["split"] == TRAIN, "frame_id"].map(sources).nunique()),
+        settings=with_samples_per_epoch(
+            profile.training, rows.loc[rows["split"] == TRAIN, "frame_id"].map(sources).nunique()
+        ),
         sample_prompts=prompts[:: max(1, len(prompts) // SAMPLE_PROMPTS)][:SAMPLE_PROMPTS],
         **_of_profile(profile, base_sha, store),
     )
@@ -64,13 +66,13 @@ def style_spec(
         training_set=training_set.folder,
         frames=training_set.folder / IMAGES,
         output=output,
-        settings=with_draws(profile.training, rows.loc[rows["split"] == TRAIN, "source_id"].nunique()),
+        settings=with_samples_per_epoch(profile.training, rows.loc[rows["split"] == TRAIN, "source_id"].nunique()),
         sample_prompts=prompts,
         **_of_profile(profile, base_sha, store),
     )
 
 
-def with_draws(settings: TrainingSettings, sources: int) -> TrainingSettings:
+def with_samples_per_epoch(settings: TrainingSettings, sources: int) -> TrainingSettings:
     """`settings` with samples_per_epoch, by default from the number of `sources`."""
     if settings.samples_per_epoch is not None:
         return settings

@@ -16,7 +16,7 @@ from sticker_pipeline.training import ema, objective
 from sticker_pipeline.training.accel.cuda_graph import Recordings
 from sticker_pipeline.training.adapters import adapters_of
 from sticker_pipeline.training.backward import Backward, Inputs, Weights, in_use
-from sticker_pipeline.training.cache.latents import LatentEntry, Latents, redraw
+from sticker_pipeline.training.cache.latents import LatentEntry, Latents, sample_posteriors
 from sticker_pipeline.training.conditioning import TextSource, conditions
 from sticker_pipeline.training.data import Batch, Plan, Step, step_rng
 from sticker_pipeline.training.logs.log import LogRow, band_errors, has_exploded, memory_bytes
@@ -58,7 +58,7 @@ class Run:
     text: TextSource
     average: ema.MovingAverage | None
     history: History = field(default_factory=History)
-    ahead: dict[int, list["Drawn"]] = field(default_factory=dict)  # batches sampled for later steps
+    ahead: dict[int, list["SampledBatch"]] = field(default_factory=dict)  # batches sampled for later steps
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -74,14 +74,14 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
     started, step, settings = time.monotonic(), len(run.history.log), run.spec.settings
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak"] * run.schedule(step)
-    drawn = run.ahead.pop(step, None) or draw_step(run, batches, step)
+    sampled = run.ahead.pop(step, None) or sample_step(run, batches, step)
     with in_use(*run.weights.values()):
-        parts = [forward_backward(run, one, sum(map(len, batches))) for one in drawn]
+        parts = [forward_backward(run, one, sum(map(len, batches))) for one in sampled]
     average_over_processes(run)
     # Needed even without clipping: the norm shows divergence first.
     norm_ahead = run.accelerator.clip_grad_norm_(run.parameters, settings.max_grad_norm or math.inf)
     if upcoming is not None:
-        run.ahead[step + 1] = draw_step(run, upcoming, step + 1)
+        run.ahead[step + 1] = sample_step(run, upcoming, step + 1)
     errors, weighted, timesteps = (torch.cat(values).cpu() for values in zip(*parts, strict=True))
     loss = check_finite(run, "loss", float(weighted.sum()) / len(errors), step)
     norm = norm_ahead.item()
@@ -111,19 +111,19 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
     )
 
 
-def forward_backward(run: Run, drawn: "Drawn", images: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def forward_backward(run: Run, sampled: "SampledBatch", images: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Add the gradient of one batch of a step of `images` images.
 
     Returns each image's squared error float32[b], weighted error, and timestep int64[b].
     """
-    inputs = whole_inputs(run, drawn, images)
+    inputs = whole_inputs(run, sampled, images)
     errors, of_text = run.backward(inputs)
     if of_text:
         texts, weights = [tensor for tensor in inputs.values() if tensor.requires_grad], run.weights["text_encoder"]
         # SDXL, and clip_skip, read an inner layer: adapters behind it have no gradient.
         found = torch.autograd.grad(texts, weights.used, of_text, allow_unused=True, materialize_grads=True)
         weights.add(found)
-    return errors, errors * drawn.weights, inputs["timesteps"]
+    return errors, errors * sampled.weights, inputs["timesteps"]
 
 
 def average_over_processes(run: Run) -> None:
@@ -134,7 +134,7 @@ def average_over_processes(run: Run) -> None:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledBatch:
     """b sampled images of a step, on the device.
 
     `inputs` of the U-Net without conditions, which come from `text` (encoded when needed) and `entries`; `weights` of
@@ -147,11 +147,11 @@ class Drawn:
     weights: torch.Tensor
 
 
-def draw_step(run: Run, batches: Step, step: int) -> list[Drawn]:
-    return [draw(run, batch, step, number) for number, batch in enumerate(batches)]
+def sample_step(run: Run, batches: Step, step: int) -> list[SampledBatch]:
+    return [sample_batch(run, batch, step, number) for number, batch in enumerate(batches)]
 
 
-def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
+def sample_batch(run: Run, batch: Batch, step: int, number: int) -> SampledBatch:
     """Sample batch `number`: views, captions, posteriors, noise, timesteps.
 
     On the CPU: the same for every device.
@@ -165,12 +165,12 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
     text = run.text(run.table["caption"].to_numpy()[batch].tolist(), rng)
 
     config = run.models.vae.config
-    latents = redraw(entries, config.scaling_factor, config.get("shift_factor") or 0.0, generator)
+    latents = sample_posteriors(entries, config.scaling_factor, config.get("shift_factor") or 0.0, generator)
     noise = torch.randn(latents.shape, generator=generator)
     noise = objective.offset_noise(noise, latents, settings, generator)
     noise = objective.multires_noise(noise, settings, generator)
     levels = run.models.noise.config.num_train_timesteps
-    timesteps = objective.draw_timesteps(len(batch), levels, settings, generator)
+    timesteps = objective.sample_timesteps(len(batch), levels, settings, generator)
     snr = objective.signal_to_noise(run.models.noise.alphas_cumprod, timesteps)
     weights = objective.loss_weights(settings, run.models.prediction_type, snr) * image_weights(run, batch)
     inputs = {
@@ -182,7 +182,7 @@ def draw(run: Run, batch: Batch, step: int, number: int) -> Drawn:
         masks = torch.stack([entry.mask for entry in entries])
         inputs["pixel_weights"] = objective.pixel_weights(masks, settings.background_weight)
     sent = {name: send(tensor, device) for name, tensor in inputs.items()}
-    return Drawn(sent, text, entries, send(weights, device))
+    return SampledBatch(sent, text, entries, send(weights, device))
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -190,10 +190,10 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def whole_inputs(run: Run, drawn: Drawn, images: int) -> Inputs:
+def whole_inputs(run: Run, sampled: SampledBatch, images: int) -> Inputs:
     """All inputs of the U-Net, for a step of `images` images."""
-    told = conditions(run.models, drawn.text(), drawn.entries, run.accelerator.device)
-    return {**drawn.inputs, **told, "share": drawn.weights / images}
+    conditioning = conditions(run.models, sampled.text(), sampled.entries, run.accelerator.device)
+    return {**sampled.inputs, **conditioning, "share": sampled.weights / images}
 
 
 def image_weights(run: Run, batch: Batch) -> torch.Tensor:

@@ -91,7 +91,7 @@ def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRe
         save(run, f"epoch_{epoch:02d}", epoch)
         with in_use(*run.weights.values()):
             rows = validation_rows(run, prepared.probes, epoch, prepared.memory.sample_batch)
-            images = draw_samples(prepared, board, stop, epoch)
+            images = generate_samples(prepared, board, stop, epoch)
     stop_if_asked(run, stop)
     note_validation_losses(run, board, rows)
     progress.show(state(history.log, run.plan.total_steps, len(run.plan.lengths)), always=True)
@@ -113,7 +113,7 @@ def note_validation_losses(run: Run, board: Board, rows: list[dict[str, Any]]) -
     board.scalars({f"fixed/{row['split']}": row["loss"] for row in rows}, len(run.history.log))
 
 
-def draw_samples(prepared: Prepared, board: Board, stop: StopRequest, epoch: int) -> list[Path]:
+def generate_samples(prepared: Prepared, board: Board, stop: StopRequest, epoch: int) -> list[Path]:
     """Write samples/epoch_NN_k.png for each sample prompt; return the paths."""
     run = prepared.run
     paths: list[Path] = []

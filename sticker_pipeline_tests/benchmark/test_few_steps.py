@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from sticker_pipeline.benchmark.few_steps import Seen, few_step_table, side_by_side
+from sticker_pipeline.benchmark.few_steps import Features, few_step_table, side_by_side
 
 PROMPTS = ["smile, waving", "smile, waving", "angry", "angry"]
 NAMES = ["smile", "waving", "angry"]
 EAST, NORTH = [1.0, 0.0], [0.0, 1.0]
 
 
-def seen(seconds: float, calls: int, embeddings: list[list[float]], found: list[list[int]]) -> Seen:
-    return Seen(seconds, calls, np.array(embeddings, dtype=np.float32), np.array(found, dtype=bool))
+def seen(seconds: float, calls: int, embeddings: list[list[float]], found: list[list[int]]) -> Features:
+    return Features(seconds, calls, np.array(embeddings, dtype=np.float32), np.array(found, dtype=bool))
 
 
 def test_figures_of_known_images() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from sticker_pipeline.benchmark.bootstrap import Estimate
 from sticker_pipeline.benchmark.evaluation import Embeddings, Requests
-from sticker_pipeline.benchmark.grid_table import ESTIMATED, Seen, Timed, grid_table, quality
+from sticker_pipeline.benchmark.grid_table import ESTIMATED, PointFeatures, Timed, grid_table, quality
 from sticker_pipeline.benchmark.recommend import faults
 from sticker_pipeline.benchmark.tone import Tones
 from sticker_pipeline.generation.grid_points import GridPoint
@@ -19,10 +19,10 @@ BEFORE = np.arccos(0.8) - APART
 TRAINED = Embeddings(np.array([[0.8, 0.6], [np.cos(BEFORE), np.sin(BEFORE)]]), ["one", "other"])
 
 
-def seen(cosine: float, found: list[list[bool]], contrast: float, haze: float) -> Seen:
+def features(cosine: float, found: list[list[bool]], contrast: float, haze: float) -> PointFeatures:
     """Three images, each with that cosine to the only held-out source."""
     embeddings = np.tile([cosine, np.sqrt(1 - cosine**2)], (3, 1))
-    return Seen(
+    return PointFeatures(
         embeddings, np.array(found), Tones(*(np.full(3, value) for value in (contrast, 0.4, contrast / 2, haze)))
     )
 
@@ -30,8 +30,8 @@ def seen(cosine: float, found: list[list[bool]], contrast: float, haze: float) -
 def made() -> pd.DataFrame:
     both, one = [[True, False], [False, True], [True, True]], [[True, False], [False, False], [True, False]]
     drawn = {
-        REFERENCE: {"art": seen(0.8, both, 0.5, 0.1), "sticker": seen(0.6, both, 0.4, 0.0)},
-        QUICK: {"art": seen(0.6, one, 0.4, 0.19), "sticker": seen(0.4, one, 0.4, 0.2)},
+        REFERENCE: {"art": features(0.8, both, 0.5, 0.1), "sticker": features(0.6, both, 0.4, 0.0)},
+        QUICK: {"art": features(0.6, one, 0.4, 0.19), "sticker": features(0.4, one, 0.4, 0.2)},
     }
     return grid_table(
         drawn,
@@ -93,7 +93,7 @@ def test_quality_is_the_root_of_the_product_draw_by_draw() -> None:
 def test_of_one_source_nothing_is_known_to_be_a_copy() -> None:
     alone = Embeddings(TRAINED.vectors[:1], ["one"])
     table = grid_table(
-        {REFERENCE: {"art": seen(0.8, [[True, True]] * 3, 0.5, 0.1)}},
+        {REFERENCE: {"art": features(0.8, [[True, True]] * 3, 0.5, 0.1)}},
         {REFERENCE: REFERENCE},
         {REFERENCE: Timed("ddim", 1.0)},
         {"art": np.array([[1.0, 0.0]])},
@@ -107,7 +107,7 @@ def test_of_one_source_nothing_is_known_to_be_a_copy() -> None:
 
 def test_without_words_that_the_tagger_knows_quality_is_similarity() -> None:
     table = grid_table(
-        {REFERENCE: {"art": seen(0.8, [[False, False]] * 3, 0.5, 0.1)}},
+        {REFERENCE: {"art": features(0.8, [[False, False]] * 3, 0.5, 0.1)}},
         {REFERENCE: REFERENCE},
         {REFERENCE: Timed("ddim", 1.0)},
         {"art": np.array([[1.0, 0.0]])},

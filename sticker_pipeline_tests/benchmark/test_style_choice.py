@@ -12,7 +12,7 @@ from sticker_pipeline.benchmark.style_choice import (
     CHOICE,
     GOAL,
     METRICS,
-    Drawn,
+    GeneratedFeatures,
     StyleEvaluationContext,
     choose_style_epoch,
     goal,
@@ -120,11 +120,11 @@ def evaluation() -> StyleEvaluationContext:
 
 
 # a copy of a training image, one that passes for bo, and two that are somebody else in the style
-LEARNED = Drawn(
+LEARNED = GeneratedFeatures(
     np.concatenate([ADA.vectors[:1], unit((0.02, 1, 0.02), (0, 0, 1), (0.1, 0.1, 1))]),
     np.array([[1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 1]], dtype=bool),
 )
-PLAIN = Drawn(unit((-1, 0, 0), (-1, 0, 0.1), (-1, 0.1, 0), (-1, 0, 0)), np.ones((4, 3), dtype=bool))
+PLAIN = GeneratedFeatures(unit((-1, 0, 0), (-1, 0, 0.1), (-1, 0.1, 0), (-1, 0, 0)), np.ones((4, 3), dtype=bool))
 
 
 def test_the_figures_are_what_they_say() -> None:

@@ -14,7 +14,7 @@ from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.defs.few_steps import lcm_lora as lcm
 from sticker_pipeline.diffusion.lora.file import read_lora
 from sticker_pipeline.generation import few_steps
-from sticker_pipeline.roots.character import value as section_value
+from sticker_pipeline.roots.character import value as root_value
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.test_sampling_grid import plant
 
@@ -100,8 +100,8 @@ def test_that_of_a_character_goes_on_from_it_and_is_used(distilled: Bench, moth:
     ways = ["LoRA, steps: 25", "LoRA, steps: 10", "LoRA, steps: 4", "LCM sampler without an LCM-LoRA, steps: 4"]
     own_ways = ["LCM-LoRA of the base model, steps: 4", "its own LCM-LoRA, steps: 1", "its own LCM-LoRA, steps: 4"]
     assert artifact.table()["model"].unique().tolist() == [*ways, *own_ways, "LoRA, steps: 25, another seed"]
-    assert section_value("sampling_grid", *bench.character("moth"), bench.store)["lcm"] == file_sha256(
+    assert root_value("sampling_grid", *bench.character("moth"), bench.store)["lcm"] == file_sha256(
         artifact.folder / "lora.safetensors"
     )
     plant(bench.store, "moth", "selected_lora", 2)  # another one, which it was not made for
-    assert section_value("sampling_grid", *bench.character("moth"), bench.store)["lcm"] == file_sha256(start)
+    assert root_value("sampling_grid", *bench.character("moth"), bench.store)["lcm"] == file_sha256(start)

@@ -27,7 +27,7 @@ from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.generation.generate import Model, with_loras
 from sticker_pipeline.generation.rivals import usable_rivals
-from sticker_pipeline.roots.character import value as section_value
+from sticker_pipeline.roots.character import value as root_value
 from sticker_pipeline_tests.dagster_kit.resolver import statuses
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.sensor_look import look
@@ -284,9 +284,9 @@ def test_an_edit_makes_stale_what_depends_on_it_and_nothing_else(line: Bench) ->
     settings.write_text(SETTINGS.replace("epochs: 2", "epochs: 3"))
     assert line.stale("small") == LINE[LINE.index("lora") :]
     _, profile = line.character("small")
-    before = section_value("benchmark", line.character("small")[0], profile, line.store)
+    before = root_value("benchmark", line.character("small")[0], profile, line.store)
     settings.write_text(SETTINGS.replace("medium: art", "medium: sticker"))
-    assert section_value("benchmark", line.character("small")[0], profile, line.store) != before
+    assert root_value("benchmark", line.character("small")[0], profile, line.store) != before
     settings.write_text(SETTINGS.replace("angry", "crying"))
     assert line.stale("small") == LINE[LINE.index("selected_lora") :]
     settings.write_text(SETTINGS.replace("gain: 0.0", "gain: 0.1"))

@@ -17,9 +17,9 @@ from sticker_pipeline.benchmark.releases import place, publish, releases_folder
 from sticker_pipeline.core.profile import PROFILES
 from sticker_pipeline.core.storage import content_hash, file_sha256
 from sticker_pipeline.diffusion.lora.trained_for import TrainedFor
-from sticker_pipeline.generation.image_cache import decisive, drawn
+from sticker_pipeline.generation.image_cache import cached_images, decisive
 from sticker_pipeline.generation.prompts import Request
-from sticker_pipeline.roots.character import value as section_value
+from sticker_pipeline.roots.character import value as root_value
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.defs.test_sampling_grid import plant
 from sticker_pipeline_tests.publishing.candidates import candidate
@@ -60,7 +60,7 @@ def make(bench: Bench, *assets: str) -> None:
 
 def value(bench: Bench, section: str) -> dict[str, Any]:
     character, profile = bench.character(NAME)
-    return section_value(section, character, profile, bench.store)
+    return root_value(section, character, profile, bench.store)
 
 
 def up_to_date(bench: Bench) -> bool:
@@ -140,7 +140,7 @@ def test_it_is_drawn_with_its_weights_steps_guidance_and_sampler(measured: Bench
         raise AssertionError(f"{missing} was drawn with something else")
 
     requests = [Request(row["medium"], row["prompt"], int(row["seed"]))]
-    (expected,) = drawn(requests, decided, measured.store.cache("pictures"), never, 1)
+    (expected,) = cached_images(requests, decided, measured.store.cache("pictures"), never, 1)
     with Image.open(samples.folder / row["file"]) as image:
         assert (np.asarray(image) == np.asarray(expected)).all()
 

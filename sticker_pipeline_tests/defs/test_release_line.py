@@ -25,9 +25,9 @@ from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
 from sticker_pipeline.diffusion.lora.file import read_tensors
 from sticker_pipeline.diffusion.lora.trained_for import TrainedFor
-from sticker_pipeline.generation.image_cache import decisive, drawn
+from sticker_pipeline.generation.image_cache import cached_images, decisive
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, prompts_beginning, requests_for
-from sticker_pipeline.roots.character import value as section_value
+from sticker_pipeline.roots.character import value as root_value
 from sticker_pipeline_tests.damage import flip
 from sticker_pipeline_tests.defs.conftest import Bench
 from sticker_pipeline_tests.small_character import DEMO
@@ -241,9 +241,9 @@ def plant_images(bench: Bench, lora: Path, images: Sequence[Image.Image]) -> Non
     def draw(missing: Sequence[Request]) -> Iterator[Image.Image]:
         return (next(source) for _ in missing)
 
-    base = section_value("generation", character, profile, bench.store)["base"]
+    base = root_value("generation", character, profile, bench.store)["base"]
     decided = decisive(base, [(file_sha256(lora), 1.0)], profile.generation, profile.resolution, TrainedFor())
-    drawn(requests, decided, bench.store.cache("pictures"), draw, len(requests))
+    cached_images(requests, decided, bench.store.cache("pictures"), draw, len(requests))
 
 
 def training_images(bench: Bench) -> list[Image.Image]:

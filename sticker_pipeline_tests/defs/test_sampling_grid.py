@@ -19,7 +19,7 @@ from sticker_pipeline.core.storage import ArtifactStore, file_sha256
 from sticker_pipeline.diffusion.lora.file import Adapter, LoraFile, write_lora
 from sticker_pipeline.diffusion.samplers import SCHEDULERS
 from sticker_pipeline.generation import jobs, timing
-from sticker_pipeline.roots.character import value as section_value
+from sticker_pipeline.roots.character import value as root_value
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.publishing.candidates import candidate
 
@@ -135,7 +135,7 @@ def test_the_adapters_that_exist_are_used_together(gridded: Bench) -> None:
     style = plant(gridded.store, "_styles/flat", "selected_style_lora", 2)
     lcm = plant(gridded.store, "_profiles/embedded", "lcm_lora", 3)
     character, profile = gridded.character(NAME)
-    value = section_value("sampling_grid", character, profile, gridded.store)
+    value = root_value("sampling_grid", character, profile, gridded.store)
     assert (value["style"], value["lcm"], value["release"]) == (file_sha256(style), file_sha256(lcm), None)
     assert make_grid(gridded).success
     rows = table(gridded)
@@ -158,7 +158,7 @@ def test_a_release_is_used_rather_than_the_newest_lora(gridded: Bench, tmp_path:
     character, profile = gridded.character(NAME)
     changes = {"character": NAME, "lora": lora, "beginnings": {"art": ["skv_old"]}, "trigger": "skv_old"}
     publish(releases_folder(gridded.store, NAME), candidate(tmp_path, b"", **changes), datetime.now(UTC))
-    assert section_value("sampling_grid", character, profile, gridded.store)["release"] == file_sha256(lora)
+    assert root_value("sampling_grid", character, profile, gridded.store)["release"] == file_sha256(lora)
     before = table(gridded)
     assert make_grid(gridded).success
     found = json.loads((gridded.store.folder(NAME, "sampling_grid") / "recommended.json").read_text())

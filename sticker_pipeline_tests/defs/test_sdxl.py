@@ -23,7 +23,7 @@ from sticker_pipeline.publishing.contents import few_steps as few_steps_report
 from sticker_pipeline.tagging.wd14 import load_labels
 from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.spec import load_spec
-from sticker_pipeline.training.specs import with_draws
+from sticker_pipeline.training.specs import with_samples_per_epoch
 from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.defs.conftest import Bench
 from sticker_pipeline_tests.single_file import write_single_file
@@ -148,7 +148,7 @@ def test_a_single_file_is_another_base_and_trains_the_unet_alone_by_default(
     _, profile = made.character("small")
     assert profile.base == single and profile.training.learning_rate_text_encoder == 0
     spec = load_spec(made.store.read("small", "lora").folder / "spec.json")
-    settings = with_draws(profile.training, 1)
+    settings = with_samples_per_epoch(profile.training, 1)
     changes = {"base": single, "base_sha": "ab12", "settings": settings, "output": tmp_path / "out"}
     lora = read_lora(train(spec.model_copy(update=changes), Progress(lambda line: None)), "sdxl")
     found = keys_of(lora)

@@ -98,7 +98,7 @@ def test_new_changed_removed_and_back(folders: Folders) -> None:
     assert folders.look() == {None: [ROSTER]}
     assert folders.partitions == ["ada"]
     assert folders.look() == {}
-    assert json.loads(folders.cursor or "")["seen"].keys() == {"ada", "all characters"}
+    assert json.loads(folders.cursor or "")["hashes"].keys() == {"ada", "all characters"}
 
     shutil.move(folders.root.parent / "aside", folders.root / "bo")
     assert folders.look() == {None: [ROSTER]}  # Dagster's history has the rest
@@ -283,7 +283,7 @@ def test_a_look_ends_by_the_clock_and_the_next_goes_on(
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "{", "[]", "\x00", "[" * 100_000, "3", "null", '{"media|ada": "0"}', '{"seen": 1, "go_on": ""}']
+    "cursor", ["", "{", "[]", "\x00", "[" * 100_000, "3", "null", '{"media|ada": "0"}', '{"hashes": 1, "go_on": ""}']
 )
 def test_without_a_cursor_nothing_is_observed_twice(folders: Folders, cursor: str) -> None:
     folders.add("ada")
@@ -368,12 +368,12 @@ def test_a_style_that_nobody_names_is_removed_but_not_by_a_mistake(folders: Fold
     folders.look()
     assert folders.styles == []
     assert folders.told.endswith("\n0 new styles, 1 removed.")
-    assert "style chibi" not in json.loads(folders.cursor or "")["seen"]
+    assert "style chibi" not in json.loads(folders.cursor or "")["hashes"]
     for name in ("ada", "bo"):
         (folders.root / name / "character.yaml").write_text(styled.format(name=name))
     folders.look()
     assert folders.styles == ["chibi"]
-    assert "style chibi" in json.loads(folders.cursor or "")["seen"]
+    assert "style chibi" in json.loads(folders.cursor or "")["hashes"]
 
 
 def test_a_style_needs_one_profile(folders: Folders) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from sticker_pipeline.core.character import load_character
 from sticker_pipeline.core.profile import ProfileError
-from sticker_pipeline.roots.character import value as section_value
+from sticker_pipeline.roots.character import value as root_value
 from sticker_pipeline.tagging import wd14
 from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.test_definitions import LINE
@@ -32,7 +32,7 @@ def _write(bench: Bench, tagging: str) -> None:
 
 def _value(bench: Bench) -> dict[str, object]:
     character, profile = bench.character("small")
-    return section_value("tagging", character, profile, bench.store)
+    return root_value("tagging", character, profile, bench.store)
 
 
 def test_other_thresholds_make_another_table_without_running_the_model(tagged: Bench) -> None:

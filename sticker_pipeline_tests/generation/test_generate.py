@@ -19,7 +19,7 @@ from sticker_pipeline.diffusion.lora.file import Adapter, LoraError, LoraFile, w
 from sticker_pipeline.diffusion.lora.key_map import adaptable_modules
 from sticker_pipeline.diffusion.samplers import SCHEDULERS, make_scheduler
 from sticker_pipeline.generation.generate import (
-    DrawingError,
+    GenerationError,
     Model,
     generate,
     open_pipeline,
@@ -189,7 +189,7 @@ def test_pixels_that_are_no_numbers_are_no_image(pipeline: Any, tmp_path: Path) 
     adapter = Adapter(torch.full((1, into, *kernel), 1e30), torch.ones(out, 1, *(1 for _ in kernel)), 1.0)
     write_lora(tmp_path / "lora", LoraFile({key: adapter}), "float32")
     before = images(pipeline, REQUESTS)
-    with pytest.raises(DrawingError, match="not finite"), with_lora(pipeline, tmp_path / "lora"):
+    with pytest.raises(GenerationError, match="not finite"), with_lora(pipeline, tmp_path / "lora"):
         images(pipeline, REQUESTS)
     assert distance(before, images(pipeline, REQUESTS)) == 0
 

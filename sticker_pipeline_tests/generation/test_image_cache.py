@@ -11,7 +11,7 @@ from PIL import Image
 from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.core.storage import content_hash
 from sticker_pipeline.diffusion.lora.trained_for import TrainedFor
-from sticker_pipeline.generation.image_cache import VERSION, decisive, drawn
+from sticker_pipeline.generation.image_cache import VERSION, cached_images, decisive
 from sticker_pipeline.generation.prompts import Request
 
 REQUESTS = [Request("art", f"prompt {number}", seed) for number in range(2) for seed in (1, 2)]
@@ -42,8 +42,8 @@ def decided(**changes: Any) -> dict[str, Any]:
 
 def test_only_what_is_missing_is_drawn(tmp_path: Path) -> None:
     painter = Painter()
-    first = drawn(REQUESTS[1:3], decided(), tmp_path, painter, 2)
-    again = drawn([*REQUESTS, REQUESTS[0]], decided(), tmp_path, painter, 2)
+    first = cached_images(REQUESTS[1:3], decided(), tmp_path, painter, 2)
+    again = cached_images([*REQUESTS, REQUESTS[0]], decided(), tmp_path, painter, 2)
     assert painter.asked == [*REQUESTS[1:3], REQUESTS[0], REQUESTS[3]]  # once each, also where it is asked for twice
     assert [image.getpixel((0, 0)) for image in again] == [(1, 8, 0), (2, 8, 0), (1, 8, 1), (2, 8, 1), (1, 8, 0)]
     assert [image.tobytes() for image in first] == [image.tobytes() for image in again[1:3]]
@@ -57,9 +57,9 @@ def test_an_interrupted_batch_is_drawn_again_as_a_whole(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        drawn(REQUESTS, decided(), tmp_path, interrupted, 2)
+        cached_images(REQUESTS, decided(), tmp_path, interrupted, 2)
     painter = Painter()
-    drawn(REQUESTS, decided(), tmp_path, painter, 2)
+    cached_images(REQUESTS, decided(), tmp_path, painter, 2)
     assert painter.asked == REQUESTS[2:]
     assert not list(tmp_path.rglob(".*"))
 
@@ -81,8 +81,8 @@ def test_an_interrupted_batch_is_drawn_again_as_a_whole(tmp_path: Path) -> None:
 )
 def test_whatever_decides_an_image_makes_another(tmp_path: Path, change: dict[str, Any]) -> None:
     painter = Painter()
-    drawn(REQUESTS, decided(), tmp_path, painter, 2)
-    drawn(REQUESTS, decided(**change), tmp_path, painter, 2)
+    cached_images(REQUESTS, decided(), tmp_path, painter, 2)
+    cached_images(REQUESTS, decided(**change), tmp_path, painter, 2)
     assert painter.asked == [*REQUESTS, *REQUESTS]
 
 
@@ -110,7 +110,7 @@ def test_what_was_drawn_before_a_failure_is_kept(tmp_path: Path) -> None:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError):
-        drawn(REQUESTS, decided(), tmp_path, failing, 2)
+        cached_images(REQUESTS, decided(), tmp_path, failing, 2)
     painter = Painter()
-    drawn(REQUESTS, decided(), tmp_path, painter, 2)
+    cached_images(REQUESTS, decided(), tmp_path, painter, 2)
     assert painter.asked == REQUESTS[2:]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sticker_pipeline.diffusion.lora.file import LoraError
-from sticker_pipeline.generation.rivals import is_left_out, why_not_drawn
+from sticker_pipeline.generation.rivals import is_left_out, why_not_generated
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ from sticker_pipeline.generation.rivals import is_left_out, why_not_drawn
     ],
 )
 def test_each_error_is_one_sentence_with_a_remedy(error: Exception, words: str) -> None:
-    sentence = is_left_out("one", why_not_drawn(error))
+    sentence = is_left_out("one", why_not_generated(error))
     assert sentence.startswith("Rival 'one' is left out: ")
     assert words in sentence and "\n" not in sentence

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sticker_pipeline.benchmark.gate import Check
-from sticker_pipeline.benchmark.releases import Candidate, Data, Drawing
+from sticker_pipeline.benchmark.releases import Candidate, Data, SamplingRecord
 from sticker_pipeline.core.verdict import Verdict
 
 METRICS = [
@@ -42,7 +42,7 @@ def candidate(folder: Path, content: bytes, **changes: Any) -> Candidate:
         "profile": "sd15",
         "epoch": 6,
         "why_epoch": "chosen: the lowest loss on validation images of the epochs that are most like the character.",
-        "drawing": Drawing(
+        "sampling": SamplingRecord(
             scheduler="dpmsolver++",
             steps=25,
             guidance_scale=7.0,

@@ -47,7 +47,7 @@ ATTACK = "![x](http://127.0.0.1:9/a.png) <img src=http://127.0.0.1:9/b.png> `![y
 def test_texts_of_others_are_shown_in_their_letters(tmp_path: Path) -> None:
     markdown_it = pytest.importorskip("markdown_it")  # rich brings it
     made = candidate(tmp_path / "made", b"one")
-    drawing = made.drawing.model_copy(
+    drawing = made.sampling.model_copy(
         update={"prompts": ["```", f"smile, {ATTACK}", "~~~", "a ---"], "negative_prompt": f"``, {ATTACK}"}
     )
     summary = Verdict(True, f"# Copies of {ATTACK}", pd.DataFrame())

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.objective import (
     check_objective,
-    draw_timesteps,
     image_losses,
     loss_weights,
     multires_noise,
     offset_noise,
     pixel_weights,
+    sample_timesteps,
 )
 from sticker_pipeline.training.spec import SpecError
 
@@ -141,13 +141,13 @@ def test_no_coarser_noise_draws_nothing() -> None:
 
 def test_timesteps_are_drawn_between_their_limits() -> None:
     settings = TrainingSettings(min_timestep=3, max_timestep=6)
-    found = draw_timesteps(2000, 1000, settings, torch.Generator().manual_seed(0))
+    found = sample_timesteps(2000, 1000, settings, torch.Generator().manual_seed(0))
     assert found.dtype == torch.int64
     shares = torch.bincount(found, minlength=7)[:7] / 2000
     assert shares.tolist() == pytest.approx([0, 0, 0, 1 / 3, 1 / 3, 1 / 3, 0], abs=0.05)
-    whole = draw_timesteps(50, 1000, TrainingSettings(), torch.Generator().manual_seed(0))
+    whole = sample_timesteps(50, 1000, TrainingSettings(), torch.Generator().manual_seed(0))
     assert torch.equal(whole, torch.randint(1000, (50,), generator=torch.Generator().manual_seed(0)))
-    assert draw_timesteps(50, 10, TrainingSettings(), torch.Generator().manual_seed(0)).max() < 10
+    assert sample_timesteps(50, 10, TrainingSettings(), torch.Generator().manual_seed(0)).max() < 10
 
 
 def test_no_timesteps_are_refused() -> None:

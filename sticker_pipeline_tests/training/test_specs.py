@@ -11,7 +11,7 @@ from sticker_pipeline.core.profile import Profile, load_profile
 from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.training.distill import specs as consistency
-from sticker_pipeline.training.specs import character_spec, style_spec, with_draws
+from sticker_pipeline.training.specs import character_spec, style_spec, with_samples_per_epoch
 from sticker_pipeline_tests.some_table import write_rows
 
 ROWS = pd.DataFrame(
@@ -51,8 +51,8 @@ def artifact(store: ArtifactStore, asset: str, table: pd.DataFrame) -> Artifact:
 
 
 def test_an_epoch_has_ten_draws_of_each_source_unless_it_says_otherwise() -> None:
-    assert with_draws(TrainingSettings(), 7).samples_per_epoch == 70
-    assert with_draws(TrainingSettings(samples_per_epoch=96), 7).samples_per_epoch == 96
+    assert with_samples_per_epoch(TrainingSettings(), 7).samples_per_epoch == 70
+    assert with_samples_per_epoch(TrainingSettings(samples_per_epoch=96), 7).samples_per_epoch == 96
 
 
 def test_a_character_is_trained_on_the_sources_of_its_training_split(

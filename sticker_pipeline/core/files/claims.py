@@ -49,8 +49,8 @@ def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, 
             time.sleep(POLL_SECONDS)
     try:
         with suppress(OSError):  # on a full disk work goes on, and `holder` names only the path
-            told = {"what": what, "pid": os.getpid(), "host": platform.node(), "since": time.time(), **more}
-            _note(path).write_text(json.dumps(told), encoding="utf-8")
+            note = {"what": what, "pid": os.getpid(), "host": platform.node(), "since": time.time(), **more}
+            _note(path).write_text(json.dumps(note), encoding="utf-8")
         yield
     finally:
         _note(path).unlink(missing_ok=True)
@@ -72,11 +72,11 @@ def is_claimed(path: Path) -> bool:
 def holder(path: Path) -> str:
     """Describe the holder of the claim `path`: work, process, start."""
     try:
-        told = json.loads(_note(path).read_text(encoding="utf-8"))
-        since = datetime.fromtimestamp(told["since"]).strftime("%H:%M:%S")
-        run = f"run {told['run'][:8]}, " if told.get("run") else ""
-        where = "" if told["host"] == platform.node() else f" on {told['host']}"
-        return f"{told['what']}: {run}process {told['pid']}{where}, since {since}"
+        note = json.loads(_note(path).read_text(encoding="utf-8"))
+        since = datetime.fromtimestamp(note["since"]).strftime("%H:%M:%S")
+        run = f"run {note['run'][:8]}, " if note.get("run") else ""
+        where = "" if note["host"] == platform.node() else f" on {note['host']}"
+        return f"{note['what']}: {run}process {note['pid']}{where}, since {since}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):  # missing or damaged
         return f"whoever holds {path}"
 

@@ -59,10 +59,10 @@ def read_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYW
     """
     found = examine_kohya_settings(path, target, roots)
     if found.refusals:
-        told = found.refusals[:MOST_FAULTS]
-        more = len(found.refusals) - len(told)
+        listed = found.refusals[:MOST_FAULTS]
+        more = len(found.refusals) - len(listed)
         rest = [f"{more:,} more keys are refused."] if more else []
-        raise KohyaSettingsError("\n".join(f"{path}: {refusal}" for refusal in [*told, *rest]))
+        raise KohyaSettingsError("\n".join(f"{path}: {refusal}" for refusal in [*listed, *rest]))
     return found
 
 
@@ -132,9 +132,9 @@ def _lines(row: Row, form: Form, found: Answer) -> Iterator[Line]:
     if by_flag:
         yield Line(f"--{row.flag}", shown(form.flags[row.key]), found.verdict, found.effect)
     if row.key in form.stated:
-        told = ignored(f"{EXTRA} has --{row.flag}") if by_flag else found
-        effect = told.effect + _left_out(row, form, told)
-        yield Line(form.name(row.key), shown(form.stated[row.key]), told.verdict, effect)
+        answer = ignored(f"{EXTRA} has --{row.flag}") if by_flag else found
+        effect = answer.effect + _left_out(row, form, answer)
+        yield Line(form.name(row.key), shown(form.stated[row.key]), answer.verdict, effect)
     elif not by_flag and (found.training or found.buckets or found.verdict == "refused"):
         yield Line(row.key, NOT_STATED, found.verdict, found.effect)
 

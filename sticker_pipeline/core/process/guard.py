@@ -58,10 +58,10 @@ def _follow(process: "subprocess.Popen[bytes]", signals: list[tuple[int, float]]
     Returns whether it killed them.
     """
     assert process.stdin is not None
-    told = False
+    warned = False
     while process.poll() is None:
-        if signals and not told:
-            told = True
+        if signals and not warned:
+            warned = True
             try:
                 process.stdin.write(bytes([signals[0][0]]))
                 process.stdin.flush()

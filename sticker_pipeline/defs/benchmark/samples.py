@@ -30,7 +30,7 @@ from sticker_pipeline.generation.jobs import (
 )
 from sticker_pipeline.generation.prompts import benchmark_prompts, prompts_beginning
 from sticker_pipeline.generation.recommended import recommended
-from sticker_pipeline.generation.rivals import is_left_out, rival_file, rival_prompts, usable_rivals, why_not_drawn
+from sticker_pipeline.generation.rivals import is_left_out, rival_file, rival_prompts, usable_rivals, why_not_generated
 from sticker_pipeline.generation.samples import SAMPLES, WITHOUT_TRIGGER
 from sticker_pipeline.roots.loras import LORA_FILE, adapters_of
 
@@ -57,7 +57,7 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
         rivals, left_out = _rivals(work)
         released, another_base = _released(work)
         left_out += [*another_base, *work.roots["recommended"]["left_out"]]
-        drawn: list[pd.DataFrame] = []
+        tables: list[pd.DataFrame] = []
         plain: list[pd.DataFrame] = []
         shown: dict[str, pd.DataFrame] = {}
         jobs, seeds = [*_ours(work), *released, *rivals], profile.benchmark.seeds_per_prompt
@@ -71,17 +71,17 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
             except Exception as error:
                 if job not in rivals or isinstance(error, SpaceError) or refusal(staging, error):
                     raise
-                left_out.append(is_left_out(job.model, why_not_drawn(error)))
+                left_out.append(is_left_out(job.model, why_not_generated(error)))
                 shutil.rmtree(staging / job.folder)
                 continue
-            drawn.append(rows)
+            tables.append(rows)
             shown[job.model] = rows
             if bare is not None:
                 plain.append(bare)
                 shown[f"{job.model}, no trigger"] = bare
         for sentence in left_out:
             context.log.warning(sentence)
-        index = pd.concat(drawn)
+        index = pd.concat(tables)
         write_table(index, staging, SAMPLES)
         write_table(pd.concat(plain), staging, WITHOUT_TRIGGER)
         (staging / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
@@ -127,7 +127,7 @@ def _released(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
     if record.family != work.profile.family:
         return [], [f"Release {record.number} is left out: it is for {record.family}, not for {work.profile.family}."]
     prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
-    return [GenerationJob(RELEASED, prompts, [(release.lora, record.drawing.strength)])], []
+    return [GenerationJob(RELEASED, prompts, [(release.lora, record.sampling.strength)])], []
 
 
 def _rivals(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:

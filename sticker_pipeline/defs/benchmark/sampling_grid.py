@@ -84,11 +84,11 @@ def sampling_grid(context: dg.AssetExecutionContext, config: GridConfig, workspa
         tagger = open_tagger(profile.tagger, profile.tagging.provider)
         with TemporaryDirectory(dir=work.staging) as temporary:
             files = generate_grid(generator, plan, Path(temporary))
-            seen = features_of_grid(plan, files, Path(temporary), embedder, tagger, profile, store)
+            features = features_of_grid(plan, files, Path(temporary), embedder, tagger, profile, store)
             grids = grid_sheets(plan, files)
         seconds = {point: seconds_of(generator, plan, point, store.cache("seconds")) for point in plan.points}
         trained = trained_images(embedder, character, *dataset)
-        rows = measured_grid(plan, seen, seconds, references, trained, tagger, profile)
+        rows = measured_grid(plan, features, seconds, references, trained, tagger, profile)
         write_table(rows, work.staging, SAMPLING_GRID)
         advice = recommendations(rows, sorted(set(rows["steps"].tolist())))
         write_recommendations(work.staging, profile.name, name, adapters, advice)

@@ -49,7 +49,7 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
     with open_step(context, workspace, of_character) as work:
         character, profile, store, advice = work.character, work.profile, work.store, work.roots["recommended_release"]
         record = Record.model_validate_json(work.inputs["released_lora"].content(RECORD))
-        lora, strength = work.inputs["released_lora"].file(record.file), record.drawing.strength
+        lora, strength = work.inputs["released_lora"].file(record.file), record.sampling.strength
         others = recommended(advice, adapters_of(lora, character, profile, store), strength, profile.generation)
         configs = published_configs(lora, strength, profile.generation, others)
         prompts = prompts_beginning(character, profile, record.beginnings, otherwise=[record.trigger])

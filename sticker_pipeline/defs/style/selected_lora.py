@@ -54,7 +54,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         }
         evaluation = style_images.style_evaluation_context(judge, work.subject.name, training_set, sample.asked)
         metrics = {
-            epoch: style_metrics(judge.sees(own, staging, style_images.epoch_folder(epoch)), evaluation)
+            epoch: style_metrics(judge.features_of(own, staging, style_images.epoch_folder(epoch)), evaluation)
             for epoch, own in images.items()
         }
         limits = profile.style

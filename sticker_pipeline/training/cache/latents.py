@@ -290,7 +290,9 @@ def read_entry(path: Path) -> LatentEntry:
     return LatentEntry(tensors["mean"], tensors["std"], tensors["mask"], (height, width), (top, left))
 
 
-def redraw(entries: Sequence[LatentEntry], scale: float, shift: float, generator: torch.Generator) -> torch.Tensor:
+def sample_posteriors(
+    entries: Sequence[LatentEntry], scale: float, shift: float, generator: torch.Generator
+) -> torch.Tensor:
     """Sample each posterior as float32[b, c, h, w] = (z − shift) · scale.
 
     `generator` is a CPU generator: equal samples for every device.

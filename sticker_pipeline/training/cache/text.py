@@ -91,8 +91,8 @@ def encode_captions(
     entries: dict[str, _Entry] = {}
     loaded: TextModels | None = None
     for number, caption in enumerate(dict.fromkeys(["", *captions])):
-        drawn = list(variants(caption)) if caption else [caption]
-        texts = list(dict.fromkeys(drawn))
+        sampled = list(variants(caption)) if caption else [caption]
+        texts = list(dict.fromkeys(sampled))
         path = entry_path(cache, reading, texts)
         starts = _cached(path)
         if starts is None:
@@ -101,7 +101,7 @@ def encode_captions(
             starts = _cached(path)
             assert starts is not None  # just written
         places = {text: place for place, text in enumerate(texts)}
-        entries[caption] = _Entry(path, starts, tuple(places[text] for text in drawn))
+        entries[caption] = _Entry(path, starts, tuple(places[text] for text in sampled))
         encoded(number)
     return Encodings(entries, memory)
 

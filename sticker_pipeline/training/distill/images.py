@@ -23,7 +23,7 @@ FOLDER = "latents"
 VERSION = 2  # raise it when equal specs give other latents
 
 
-def drawn_latents(
+def generated_latents(
     models: Models, spec: ConsistencySpec, texts: Encoded, count: Callable[[int, int], None]
 ) -> torch.Tensor:
     """Generate an image of each prompt, float32[n, c, h, w] on the CPU.
@@ -42,7 +42,7 @@ def drawn_latents(
         path = folder / f"{start:06d}.safetensors"
         kept = read_cached(path)
         if kept is None:
-            batch = _drawn(pipeline, models, spec, texts, range(start, min(start + size, total)))
+            batch = _generated(pipeline, models, spec, texts, range(start, min(start + size, total)))
             kept = save({"latents": batch})
             write_cached(path, kept)
         parts.append(load(kept)["latents"])
@@ -54,7 +54,7 @@ def drawn_latents(
 def encoded_images(
     models: Models, spec: ConsistencySpec, tuning: Tuning, count: Callable[[int, int], None]
 ) -> torch.Tensor:
-    """Encode a character's images: whole, on a square, like `drawn_latents`.
+    """Encode a character's images: whole, on a square, like `generated_latents`.
 
     `count(done, total)` is called before each and after the last. Raises SpecError for an unreadable image, OSError for
     a missing one.
@@ -73,7 +73,7 @@ def encoded_images(
 
 
 @torch.no_grad()
-def _drawn(pipeline: Any, models: Models, spec: ConsistencySpec, texts: Encoded, rows: range) -> torch.Tensor:
+def _generated(pipeline: Any, models: Models, spec: ConsistencySpec, texts: Encoded, rows: range) -> torch.Tensor:
     generation = spec.generation
     prompts = Prompts(texts.rows(slice(rows.start, rows.stop)), texts.rows([-1] * len(rows)))
     seeds = [spec.settings.seed + row for row in rows]

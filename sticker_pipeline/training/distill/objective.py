@@ -33,16 +33,16 @@ def scalings(timesteps: Tensor) -> tuple[Tensor, Tensor]:
     return SIGMA_DATA**2 / whole, scaled / whole.sqrt()
 
 
-def clean_and_noise(said: Tensor, noisy: Tensor, alphas: Tensor, prediction_type: str) -> tuple[Tensor, Tensor]:
+def clean_and_noise(predicted: Tensor, noisy: Tensor, alphas: Tensor, prediction_type: str) -> tuple[Tensor, Tensor]:
     """Clean latents and noise, [b, c, h, w] each, of a prediction.
 
-    `said`: the U-Net's prediction for `noisy`. epsilon: it is ε, and x̂₀ = (x − √(1−ᾱ)·ε)/√ᾱ. v_prediction: x̂₀ = √ᾱ·x
-    − √(1−ᾱ)·v, ε = √(1−ᾱ)·x + √ᾱ·v (Salimans, Ho 2022).
+    `predicted`: by the U-Net for `noisy`. epsilon: it is ε, and x̂₀ = (x − √(1−ᾱ)·ε)/√ᾱ. v_prediction: x̂₀ = √ᾱ·x −
+    √(1−ᾱ)·v, ε = √(1−ᾱ)·x + √ᾱ·v (Salimans, Ho 2022).
     """
     signal, noise = _images(alphas.sqrt()), _images((1.0 - alphas).sqrt())
     if prediction_type == "epsilon":
-        return (noisy - noise * said) / signal, said
-    return signal * noisy - noise * said, noise * noisy + signal * said
+        return (noisy - noise * predicted) / signal, predicted
+    return signal * noisy - noise * predicted, noise * noisy + signal * predicted
 
 
 def solver_step(clean: Tensor, noise: Tensor, alphas_next: Tensor) -> Tensor:
@@ -50,16 +50,16 @@ def solver_step(clean: Tensor, noise: Tensor, alphas_next: Tensor) -> Tensor:
     return _images(alphas_next.sqrt()) * clean + _images((1.0 - alphas_next).sqrt()) * noise
 
 
-def consistent(said: Tensor, noisy: Tensor, timesteps: Tensor, alphas: Tensor, prediction_type: str) -> Tensor:
-    """f(noisy, timesteps), [b, c, h, w], from the U-Net's prediction `said`."""
+def consistent(predicted: Tensor, noisy: Tensor, timesteps: Tensor, alphas: Tensor, prediction_type: str) -> Tensor:
+    """f(noisy, timesteps), [b, c, h, w], from the U-Net's prediction `predicted`."""
     c_skip, c_out = scalings(timesteps)
-    clean, _ = clean_and_noise(said, noisy, alphas, prediction_type)
+    clean, _ = clean_and_noise(predicted, noisy, alphas, prediction_type)
     return _images(c_skip) * noisy + _images(c_out) * clean
 
 
-def guided(said: Tensor, unprompted: Tensor, scale: float) -> Tensor:
+def guided(predicted: Tensor, unprompted: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance (Ho, Salimans 2022) as in pipelines: scale 1 is none."""
-    return unprompted + scale * (said - unprompted)
+    return unprompted + scale * (predicted - unprompted)
 
 
 def huber(predicted: Tensor, wanted: Tensor, width: float) -> Tensor:

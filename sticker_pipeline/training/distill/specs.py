@@ -47,12 +47,12 @@ def character_spec(
     tuning = profile.lcm.tuning
     rows = rows[rows["split"] == TRAIN]
     counts = systematic_counts(rows["probability"].to_numpy(dtype=np.float64), tuning.images, profile.lcm.seed, 0)
-    drawn = rows.loc[np.repeat(rows.index, counts)]
+    chosen = rows.loc[np.repeat(rows.index, counts)]
     settings: ConsistencySettings = profile.lcm.model_copy(update=tuning.model_dump())
     return ConsistencySpec(
         name=f"lcm-{name}",
         output=output,
-        prompts=drawn["caption"].tolist(),
+        prompts=chosen["caption"].tolist(),
         settings=settings,
         tuning=Tuning(
             start=start,
@@ -60,7 +60,7 @@ def character_spec(
             lora=lora,
             lora_sha=file_sha256(lora),
             frames=frames,
-            files=drawn["file"].tolist(),
+            files=chosen["file"].tolist(),
             background=profile.background,
         ),
         **_of_profile(profile, base_sha),

@@ -51,7 +51,7 @@ class Distillation:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledBatch:
     """b sampled images of a step, on the device.
 
     `noisy` float32[b, c, h, w] at `timesteps` int64[b]; `prompted` and `unprompted` conditions.
@@ -72,10 +72,10 @@ def distillation_step(run: Distillation) -> LogRow:
     rate = settings.learning_rate * run.schedule(step)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    drawn = draw(run, step)
+    sampled = sample_batch(run, step)
     with in_use(run.weights):
-        wanted = next_point(run, drawn)
-        found = student(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+        wanted = next_point(run, sampled)
+        found = student(run, sampled.noisy, sampled.timesteps, sampled.prompted)
         losses = objective.huber(found, wanted, settings.huber)
         run.weights.add(torch.autograd.grad(losses.mean(), run.weights.used))
     norm = float(torch.nn.utils.clip_grad_norm_(run.weights.learned, settings.max_grad_norm))
@@ -93,7 +93,7 @@ def distillation_step(run: Distillation) -> LogRow:
         epoch=1,
         loss=loss,
         error=float(errors.mean()),
-        bands=band_errors(errors, drawn.timesteps.cpu()),
+        bands=band_errors(errors, sampled.timesteps.cpu()),
         lr_unet=rate,
         lr_text_encoder=0.0,
         grad_norm=norm,
@@ -103,7 +103,7 @@ def distillation_step(run: Distillation) -> LogRow:
     )
 
 
-def draw(run: Distillation, step: int) -> Drawn:
+def sample_batch(run: Distillation, step: int) -> SampledBatch:
     """Sample the images of `step` at levels of the LCM sampler.
 
     On the CPU: the same for every device.
@@ -116,10 +116,12 @@ def draw(run: Distillation, step: int) -> Drawn:
     latents = run.latents[rows]
     noisy = run.models.noise.add_noise(latents, torch.randn(latents.shape, generator=generator), timesteps)
     unprompted = [len(run.spec.prompts)] * len(rows)
-    return Drawn(noisy.to(run.device), timesteps.to(run.device), told(run, rows), told(run, unprompted))
+    return SampledBatch(
+        noisy.to(run.device), timesteps.to(run.device), conditioning_of(run, rows), conditioning_of(run, unprompted)
+    )
 
 
-def told(run: Distillation, rows: list[int]) -> dict[str, Tensor]:
+def conditioning_of(run: Distillation, rows: list[int]) -> dict[str, Tensor]:
     """Conditions of the U-Net for the prompts `rows`."""
     texts, side = run.texts, run.spec.resolution
     encoded = texts.rows(rows)
@@ -129,26 +131,27 @@ def told(run: Distillation, rows: list[int]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def next_point(run: Distillation, drawn: Drawn) -> Tensor:
+def next_point(run: Distillation, sampled: SampledBatch) -> Tensor:
     """Output of the student after one guided teacher step, float32[b, c, h, w]."""
-    prediction, alphas = run.models.prediction_type, run.alphas[drawn.timesteps]
+    kind, alphas = run.models.prediction_type, run.alphas[sampled.timesteps]
     with plain(run.layers):
-        both = {name: torch.cat([drawn.prompted[name], drawn.unprompted[name]]) for name in drawn.prompted}
-        said, unprompted = said_by(run, drawn.noisy.repeat(2, 1, 1, 1), drawn.timesteps.repeat(2), both).chunk(2)
-    teacher = objective.guided(said, unprompted, run.spec.settings.guidance_scale)
-    clean, noise = objective.clean_and_noise(teacher, drawn.noisy, alphas, prediction)
-    timesteps = objective.next_timesteps(drawn.timesteps, run.spec.settings.skip)
+        both = {name: torch.cat([sampled.prompted[name], sampled.unprompted[name]]) for name in sampled.prompted}
+        twice = sampled.noisy.repeat(2, 1, 1, 1), sampled.timesteps.repeat(2)
+        prompted, unprompted = unet_prediction(run, *twice, both).chunk(2)
+    teacher = objective.guided(prompted, unprompted, run.spec.settings.guidance_scale)
+    clean, noise = objective.clean_and_noise(teacher, sampled.noisy, alphas, kind)
+    timesteps = objective.next_timesteps(sampled.timesteps, run.spec.settings.skip)
     latents = objective.solver_step(clean, noise, run.alphas[timesteps])
-    return student(run, latents, timesteps, drawn.prompted)
+    return student(run, latents, timesteps, sampled.prompted)
 
 
 def student(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
     """Consistency function of the U-Net with its LoRA, float32[b, c, h, w]."""
-    said, alphas = said_by(run, noisy, timesteps, inputs), run.alphas[timesteps]
-    return objective.consistent(said, noisy, timesteps, alphas, run.models.prediction_type)
+    prediction, alphas = unet_prediction(run, noisy, timesteps, inputs), run.alphas[timesteps]
+    return objective.consistent(prediction, noisy, timesteps, alphas, run.models.prediction_type)
 
 
-def said_by(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+def unet_prediction(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
     """Prediction of the U-Net, float32[b, c, h, w], computed in its own precision."""
     return predict(run.models.unet, {"noisy": noisy.to(run.models.dtype), "timesteps": timesteps, **inputs}).float()
 

@@ -21,7 +21,7 @@ from sticker_pipeline.diffusion.text import Encoded, TextModels, encode, tokeniz
 from sticker_pipeline.training.accel.layers import accelerate_layers
 from sticker_pipeline.training.adapters import adapters_of, add_adapters, load_adapters
 from sticker_pipeline.training.backward import weights_of
-from sticker_pipeline.training.distill.images import drawn_latents, encoded_images
+from sticker_pipeline.training.distill.images import encoded_images, generated_latents
 from sticker_pipeline.training.distill.objective import GRID
 from sticker_pipeline.training.distill.spec import ConsistencySpec
 from sticker_pipeline.training.distill.state import find_state, fingerprint, keep_state, restore_state
@@ -94,7 +94,7 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
     move([*models.text_encoders, models.unet, models.vae], device)
     texts = encoded_texts(models, spec, trained.clip_skip)
     count = counted(progress, stop)
-    latents = encoded_images(models, spec, tuning, count) if tuning else drawn_latents(models, spec, texts, count)
+    latents = encoded_images(models, spec, tuning, count) if tuning else generated_latents(models, spec, texts, count)
     move([*models.text_encoders, models.vae], "cpu")
     settings = spec.adapters()
     layers = add_adapters(models.unet, (), spec.family, settings)

@@ -63,8 +63,8 @@ def texts_to_cache(
     """Bytes of the encodings of `captions` not cached."""
     width = sum(encoder.config.hidden_size for encoder in models.text_encoders)
     chunks = spec.settings.max_tokens // 75
-    drawn = [list(dict.fromkeys(variants(caption))) for caption in dict.fromkeys(captions)]
-    missing = [texts for texts in [[""], *drawn] if not text_path(spec.cache / "text", reading, texts).is_file()]
+    sampled = [list(dict.fromkeys(variants(caption))) for caption in dict.fromkeys(captions)]
+    missing = [texts for texts in [[""], *sampled] if not text_path(spec.cache / "text", reading, texts).is_file()]
     return sum(space.text_bytes(1, len(texts), chunks, width, reading.dtype.itemsize) for texts in missing)
 
 

@@ -28,7 +28,7 @@ from sticker_pipeline.training.cache.latents import (
     prepare,
     prepared_ahead,
     read_entry,
-    redraw,
+    sample_posteriors,
     vae_hash,
     views_of,
 )
@@ -378,12 +378,12 @@ def test_vae_hash_of_a_single_file_is_that_of_its_vae(tmp_path: Path) -> None:
 def test_redraws_have_the_posteriors_moments() -> None:
     plane = torch.ones(1, 100, 100)
     entry = LatentEntry(3 * plane, 2 * plane, plane, (1, 1), (0, 0))
-    drawn = redraw([entry, entry], scale=0.5, shift=1.0, generator=torch.Generator().manual_seed(0))
+    drawn = sample_posteriors([entry, entry], scale=0.5, shift=1.0, generator=torch.Generator().manual_seed(0))
     assert drawn.shape == (2, 1, 100, 100)
     assert drawn.mean().item() == pytest.approx((3 - 1) * 0.5, abs=0.02)
     assert drawn.std().item() == pytest.approx(2 * 0.5, abs=0.02)
     assert not torch.equal(drawn[0], drawn[1])
-    again = redraw([entry, entry], scale=0.5, shift=1.0, generator=torch.Generator().manual_seed(0))
+    again = sample_posteriors([entry, entry], scale=0.5, shift=1.0, generator=torch.Generator().manual_seed(0))
     assert torch.equal(drawn, again)
 
 

@@ -17,7 +17,7 @@ from sticker_pipeline.diffusion.lora.file import Adapter, LoraFile, read_lora, w
 from sticker_pipeline.diffusion.lora.key_map import adaptable_modules
 from sticker_pipeline.training.adapters import adapters_of
 from sticker_pipeline.training.distill.state import fingerprint
-from sticker_pipeline.training.distill.step import draw, plain, said_by
+from sticker_pipeline.training.distill.step import draw, plain, predict
 from sticker_pipeline.training.distill.train import distil, set_up
 from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.models import load_models
@@ -70,8 +70,8 @@ def test_the_teacher_is_the_base_model(make_consistency_spec: ConsistencySpecMak
         for weight in run.weights.learned:
             weight += 0.1
         with plain(run.layers):
-            teacher = said_by(run, drawn.noisy, drawn.timesteps, drawn.prompted)
-        student = said_by(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+            teacher = predict(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+        student = predict(run, drawn.noisy, drawn.timesteps, drawn.prompted)
     torch.testing.assert_close(teacher, wanted, atol=1e-4, rtol=1e-4)
     assert (student - wanted).abs().max() > 0.01
     assert all(weight.requires_grad for weight in run.weights.learned)
@@ -203,7 +203,7 @@ def test_it_goes_on_for_a_character(make_consistency_spec: ConsistencySpecMaker,
         without = base.unet(drawn.noisy, drawn.timesteps, text, return_dict=False)[0]
         apply_lora(base.unet, base.text_encoders, read_lora(tuning["lora"]))
         wanted = base.unet(drawn.noisy, drawn.timesteps, text, return_dict=False)[0]
-        teacher = said_by(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+        teacher = predict(run, drawn.noisy, drawn.timesteps, drawn.prompted)
     torch.testing.assert_close(teacher, wanted, atol=1e-4, rtol=1e-4)
     assert (wanted - without).abs().max() > 1e-3
     lora = read_lora(distil(spec, QUIET))
