@@ -18,9 +18,7 @@ from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.generation.jobs import Generator, generated
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, first_of_each_medium, requests_for
 
-SELECTION_PROMPTS = (
-    4  # per medium, one seed each: enough to tell a good epoch from a bad one, cheap enough for every epoch
-)
+SELECTION_PROMPTS = 4  # per medium, one seed each: enough to compare epochs, cheap enough for each of them
 
 
 def selection_requests(character: Character, profile: Profile) -> list[Request]:
@@ -46,7 +44,7 @@ def embeddings_of_epochs(
 def validation_embeddings(
     embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
 ) -> dict[str, np.ndarray]:
-    """Medium -> unit embeddings float32[n, d] of the training images for comparison."""
+    """Medium -> unit embeddings float32[n, d] of `validation_frames`."""
     rows = with_mediums(character, training_set, frames)
     rows = rows[rows["split"] == TRAIN]
     chosen = validation_frames(rows, mediums_of(character))

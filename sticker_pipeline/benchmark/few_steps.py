@@ -26,11 +26,11 @@ LIKENESS, FIDELITY, FIDELITY_CHANGE = "likeness", "fidelity", "fidelity_change"
 METRICS: Mapping[str, Metric] = {
     row.name: row
     for row in (
-        Metric(SECONDS, "seconds", "of the clock for an image, which says little of a busy machine", "lower", ".2f"),
-        Metric(CALLS, "U-Net calls", "for an image", "lower", ".0f"),
-        Metric(LIKENESS, "likeness", "cosine to the first line's image of the same prompt and seed", ""),
+        Metric(SECONDS, "seconds", "wall-clock time per image; unreliable on a busy machine", "lower", ".2f"),
+        Metric(CALLS, "U-Net calls", "per image", "lower", ".0f"),
+        Metric(LIKENESS, "likeness", "cosine to the reference's image (first row) of the same prompt and seed", ""),
         Metric(FIDELITY, "prompt fidelity", "share of the prompted tags that the tagger finds", "higher", ".0%"),
-        Metric(FIDELITY_CHANGE, "less the first line's", "paired", "higher", "+.0%"),
+        Metric(FIDELITY_CHANGE, "fidelity change", "prompt fidelity less the reference's, paired", "higher", "+.0%"),
     )
 }
 """Metrics of few steps by name, in the order of tables."""
@@ -42,8 +42,8 @@ FEW_STEPS = TableSchema(
         Column(
             "metric",
             "str",
-            "seconds and unet_calls of an image; likeness to the reference's image; share of the asked tags found, "
-            "and that less the reference's",
+            "seconds and unet_calls per image; likeness to the reference's image; fidelity: share of the prompted "
+            "tags found; fidelity_change: that less the reference's",
             values=(SECONDS, CALLS, LIKENESS, FIDELITY, FIDELITY_CHANGE),
         ),
         Column("mean", "float64", "the metric's value", nullable=True),
@@ -79,11 +79,12 @@ def few_step_table(
 
     prompts: of each image. names: the tagger's tags.
 
-    seconds: wall-clock, for an image; unreliable on a busy machine. unet_calls: the cost without text and VAE. Both
-    have no interval. likeness: cosine to the image of the model `reference` with the same prompt and seed; compare with
-    the row "<reference>, another seed". It rewards the same composition, and says nothing about quality. fidelity:
-    `prompt_fidelity` over all words of a prompt. fidelity_change: that less the reference's, prompts resampled
-    together.
+    - seconds: wall-clock, per image; unreliable on a busy machine. No interval.
+    - unet_calls: the cost without text and VAE. No interval.
+    - likeness: cosine to the image of the model `reference` with the same prompt and seed. Compare it with the row
+      "<reference>, another seed". It rewards the same composition, and does not measure quality.
+    - fidelity: `prompt_fidelity` over all words of a prompt.
+    - fidelity_change: that less the reference's, prompts resampled together.
     """
     first = models[reference]
     of_reference = _fidelity(first, names, prompts, samples)
@@ -131,7 +132,7 @@ def measured_comparison(
 
 
 def headline(table: pd.DataFrame, comparison: StepComparison) -> str:
-    """Say in one line what few steps save and cost."""
+    """Summarise in one line the speed and fidelity of few steps."""
     rows = zip(table["model"], table["metric"], table["mean"], strict=True)
     means = {(str(model), str(metric)): float(mean) for model, metric, mean in rows}
     reference, ours = comparison.reference, comparison.summarised
@@ -142,7 +143,7 @@ def headline(table: pd.DataFrame, comparison: StepComparison) -> str:
 
 
 def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Format `table` for people, a row for each model.
+    """Format `table` for people, a row per model.
 
     Cells are "mean [low, high]"; speed is relative to the reference.
     """

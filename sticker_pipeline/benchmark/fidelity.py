@@ -15,7 +15,7 @@ from sticker_pipeline.tagging.wd14 import Category, spelled
 def asked_tags(attributes: str) -> list[str]:
     """Parse the tags of a prompt's free attributes (comma-separated).
 
-    Spelled as in captions, each once; weights such as `(smile:1.2)` do not matter.
+    Spelled as in captions, each once; weights such as `(smile:1.2)` are ignored.
     """
     return list(dict.fromkeys(spelled(tag.lower()) for tag, _ in parse_caption(attributes)))
 
@@ -54,10 +54,10 @@ def prompt_fidelity(
     (`found_tags`); names: the tagger's tags; attributes: the free attributes of each prompt. Tags that the tagger lacks
     do not count (`unknown_tags` lists them).
 
-    It rewards a LoRA that keeps the base model's obedience. It is fooled by images that show everything at once
-    (unprompted tags cost nothing), by what the character has or does on all its images, and by a tagger that responds
-    to a word's cliché. No model can get what the tagger misses on true images: compare models, not heights. Raises
-    ValueError where the numbers of rows or tags differ.
+    It rewards a LoRA that follows prompts as the base model does. It is fooled by images that show everything at once
+    (unprompted tags cost nothing), by traits or actions that the character has on all its images, and by a tagger that
+    responds to a word's cliché. No model can get tags that the tagger misses on true images: compare models, not
+    absolute values. Raises ValueError where the numbers of rows or tags differ.
     """
     if found.shape != (len(attributes), len(names)):
         raise ValueError(f"found is {list(found.shape)} for {len(attributes)} images and {len(names)} tags.")

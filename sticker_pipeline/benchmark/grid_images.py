@@ -1,6 +1,6 @@
 """Measurement of a sampling grid, and the chart of quality against seconds.
 
-The table is in grid_table.py, the choice of a setting in recommend.py.
+grid_table.py has the table, recommend.py the choice of a setting.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ def features_of_grid(
 
 
 def front(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows on the Pareto front, the fastest first."""
+    """Rows on the Pareto front, the fastest first."""
     return rows[rows["pareto"]].sort_values("seconds")
 
 

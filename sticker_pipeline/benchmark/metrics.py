@@ -34,7 +34,7 @@ from sticker_pipeline.benchmark.similarity import (
     trigger_effect,
 )
 
-VERSION = "4"  # of the benchmark's code: raise it with METRICS, so that characters are measured anew
+VERSION = "4"  # of the benchmark's code: raise it with METRICS, so that characters are measured again
 SIMILARITY, GAIN, COPIES = "clip_similarity", "clip_similarity_gain", "copies"
 Better = Literal["higher", "lower", ""]
 
@@ -59,7 +59,7 @@ class Measure(Metric):
     """A metric of the benchmark with its functions; None: no row.
 
     of_model: of a model's images. of_holdout: of held-out images among themselves. of_chance: by chance. over_base: it
-    is a difference to the base model already, so models are not compared by it again.
+    is already a difference to the base model, so models are not compared by it.
     """
 
     of_model: Callable[[GeneratedImages, MediumContext], Estimate | None] = lambda images, medium: None
@@ -111,7 +111,6 @@ def _holdout_identity(medium: MediumContext) -> Estimate | None:
 
 
 def _guess(medium: MediumContext) -> Estimate | None:
-    """Probability of a right guess among all characters."""
     if not medium.others:
         return None
     characters = len(medium.others) + 1
@@ -170,7 +169,7 @@ _ROWS = (
     Measure(
         "nearest_training",
         "nearest training image",
-        "cosine to it; well above the held-out images' own figure, the LoRA copies",
+        "cosine to it; a LoRA well above the value of held-out images copies",
         "",
         of_model=lambda images, medium: nearest_training(
             images.embeddings, medium.training.vectors, **medium.resampled
@@ -234,7 +233,7 @@ _ROWS = (
     ),
     Measure(
         "prompt_fidelity",
-        "does as told",
+        "prompt fidelity",
         "share of the prompted tags that the tagger finds",
         "higher",
         ".0%",
@@ -254,7 +253,7 @@ METRICS: Mapping[str, Measure] = {row.name: row for row in _ROWS}
 
 
 def described(name: str) -> Metric:
-    """Return the metric `name`, or a bare one for another version's metric."""
+    """Return the metric `name`; one of another version has only its name."""
     return METRICS.get(name) or Metric(name, name.replace("_", " "), "", "")
 
 
