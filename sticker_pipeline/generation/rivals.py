@@ -67,8 +67,10 @@ def why_not_generated(error: Exception) -> str:
         return f"its file cannot be read ({words}). Make it readable, or name another one."
     if isinstance(error, ValueError):  # includes our own errors, which have remedies
         return words
-    failed = f"generating with it failed ({type(error).__name__}: {words})"
-    return f"{failed}. Name another file, or remove it from character.yaml."
+    return (
+        f"generating with it failed ({type(error).__name__}: {words}). Name another file, or remove it from "
+        "character.yaml."
+    )
 
 
 def _why_not(character: Character, profile: Profile, rival: Rival, counter: TokenCounter) -> str | None:

@@ -1,6 +1,6 @@
 """LoRA or DoRA adapters in the base model.
 
-Adapted modules and their names in a file are in `diffusion/lora/key_map.py`.
+`diffusion/lora/key_map.py` has the adapted modules and their names in a file.
 """
 
 import math

@@ -55,7 +55,7 @@ class Weights:
 def weights_of(layers: Iterable[Any], dtype: torch.dtype) -> Weights:
     """Trained weights in peft's LoRA `layers`, used in `dtype`; gradients begin at 0.
 
-    Weights and copies lie side by side, to be copied in one call. DoRA's magnitudes are used in float32: rounding a
+    Weights and copies are contiguous, to be copied in one call. DoRA's magnitudes are used in float32: rounding a
     magnitude and the norm that divides it would exceed the change by training.
     """
     matrices, magnitudes = [], []
@@ -110,7 +110,7 @@ def in_use(*weights: Weights) -> Iterator[None]:
 
 
 def predict(unet: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Prediction of the U-Net for a batch, [b, c, h, w] in its dtype."""
+    """The U-Net's prediction for a batch, [b, c, h, w] in its dtype."""
     added = {name: inputs[name] for name in CONDITIONS if name in inputs}
     arguments = (inputs["noisy"], inputs["timesteps"], inputs["encoder_hidden_states"])
     predicted: Tensor = unet(*arguments, added_cond_kwargs=added or None, return_dict=False)[0]

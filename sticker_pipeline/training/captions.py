@@ -1,6 +1,6 @@
 """Random variants of captions: tags shuffled, and some left out.
 
-Text only, without torch; `tagging/captions.py` writes captions.
+`tagging/captions.py` writes captions.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> 
     """Vary `caption` at random.
 
     The first `keep_tags` tags stay in place. Each other tag is left out with probability `tag_dropout`; the rest are
-    shuffled under `shuffle_tags`. Tags keep their weight. May be "" where none is kept. Captions with equally many tags
-    use up the same random numbers.
+    shuffled under `shuffle_tags`. Tags keep their weight. "" where none is kept. Captions with equally many tags use
+    the same number of random numbers.
     """
     items = caption.split(SEPARATOR)
     kept, free = items[: settings.keep_tags], items[settings.keep_tags :]

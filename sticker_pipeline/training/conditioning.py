@@ -21,7 +21,7 @@ needed: text encoders may have learned more by then.
 
 
 def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
-    """Source of captions encoded by text encoders in training."""
+    """Captions encoded by text encoders in training."""
 
     def sample(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts = list(captions)
@@ -35,7 +35,7 @@ def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
 
 
 def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
-    """Source of captions encoded in advance; see `variants_to_encode`."""
+    """Captions encoded in advance; see `variants_to_encode`."""
 
     def sample(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts, numbers = list(captions), np.zeros(len(captions), dtype=np.int64)

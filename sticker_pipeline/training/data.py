@@ -24,7 +24,7 @@ def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda l
     """Rows to train on, from 0: the train split, then regularisation images.
 
     Beside the columns of TRAINING_SET: `path` (absolute), `width`, `height` (pixels), `regularisation`. Probabilities
-    sum to 1, settings.regularisation_share of it for regularisation images. `note` reports those left out, and why.
+    sum to 1, of which settings.regularisation_share for regularisation images. `note` reports those left out, and why.
     Raises SpecError for a missing table or column, an empty train split, probabilities that do not sum to 1, a size
     that is no multiple of 8, a missing image, and a regularisation folder without any.
     """
@@ -90,7 +90,6 @@ def _split(spec: TrainingSpec, split: str) -> pd.DataFrame:
 
 
 def _size(path: Path, file: str, spec: TrainingSpec) -> tuple[int, int]:
-    """Width and height of a frame, from its header."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -163,7 +162,7 @@ def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.ran
     """Cut `order` into batches of at most `batch_size` rows of one bucket.
 
     `order`: int64[n_samples], rows; `buckets`: int64[n], bucket of each row. A bucket keeps its order and has as few
-    batches as possible, whose sizes differ by one at most: an image alone in a batch would move the weights more than
+    batches as possible, of sizes that differ by one at most: an image alone in a batch would move the weights more than
     others. Batches are shuffled, so that no bucket or smaller batch always ends an epoch.
     """
     of_bucket = buckets[order]

@@ -1,7 +1,7 @@
 """Objective of a training: losses and their weights, as pure functions of tensors.
 
-`training/models.py` adds noise and computes v. b: images of a batch; c, h, w: channels and size of latents; T: noise
-levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al. 2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
+b: images of a batch; c, h, w: channels and size of latents; T: noise levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al.
+2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
 """
 
 import torch
@@ -11,15 +11,15 @@ from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.spec import SpecError
 
 MOST_SNR = 1000.0
-"""Upper bound of the SNR in `debiased`, as in sd-scripts: that of the first noise levels may be infinite."""
+"""Upper bound of the SNR in `debiased`, as in sd-scripts: the first noise levels may have an infinite one."""
 
 
 def check_objective(settings: TrainingSettings, prediction_type: str) -> None:
     """Raise SpecError for settings unfit for `prediction_type` (epsilon, v_prediction)."""
     if settings.zero_terminal_snr and prediction_type == "epsilon":
         raise SpecError(
-            "settings.zero_terminal_snr: the last noise level is pure noise, of which a model that predicts noise "
-            "(epsilon) learns nothing about the image. Set `prediction: v_prediction` with a base model of that "
+            "settings.zero_terminal_snr: the last noise level is pure noise. A model that predicts noise (epsilon) "
+            "learns nothing about the image from it. Set `prediction: v_prediction` with a base model of that "
             "kind, or leave zero_terminal_snr out."
         )
 
@@ -99,10 +99,14 @@ def image_losses(predicted: Tensor, wanted: Tensor, weights: Tensor | None = Non
 def loss_weights(settings: TrainingSettings, prediction_type: str, snr: Tensor) -> Tensor:
     """Weight of each image's loss, float[b], by settings.loss_weighting.
 
-    `snr` float[b] of its noise level. uniform: 1. min_snr (Hang et al. 2023): min(snr, γ)/snr, for v-prediction
-    min(snr, γ)/(snr + 1). debiased (Yu et al. 2023, Debias the training of diffusion models): 1/√snr; for v-prediction,
-    as in sd-scripts, 1/(snr + 1); snr at most MOST_SNR. At zero terminal SNR (v-prediction only, see check_objective)
-    they are 0 and 1.
+    `snr` float[b] of its noise level.
+
+    - uniform: 1.
+    - min_snr (Hang et al. 2023): min(snr, γ)/snr, for v-prediction min(snr, γ)/(snr + 1).
+    - debiased (Yu et al. 2023, Debias the training of diffusion models): 1/√snr; for v-prediction, as in sd-scripts,
+      1/(snr + 1); snr at most MOST_SNR.
+
+    At zero terminal SNR (v-prediction only, see check_objective) the last two are 0 and 1.
     """
     velocity = prediction_type == "v_prediction"
     if settings.loss_weighting == "min_snr":

@@ -40,10 +40,7 @@ Size = tuple[int, int]  # width, height in pixels
 
 @dataclass(frozen=True)
 class _Found:
-    """A file of the folder: image size, or the reason for none.
-
-    Neither for text beside images.
-    """
+    """A file of the folder: image size, or the reason for none; neither for text beside images."""
 
     size: Size | None = None
     reason: str = ""
@@ -103,7 +100,6 @@ def read_regularisation(
 
 
 def _usable(folder: Path, cache: Path, roots: Sequence[Path], note: Callable[[str], None]) -> dict[Path, Size]:
-    """Usable images with their sizes, sorted by path."""
     files = media_files(folder.absolute(), roots)
     memos = cache / "regularisation"
     name = content_hash(os.fspath(folder.absolute()))[:16]

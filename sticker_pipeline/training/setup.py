@@ -126,7 +126,7 @@ def make_run(
     layers: dict[str, Any],
     latents: Latents,
 ) -> Run:
-    """Build the Run before its first step: plan, optimizer, schedule, moving average."""
+    """Build the Run before its first step."""
     settings = spec.settings
     peaks = {"unet": settings.learning_rate_unet, "text_encoder": settings.learning_rate_text_encoder}
     weights = {name: weights_of(group, models.dtype) for name, group in by_model(layers).items()}
@@ -317,7 +317,7 @@ def to_device(
 
 
 def uses_cuda_graphs(settings: TrainingSettings, device: torch.device) -> bool:
-    """Return whether batches run as CUDA graphs."""
+    """True if batches run as CUDA graphs."""
     return device.type == "cuda" and settings.accelerate == "auto"
 
 

@@ -98,9 +98,9 @@ def last_intact(states: Path) -> Path | None:
 
 
 def take_threads(folder: Path) -> None:
-    """Set the CPU threads to those of the state in `folder`.
+    """Set the CPU threads to those of the state in `folder`, before any computation.
 
-    Other numbers change PyTorch's rounding. Call it before any computation.
+    Other numbers change PyTorch's rounding.
     """
     if not torch.cuda.is_available():
         torch.set_num_threads(_description(folder).get("threads", torch.get_num_threads()))

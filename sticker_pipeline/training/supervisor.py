@@ -2,8 +2,8 @@
 
     python -m sticker_pipeline.training.supervisor COMMAND [ARG ...]   with a lifeline as standard input
 
-The command has its own process group. When the lifeline closes, because the starter stops the command or died, the
-group gets SIGINT, then SIGTERM, each with a grace period to save a checkpoint in, then SIGKILL. The command has a
+The command has its own process group. When the lifeline closes, because the starter stops the command or ended, the
+group gets SIGINT, then SIGTERM, each with a grace period to save a checkpoint, then SIGKILL. The command has a
 lifeline too, in case the supervisor is killed.
 """
 

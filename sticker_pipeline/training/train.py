@@ -41,8 +41,8 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
     checkpoints/epoch_NN.safetensors, samples/epoch_NN_k.png, tensorboard/, state/. Resumes an unfinished training in
     state/ with the same spec and images, with the result of an uninterrupted one: bit for bit on a CPU.
 
-    Raises SpecError before any long work; TrainingDiverged when the loss is not finite or explodes; SpaceError when
-    something cannot be written; Interrupted when `stop` asks to end, after saving
+    Raises SpecError or BaseModelError before any long work; TrainingDiverged when the loss is not finite or explodes;
+    SpaceError when something cannot be written; Interrupted when `stop` asks to end, after saving
     checkpoints/interrupted_step_NNNN.safetensors (nothing before the first step).
     """
     prepared = set_up(spec, progress, stop)

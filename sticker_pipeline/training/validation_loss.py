@@ -124,10 +124,7 @@ def validation_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int)
 
 
 def write_validation_losses(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write `rows` as the table VALIDATION_LOSS in Parquet, whole or not at all.
-
-    Raises SchemaError.
-    """
+    """Write `rows` as the table VALIDATION_LOSS in Parquet, whole or not at all. Raises SchemaError."""
     table = typed(pd.DataFrame(list(rows), columns=VALIDATION_LOSS.names), VALIDATION_LOSS)
     check(table, VALIDATION_LOSS)
     with atomic_file(path) as staging:

@@ -29,8 +29,8 @@ UNLIMITED = Norms(0, math.nan)
 def limit_norms(adapters: Iterable[Adapter], most: float) -> Norms:
     """Scale `adapters` in place to a weight change of Frobenius norm at most `most`.
 
-    Where n = ‖alpha/rank · up·down‖ > most, up and down are each multiplied by √(most/n), which gives norm `most`.
-    Others stay, bit for bit, as does a DoRA's magnitude.
+    Where n = ‖alpha/rank · up·down‖ > most, up and down are each multiplied by √(most/n). Others stay, bit for bit, as
+    does a DoRA's magnitude.
     """
     found = []
     for adapter in adapters:

@@ -1,7 +1,6 @@
 """Frozen layers, and LoRA around them, made faster on a CPU with equal results.
 
 Frozen weights are laid out once in oneDNN's order, for forward and backward; PyTorch reorders them in every call.
-`training/adapters.py` selects trained layers.
 """
 
 import functools
@@ -43,7 +42,7 @@ def speed_up(model: nn.Module) -> int:
 
 
 def _frozen(layer: nn.Module) -> nn.Module | None:
-    """Replacement of `layer`; None: it stays."""
+    """Replacement of `layer`, or None."""
     if type(layer) not in (nn.Linear, nn.Conv2d):
         return None
     weight = layer.weight
@@ -59,7 +58,7 @@ def _frozen(layer: nn.Module) -> nn.Module | None:
 
 
 def _has_plain_lora(layer: nn.Module) -> bool:
-    """Return True for peft's `layer` over a FrozenLinear adding scale · up(down(x))."""
+    """True for peft's `layer` over a FrozenLinear adding scale · up(down(x))."""
     if not isinstance(getattr(layer, "base_layer", None), FrozenLinear):
         return False
     adapters: Any = layer
@@ -212,7 +211,7 @@ def geometry_of(conv: nn.Conv2d) -> Geometry | None:
 
 @functools.cache
 def one_order_for_all_sizes(geometry: Geometry) -> bool:
-    """Return True if oneDNN has one order of such weights for all image sizes.
+    """True if oneDNN has one order of such weights for all image sizes.
 
     Some channel numbers (240, say) have two, and the wrong one takes thirty times as long: PyTorch computes those.
     """
@@ -228,8 +227,6 @@ def _order(weight: torch.Tensor) -> bytes:
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution with the gradient of x."""
-
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, layer: "FrozenConv2d") -> Any:
         ctx.layer, ctx.size = layer, x.shape[2:]

@@ -1,6 +1,6 @@
 """LoRA around a frozen linear layer as one operation: fewer kernels on a GPU.
 
-`training/accel/fast_layers.py` is its equivalent for CPUs.
+fast_layers.py is its equivalent for CPUs.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ def fuse(model: nn.Module) -> int:
 
 
 def _is_plain(layer: Any) -> bool:
-    """Return True for one adapter that adds scale · up(down(x))."""
+    """True for one adapter that adds scale · up(down(x))."""
     names = list(layer.active_adapters)
     if len(names) != 1 or layer.lora_magnitude_vector:
         return False

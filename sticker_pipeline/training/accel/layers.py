@@ -1,4 +1,4 @@
-"""The choice of faster layers for a device."""
+"""Faster layers for a device."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """VAE posteriors of images, cached for each view, and samples from them.
 
-An entry is named by a hash of all that decides it: found without decoding, shared between characters and runs. Padding
-and cutting are in `dataset/pixels.py`.
+An entry is named by a hash of all that decides it: found without decoding, shared between characters and runs.
+`dataset/pixels.py` pads and cuts.
 """
 
 import errno
@@ -34,7 +34,7 @@ from sticker_pipeline.training.spec import SpecError, TrainingSpec
 VERSION = 3  # of the function from prepared pixels to an entry; raise it when that changes
 MEMORY = 2**30  # bytes of entries: about 7,000 images of 512×512 pixels
 THREADS = 2  # preparing images while the VAE encodes others
-# No limits here: they were checked when the dataset was made.
+# Limits were checked when the dataset was made.
 NO_LIMITS = MediaSettings(max_pixels=2**62, max_frames=2**62, max_seconds=1e18, max_bytes=2**62)
 
 Posterior = tuple[torch.Tensor, torch.Tensor]  # mean and standard deviation, float32[c, h/f, w/f], unscaled
@@ -79,10 +79,10 @@ def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
     """Views of each row of `table` (see data.read_training_set), sampled equally often.
 
     A row's cuts, each also mirrored under settings.flip; without free room there is one cut. Raises SpecError for an
-    image that cannot be read.
+    unreadable image.
     """
     paths = [Path(path) for path in table["path"]]
-    memo = content_hash([str(spec.frames), sorted(set(table["split"]))])  # one for each split: it drops other files
+    memo = content_hash([str(spec.frames), sorted(set(table["split"]))])  # one per split: a memo drops other files
     hashes = file_hashes(sorted(set(paths)), spec.cache / "hashes" / f"{memo[:16]}.json")
     missing = next((path for path in paths if path not in hashes), None)
     if missing:
@@ -176,7 +176,7 @@ class Latents:
         return len(self._paths[row])
 
     def missing(self) -> dict[Path, View]:
-        """Views without a cache entry, by its path; remove damaged entries."""
+        """Views without a cache entry, by its path; removes damaged entries."""
         return {path: view for path, view in self._views.items() if read_cached(path) is None}
 
     def entry(self, row: int, variant: int) -> LatentEntry:
@@ -203,7 +203,7 @@ class Latents:
     ) -> None:
         """Make the entries of `missing`; each of several processes makes its share.
 
-        One image at a time: the result must not depend on others. `encoded` gets their number after each, and may
+        One image at a time: the result must not depend on others. `encoded` gets the number done after each, and may
         raise: finished entries stay. Raises SpecError for an unreadable image, ValueError for a VAE of another dtype,
         SpaceError where an entry cannot be written.
         """
@@ -223,10 +223,7 @@ class Latents:
 
 
 def prepare(view: View) -> pixels.Prepared:
-    """Image prepared as `view` says.
-
-    Raises SpecError if unreadable or of another hash.
-    """
+    """Image prepared for `view`. Raises SpecError if unreadable or of another hash."""
     try:
         data = view.path.read_bytes()
         if hashlib.sha256(data).hexdigest() != view.sha256:
@@ -269,7 +266,7 @@ def make_entry(vae: Any, image: pixels.Prepared) -> LatentEntry:
 def encode(vae: Any, image: np.ndarray) -> Posterior:
     """Mean and standard deviation of the posterior of an image uint8[h, w, 3].
 
-    0 for AutoencoderTiny, which has none.
+    The deviation is 0 for AutoencoderTiny, which has none.
     """
     scaled = torch.from_numpy(image.astype(np.float32) / 127.5 - 1.0).permute(2, 0, 1)[None]
     output = vae.encode(scaled.to(vae.device, vae.dtype))
@@ -284,7 +281,7 @@ def read_entry(path: Path) -> LatentEntry:
 
     Raises FileNotFoundError for none, ValueError for a damaged one.
     """
-    # load_file only maps the file: one map each, and SIGBUS if it is cut off
+    # load_file would map the file: one map each, and SIGBUS if it is cut off
     tensors = from_bytes(unsealed(path.read_bytes()))
     height, width, top, left = tensors["geometry"].tolist()
     return LatentEntry(tensors["mean"], tensors["std"], tensors["mask"], (height, width), (top, left))

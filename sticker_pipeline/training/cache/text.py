@@ -83,9 +83,9 @@ def encode_captions(
     """Encodings of all `variants` of distinct `captions` and of the empty one.
 
     From the cache or the text encoders, which the result does not reference. `models` is called once, only for missing
-    entries. A caption's texts are encoded together, apart from others: the result must not depend on what else is
-    missing. `memory` bounds the bytes kept after reading. `encoded` gets the number of captions done after each, not
-    counting the empty one, which has one variant; it may raise to stop. Raises ValueError where the encoders' dtype is
+    entries. A caption's texts are encoded together, apart from others: the result must not depend on other missing
+    entries. `memory` bounds the bytes kept after reading. `encoded` gets the number of captions done after each,
+    without the empty one, which has one variant; it may raise to stop. Raises ValueError where the encoders' dtype is
     not `reading.dtype`.
     """
     entries: dict[str, _Entry] = {}
@@ -112,10 +112,7 @@ def _cached(path: Path) -> tuple[int, ...] | None:
 
 
 def _starts(path: Path) -> tuple[int, ...]:
-    """`starts` of a checked entry.
-
-    Raises ValueError for a damaged one.
-    """
+    """`starts` of a checked entry. Raises ValueError for a damaged one."""
     try:
         tensors = load(path.read_bytes())
     except SafetensorError as error:
@@ -174,10 +171,7 @@ class Encodings:
         self._empty = self._text("", 0)
 
     def variants(self, caption: str) -> int:
-        """Number of variants of `caption`.
-
-        Raises KeyError if not encoded.
-        """
+        """Number of variants of `caption`. Raises KeyError if not encoded."""
         return len(self._entries[caption].texts)
 
     def batch(self, captions: Sequence[str], numbers: Sequence[int]) -> Encoded:
@@ -250,7 +244,6 @@ class _Recent:
         self.bytes = 0
 
     def get(self, key: tuple[str, int], read: Callable[[], Encoded]) -> Encoded:
-        """Encoding `key` from memory, else from `read`."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

@@ -1,7 +1,4 @@
-"""The distillation: set up → loop → save, in one process.
-
-Independent of Dagster and of the command line.
-"""
+"""The distillation: set up → loop → save, in one process, without Dagster."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Charts of a training's log: tables in, images out."""
+"""Charts of a training's log."""
 
 import numpy as np
 import pandas as pd

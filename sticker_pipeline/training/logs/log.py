@@ -1,7 +1,4 @@
-"""The log of a training, one row per step.
-
-`training/logs/progress.py` and `training/logs/tensorboard.py` show it.
-"""
+"""The log of a training, one row per step."""
 
 import math
 from collections.abc import Sequence
@@ -75,7 +72,7 @@ def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
 
 
 def has_exploded(log: Sequence[LogRow]) -> bool:
-    """Return True if the error exploded, checked once in WINDOW steps."""
+    """True if the error exploded, checked once in WINDOW steps."""
     if len(log) < 2 * WINDOW or len(log) % WINDOW:
         return False
     means = np.array([row.error for row in log]).reshape(-1, WINDOW).mean(axis=1)
@@ -95,7 +92,6 @@ def raw_table(log: Sequence[LogRow]) -> pd.DataFrame:
 
 
 def log_rows(table: pd.DataFrame) -> list[LogRow]:
-    """Log of a raw_table."""
     return [LogRow(**{**row, "bands": tuple(row["bands"])}) for row in table.to_dict(orient="records")]  # type: ignore[arg-type]
 
 
@@ -108,10 +104,7 @@ def log_table(log: Sequence[LogRow]) -> pd.DataFrame:
 
 
 def write_log(log: Sequence[LogRow], path: Path) -> None:
-    """Write `log` as the table LOG in Parquet, whole or not at all.
-
-    Raises SchemaError.
-    """
+    """Write `log` as the table LOG in Parquet, whole or not at all. Raises SchemaError."""
     table = log_table(log)
     check(table, LOG)
     with atomic_file(path) as staging:

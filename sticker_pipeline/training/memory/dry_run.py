@@ -3,8 +3,8 @@
 It runs a step of the real architecture on fake tensors (shapes without content) and counts live bytes.
 plan.py chooses measures by these counts.
 
-Attention slicing is no measure: attention never holds its whole matrix; slices would, piece by piece, and keep all for
-the gradient. For SD1.5 at 512 px this counts 5.1 GiB with slices of one head, and 3.6 GiB without.
+Attention slicing does not save memory: attention never holds its whole matrix; slices would, one by one, and keep all
+for the gradient. For SD1.5 at 512 px: 5.1 GiB with slices of one head, 3.6 GiB without.
 """
 
 import json
@@ -79,7 +79,7 @@ class Workload:
 
 
 def true_parts(family: str) -> Parts:
-    """Real architecture of `family`: that of every single file."""
+    """Real architecture of `family`, as in every single file."""
     encoders = tuple(partial(build, family, encoder.folder) for encoder in FAMILIES[family].text_encoders)
     return Parts(partial(build, family, "unet"), partial(build, family, "vae"), encoders)
 
@@ -220,7 +220,6 @@ class DryRun:
         return self.work.settings.learning_rate_text_encoder > 0
 
     def _resident(self) -> list[Tensor]:
-        """Weights of the trained models, which stay on the device."""
         models = (self.unet, *self.text_encoders) if self._trains_text else (self.unet,)
         return [tensor for model in models for tensor in tensors_of(model)]
 
@@ -284,7 +283,7 @@ class DryRun:
     def _kept(self) -> int:
         """Bytes kept between steps beside the weights that compute.
 
-        Learned originals where these are copies, their gradients, states of optimizer and moving average.
+        Learned originals of copies, gradients, states of optimizer and moving average.
         """
         learned = sum(4 * parameter.numel() for parameter in self.trained if parameter.dtype != torch.float32)
         averages = 0 if self.work.settings.ema_decay is None else self._adapter_bytes()

@@ -72,7 +72,7 @@ def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
 
     In order: nothing; fewer samples at once and VAE tiles, almost free; phasing, which moves models between phases;
     gradient checkpointing, which computes the forward pass twice. Takes seconds, no GPU and little memory; `kept`
-    caches counts. Raises SpecError, naming the least memory needed and what to lower, where none fits.
+    caches counts. Raises SpecError, with the least memory needed and what to lower, where none fits.
     """
     plans = []
     for plan in _plans(counting(work, kept), work, budget):
