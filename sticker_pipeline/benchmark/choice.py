@@ -51,8 +51,8 @@ def validation_frames(frames: pd.DataFrame, mediums: Mapping[str, str], *, most:
     id, so that a new source replaces at most one. frames: frame_id, group, source_id, frame_index of the training split
     only; mediums: group -> medium. Returns frame_id, medium, source_id, sorted by medium and source_id.
 
-    These were trained on, so similarity to them rewards copying. That is fair, because all epochs share them. Read it
-    beside `nearest_training` and `diversity`.
+    Similarity to these trained images rewards copying, for all epochs alike. Read it beside `nearest_training` and
+    `diversity`.
     """
     ordered = frames.sort_values(["source_id", "frame_index"], kind="stable")
     rank, size = ordered.groupby("source_id").cumcount(), ordered.groupby("source_id")["frame_id"].transform("size")
@@ -123,7 +123,7 @@ def copied(images: np.ndarray, trained: Embeddings, threshold: float) -> float:
 def copies_allowed(limit: float, trained: Embeddings) -> float:
     """Return `most_copies` of rule 2: `limit` (gate.copies) or more.
 
-    Never less than few sources give by chance (gate.copies_by_chance).
+    It is at least what few sources give by chance (gate.copies_by_chance).
     """
     return max(limit, copies_by_chance(len(set(trained.sources))))
 
@@ -142,9 +142,7 @@ def choose_epoch(
 ) -> pd.DataFrame:
     """Sort `metrics` (epoch, metrics) by epoch and add `chosen` and `reason`.
 
-    chosen: true in one row. reason: a sentence on why the rule chose the epoch, or not. `losses` (see
-    validation_losses) are added as `validation_loss`.
-
+    chosen: true in one row. reason: a sentence. `losses` (see validation_losses) are added as `validation_loss`.
     Without `copies`, rule 2 is skipped; without `clip_similarity_low`, rule 3 uses the similarity itself. Raises
     ValueError for an empty table or where no similarity is a number.
     """

@@ -1,7 +1,4 @@
-"""Images of a benchmark, and the context for their evaluation.
-
-metrics.py has the metrics; measure.py applies them.
-"""
+"""Images of a benchmark, and the context for their evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +40,7 @@ class GeneratedImages:
 class Requests:
     """The requests of one medium, row by row as the images.
 
-    attributes: the free attributes of each prompt. prompts: with None, or fewer than FEW_PROMPTS different ones, single
+    attributes: the free attributes of each prompt. prompts: if None, or fewer than FEW_PROMPTS different ones, single
     images are resampled (see bootstrap.py).
     """
 
@@ -56,8 +53,7 @@ class EvaluationContext:
     """Everything that images of one character are evaluated with.
 
     references: medium -> held-out images. training: all training images, with mediums. others: other character ->
-    medium -> held-out images (None: not read; metrics that need them have no rows). requests: by medium. tag_names: the
-    tagger's tags.
+    medium -> held-out images (None: not read; metrics that need them have no rows). tag_names: the tagger's tags.
     """
 
     references: Mapping[str, Embeddings]

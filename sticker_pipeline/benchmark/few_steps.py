@@ -1,7 +1,4 @@
-"""Cost and savings of few steps, compared with many.
-
-generation/few_steps.py decides on models and settings.
-"""
+"""Cost and savings of few steps, compared with many (generation/few_steps.py)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +54,7 @@ FEW_STEPS = TableSchema(
 class Features:
     """Images of one model, prompt by prompt with equally many seeds.
 
-    seconds, calls (of the U-Net): of an image. embeddings: float[n, d] of length 1. found: bool[n, tags], as
+    seconds, calls (of the U-Net): per image. embeddings: float[n, d] of length 1. found: bool[n, tags], as
     `fidelity.found_tags`.
     """
 
@@ -77,14 +74,10 @@ def few_step_table(
 ) -> pd.DataFrame:
     """Return the table FEW_STEPS of `models`, for the same prompts and seeds.
 
-    prompts: of each image. names: the tagger's tags.
-
-    - seconds: wall-clock, per image; unreliable on a busy machine. No interval.
-    - unet_calls: the cost without text and VAE. No interval.
-    - likeness: cosine to the image of the model `reference` with the same prompt and seed. Compare it with the row
-      "<reference>, another seed". It rewards the same composition, and does not measure quality.
-    - fidelity: `prompt_fidelity` over all words of a prompt.
-    - fidelity_change: that less the reference's, prompts resampled together.
+    prompts: of each image. names: the tagger's tags. METRICS have the meanings; seconds and calls have no interval, and
+    calls exclude text and VAE. Compare likeness, to the model `reference`, with the row "<reference>, another seed": it
+    rewards the same composition, and does not measure quality. Fidelity is over all words of a prompt; for its change,
+    prompts are resampled together.
     """
     first = models[reference]
     of_reference = _fidelity(first, names, prompts, samples)

@@ -292,9 +292,9 @@ def _evidence(lines: Iterable[_Line]) -> pd.DataFrame:
 
 
 def _mediums(estimates: Estimates) -> list[str]:
-    """List the LoRA's mediums, each checked alone: a good one must not hide a bad one.
+    """List the LoRA's mediums: each is checked alone.
 
-    With rows over all mediums only: `all`.
+    A good one must not hide a bad one. With rows over all mediums only: `all`.
     """
     mediums = sorted({medium for model, medium, _ in estimates if model == LORA})
     return [medium for medium in mediums if medium != OVERALL] or mediums

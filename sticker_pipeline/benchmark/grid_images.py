@@ -1,7 +1,4 @@
-"""Measurement of a sampling grid, and the chart of quality against seconds.
-
-grid_table.py has the table, recommend.py the choice of a setting.
-"""
+"""Measurement of a sampling grid, and the chart of quality against seconds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The table of a sampling grid: each setting, compared with the profile's.
 
 Each metric is a mean over mediums, with an interval over prompts where there are enough (bootstrap.py). similarity.py,
-fidelity.py and tone.py say what each rewards and how it is fooled. recommend.py chooses a setting.
+fidelity.py and tone.py say what each rewards and how it is fooled.
 """
 
 import math
@@ -89,7 +89,10 @@ class Copied:
     threshold: float
 
     def of(self, embeddings: np.ndarray) -> np.ndarray:
-        """Mark copies with 1.0, others with 0.0; NaN without a threshold (one source)."""
+        """Mark copies with 1.0, others with 0.0.
+
+        NaN without a threshold (one source).
+        """
         nearest = cosines(embeddings, self.trained.vectors).max(axis=1)
         unknown = math.isnan(self.threshold)
         return np.full(len(nearest), np.nan) if unknown else (nearest > self.threshold).astype(np.float64)

@@ -1,7 +1,4 @@
-"""Generated images and evaluation context of a benchmark, from artifacts.
-
-measure.py computes the metrics.
-"""
+"""Generated images and evaluation context of a benchmark, from artifacts."""
 
 from collections.abc import Callable, Mapping, Sequence
 

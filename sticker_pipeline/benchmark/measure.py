@@ -1,7 +1,4 @@
-"""Every metric of every model in every medium.
-
-metrics.py has the metrics, bootstrap.py intervals, tables.py rows and their order.
-"""
+"""Every metric of every model in every medium."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -74,9 +74,8 @@ def copied_share(
     `fair_copied_share` says. The bound of few sources is uncertain, as the interval shows; differences between models
     on the same sources are steadier.
 
-    Low values reward the same as in `nearest_training_excess`, but this detects occasional copying, which a mean hides.
-    It is fooled in the same ways, and one held-out duplicate of a training image raises the bound so far that nothing
-    is a copy.
+    It rewards the same as `nearest_training_excess`, but detects occasional copying, which a mean hides. It is fooled
+    in the same ways. One held-out duplicate of a training image raises the bound so far that nothing is a copy.
     """
     near, own = _nearest(images, training), _nearest(holdout, training)
     names, codes = _source_codes(sources)

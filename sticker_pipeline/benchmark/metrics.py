@@ -1,8 +1,8 @@
 """The metrics of the benchmark, one row each.
 
 Tables, comparisons, leaderboard, report, model cards and docs/reference/metrics.md follow METRICS and its order.
-Functions are in similarity.py, identity.py, fidelity.py and memorisation.py; their docstrings say how each can be
-fooled. docs/contributing/index.md adds a metric as an example.
+similarity.py, identity.py, fidelity.py and memorisation.py say how each can be fooled. docs/contributing/index.md adds
+a metric as an example.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,4 @@
-"""Frames that may show another character, by CLIP similarity to the rest.
-
-embed.py embeds images.
-"""
+"""Frames that may show another character, by CLIP similarity to the rest."""
 
 from pathlib import Path
 

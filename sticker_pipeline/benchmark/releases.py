@@ -164,7 +164,10 @@ class Release:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A LoRA that passed the gate, with everything to record; `metrics`: the benchmark's table."""
+    """A LoRA that passed the gate, with everything to record.
+
+    `metrics`: the benchmark's table.
+    """
 
     character: str
     trigger: str

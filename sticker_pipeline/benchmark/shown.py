@@ -35,7 +35,7 @@ def similarity_chart(rows: pd.DataFrame) -> Image.Image:
 
 
 def plotted(rows: pd.DataFrame) -> Mapping[str, float]:
-    """Values that the UI plots over time: the LoRA's similarity by medium (higher is better)."""
+    """Values that the UI plots over time: the LoRA's similarity by medium."""
     chosen = rows[(rows["metric"] == SIMILARITY) & (rows["model"] == LORA)]
     return {f"similarity_{row['medium']}": float(row["mean"]) for row in chosen.to_dict("records")}
 

@@ -1,7 +1,4 @@
-"""Our LoRA beside every other model: differences, table and image.
-
-measure.py measures; tables.py compares two models.
-"""
+"""Our LoRA beside every other model: differences, table and image."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -73,10 +70,9 @@ def verdict(low: float, high: float) -> Literal["better", "worse", "unclear"]:
 def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     """Format one row for each medium (`all` first) and model, for people.
 
-    Similarity to held-out images, our LoRA's difference to it, with 95 % intervals, and the verdict. Models: held out,
-    base, LoRA, released, the LoRA in recommended settings, rivals by name.
-
-    table: model, medium, metric, mean, ci_low, ci_high; compared: COMPARISONS.
+    Similarity, our LoRA's difference to it, with 95 % intervals, and the verdict. Models: held out, base, LoRA,
+    released, the LoRA in recommended settings, rivals by name. table: model, medium, metric, mean, ci_low, ci_high;
+    compared: COMPARISONS.
     """
     means, gains = _by_medium(table, "model"), _by_medium(compared, "other")
     models = _models(model for _, model in means)
@@ -100,11 +96,9 @@ def side_by_side(
 ) -> Image.Image:
     """Make one image: a row per medium, a column per model.
 
-    Each cell has some of the model's images over its similarity and how much our LoRA is above it. The best LoRA of a
-    medium is framed.
-
-    images: (medium, model) -> images to show, `reference` for held-out ones; equal numbers look best. Other arguments
-    as for `side_by_side_table`.
+    Each cell has images of the model over its similarity and our LoRA's difference. The best LoRA of a medium is
+    framed. images: (medium, model) -> images to show, `reference` for held-out ones; equal numbers look best. Other
+    arguments as for `side_by_side_table`.
     """
     means, gains = _by_medium(table, "model"), _by_medium(compared, "other")
     mediums, models = sorted({medium for medium, _ in images}), _models(model for _, model in images)
@@ -144,8 +138,8 @@ def by_character(leaderboard: pd.DataFrame) -> dict[str, dict[str, Interval]]:
 def shown_characters(similarity: Mapping[str, Mapping[str, Interval]], most: int = MOST_SHOWN) -> list[str]:
     """Select all characters in order, or the best and the worst.
 
-    similarity: as from `by_character`. If there are more than `most`: half of `most` are the best by the new LoRA and
-    half the worst, best first; those without one are left out.
+    similarity: as from `by_character`. Of more than `most`, half of `most` are the best by the new LoRA and half the
+    worst, best first; those without a new LoRA are left out.
     """
     if len(similarity) <= most:
         return list(similarity)

@@ -123,7 +123,10 @@ class StyleEvaluationContext:
 
     @cached_property
     def everything(self) -> Embeddings:
-        """All characters' training images; sources prefixed with the character's name, to stay distinct."""
+        """All characters' training images.
+
+        Sources are prefixed with the character's name, to stay distinct.
+        """
         return Embeddings(
             np.concatenate([one.vectors for one in self.trained.values()]),
             [f"{name}/{source}" for name, one in self.trained.items() for source in one.sources],
@@ -174,9 +177,8 @@ def passes_for(images: np.ndarray, trained: Mapping[str, Embeddings]) -> np.ndar
 def style_metrics(images: GeneratedFeatures, evaluation: StyleEvaluationContext) -> dict[str, Estimate]:
     """Compute METRICS; prompts are resampled whole.
 
-    Models on the same requests are paired. `style_similarity`: mean cosine to the held-out sources, each character
-    alike. `fidelity`: share of the prompted tags that the tagger finds. `leaks`: share of images that pass for a
-    character of the style (see passes_for) or are copies. `copies`: share nearer to a training image than
+    Models on the same requests are paired. In `style_similarity` each character counts alike. `leaks` are images that
+    pass for a character of the style (see passes_for) or are copies, `copies` those nearer to a training image than
     choice.copy_threshold. Their functions say what fools each; style similarity rises with copies and leaks too.
     """
     samples, prompts = evaluation.samples, evaluation.asked
@@ -197,8 +199,8 @@ def style_metrics(images: GeneratedFeatures, evaluation: StyleEvaluationContext)
 def choose_style_epoch(metrics: Mapping[int, StyleMetrics], *, most_leaks: float, most_lost: float) -> pd.DataFrame:
     """Return the table CHOICE, by the rule above, BASE_EPOCH first.
 
-    metrics: epoch -> `style_metrics`, all of the same requests. `reason`: a sentence on why the epoch was chosen, or
-    not. Raises ValueError without the base model or without another epoch.
+    metrics: epoch -> `style_metrics`, all of the same requests. Raises ValueError without the base model or without
+    another epoch.
     """
     left = sorted(set(metrics) - {BASE_EPOCH})
     if BASE_EPOCH not in metrics or not left:

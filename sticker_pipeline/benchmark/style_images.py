@@ -1,7 +1,4 @@
-"""Images of invented characters in a style, their features, references and charts.
-
-style_choice.py chooses an epoch by them.
-"""
+"""Images of invented characters in a style, their features, references and charts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -129,7 +126,7 @@ def epoch_folder(epoch: int) -> str:
 
 
 def epoch_grid(images: Mapping[int, Sequence[Image.Image]], prompts: Sequence[Prompt]) -> Image.Image:
-    """Make a grid with a row for each epoch's images, the base model's too."""
+    """Make a grid with a row of images per epoch, and for the base model."""
     rows = [f"epoch {epoch}" if epoch != BASE_EPOCH else BASE for epoch in images]
     return labelled_grid(rows, [prompt.attributes for prompt in prompts], list(images.values()), cell=84)
 

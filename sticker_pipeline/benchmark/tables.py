@@ -1,7 +1,4 @@
-"""Tables of the benchmark, two models and all characters; their text.
-
-metrics.py has the metrics.
-"""
+"""Tables of the benchmark, two models and all characters; their text."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -86,9 +83,6 @@ def benchmark_table(
 ) -> BenchmarkResult:
     """Compute METRICS for each model and medium, with 95 % intervals.
 
-    similarity.py, identity.py, fidelity.py and memorisation.py say what each means, what it rewards and how it can be
-    fooled.
-
     generated: model -> medium -> images for the medium's requests, which all models share. The medium `all` is the
     plain mean over the mediums in which a model has the metric, resampled within each. `n` is the number of generated
     images that have the metric.
@@ -128,7 +122,10 @@ def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
 
 
 def leaderboard(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Join the characters' benchmark tables, sorted by `character`, the first column."""
+    """Join the characters' benchmark tables, sorted by `character`.
+
+    It is the first column.
+    """
     parts = [tables[character].assign(character=character) for character in sorted(tables)]
     return typed(pd.concat(parts or [pd.DataFrame(columns=LEADERBOARD.names)], ignore_index=True), LEADERBOARD)
 
@@ -192,7 +189,10 @@ def _bounds(value: Estimate) -> dict[str, float | int]:
 
 
 def _leaderboard_cells(table: pd.DataFrame) -> list[list[str]]:
-    """Header and lines of the leaderboard, by character, medium and model, without the base model."""
+    """Header and lines of the leaderboard, without the base model.
+
+    By character, medium and model.
+    """
     lines = [["character", "medium", "model", "similarity", "base model", "gain", "references", "n"]]
     cells = {(row["character"], row["medium"], row["model"], row["metric"]): row for row in table.to_dict("records")}
     order = sorted(cells, key=lambda key: (key[0], key[1] != OVERALL, key[1], key[2] != LORA, by_name(key[2])))
@@ -220,7 +220,10 @@ def _interval(row: Mapping[Hashable, Any] | None, metric: str) -> str:
 
 
 def _metric_cells(table: pd.DataFrame) -> list[list[str]]:
-    """Header and lines of the means over characters, over all mediums: one per metric of our LoRA."""
+    """Header and lines of the means over characters, over all mediums.
+
+    One line per metric of our LoRA.
+    """
     rows = table[(table["medium"] == OVERALL) & table["mean"].notna()]
     means = rows.groupby(["model", "metric"])["mean"].agg(["mean", "size"])
     known = {metric for model, metric in means.index if model == LORA}

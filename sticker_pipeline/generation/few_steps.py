@@ -60,6 +60,7 @@ class StepComparison:
 
     @property
     def reference(self) -> SamplingConfig:
+        """Configuration that the others are compared with."""
         return self.configs[0]
 
     @property

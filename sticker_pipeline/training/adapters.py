@@ -1,7 +1,4 @@
-"""LoRA or DoRA adapters in the base model.
-
-`diffusion/lora/key_map.py` has the adapted modules and their names in a file.
-"""
+"""LoRA or DoRA adapters in the base model (modules: `diffusion/lora/key_map.py`)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -60,7 +57,6 @@ def _kind(key: str, family: str) -> str:
 
 
 def _inject(model: Any, paths: Mapping[str, str], family: str, settings: TrainingSettings) -> None:
-    """Add adapters to `model` at `paths` (module path -> kohya name)."""
     sizes = {path: rank_and_alpha(_kind(key, family), settings) for path, key in paths.items()}
     config = peft.LoraConfig(
         r=settings.rank,

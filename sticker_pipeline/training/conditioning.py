@@ -51,7 +51,7 @@ def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
 
 
 def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]:
-    """Function from a caption to its texts to encode: itself, then its variants."""
+    """Function from a caption to texts to encode: itself, then its variants."""
 
     def variants(caption: str) -> list[str]:
         variants = caption_variants(caption, settings, seed=settings.seed, count=settings.caption_variants)
@@ -78,7 +78,7 @@ def conditions(
 
 
 def time_ids(entry: LatentEntry, factor: int) -> list[int]:
-    """SDXL's conditions of an image in pixels (Podell et al. 2023, section 2.2).
+    """SDXL's conditions of an image, in pixels (Podell et al. 2023, 2.2).
 
     Height and width before scaling, top and left of the cut, height and width after it. `factor`: pixels per latent
     pixel.

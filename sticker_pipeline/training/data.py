@@ -1,4 +1,4 @@
-"""Rows of the training set, batches of each epoch, random numbers of each step.
+"""Training rows, batches of each epoch, random numbers of each step.
 
 Functions of (training set, seed, epoch, step), without state between steps.
 """
@@ -52,10 +52,7 @@ def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda l
 
 
 def read_holdout(spec: TrainingSpec) -> pd.DataFrame:
-    """Rows of the split `holdout`, perhaps none.
-
-    Columns and SpecError as in read_training_set.
-    """
+    """Rows of the split `holdout`, perhaps none; as read_training_set."""
     return _split(spec, HOLDOUT)
 
 
@@ -101,10 +98,10 @@ def _size(path: Path, file: str, spec: TrainingSpec) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of every epoch for one process, computed epoch by epoch to save memory.
+    """Steps of every epoch for one process, computed epoch by epoch.
 
-    `probabilities` float64[n], `buckets` int64[n] (from 0) of each row; `lengths`: each epoch's steps, which vary where
-    buckets do not divide evenly.
+    That saves memory. `probabilities` float64[n], `buckets` int64[n] (from 0) of each row; `lengths`: each epoch's
+    steps, which vary where buckets do not divide evenly.
     """
 
     probabilities: np.ndarray
@@ -163,7 +160,7 @@ def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.ran
 
     `order`: int64[n_samples], rows; `buckets`: int64[n], bucket of each row. A bucket keeps its order and has as few
     batches as possible, of sizes that differ by one at most: an image alone in a batch would move the weights more than
-    others. Batches are shuffled, so that no bucket or smaller batch always ends an epoch.
+    others. Batches are shuffled: otherwise the same bucket or smaller batch would always end an epoch.
     """
     of_bucket = buckets[order]
     sorted_rows = order[np.argsort(of_bucket, kind="stable")]
@@ -176,7 +173,7 @@ def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.ran
 def share_of_rank(epoch: Sequence[Batch], rank: int, ranks: int) -> list[Batch]:
     """Batches of process `rank` of `ranks`, equally many for each.
 
-    The last round is filled up from the epoch's beginning.
+    The epoch's beginning fills up the last round.
     """
     rounds = -(-len(epoch) // ranks)
     return [epoch[(number * ranks + rank) % len(epoch)] for number in range(rounds)]

@@ -1,4 +1,4 @@
-"""Objective of a training: losses and their weights, as pure functions of tensors.
+"""Losses of a training and their weights, as pure functions of tensors.
 
 b: images of a batch; c, h, w: channels and size of latents; T: noise levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al.
 2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
@@ -15,7 +15,10 @@ MOST_SNR = 1000.0
 
 
 def check_objective(settings: TrainingSettings, prediction_type: str) -> None:
-    """Raise SpecError for settings unfit for `prediction_type` (epsilon, v_prediction)."""
+    """Raise SpecError for settings unfit for `prediction_type`.
+
+    That is epsilon or v_prediction.
+    """
     if settings.zero_terminal_snr and prediction_type == "epsilon":
         raise SpecError(
             "settings.zero_terminal_snr: the last noise level is pure noise. A model that predicts noise (epsilon) "
@@ -31,11 +34,11 @@ def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
 
 
 def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """`noise` [b, c, h, w] plus offset · normal sample per image and channel.
+    """`noise` [b, c, h, w] plus an offset per image and channel.
 
-    Trains mean colours too (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`, unused at noise_offset 0. The
-    offset is settings.noise_offset + adaptive_noise_scale · |mean of the channel in `latents`|, at least 0 (sd-scripts,
-    library/custom_train_functions.py).
+    The offset times a normal sample. Trains mean colours too (N. Guttenberg, CrossLabs 2023). On the CPU, from
+    `generator`, unused at noise_offset 0. The offset is settings.noise_offset + adaptive_noise_scale · |mean of the
+    channel in `latents`|, at least 0 (sd-scripts, library/custom_train_functions.py).
     """
     if settings.noise_offset == 0:
         return noise

@@ -1,4 +1,4 @@
-"""Sample images after each epoch, for a quick look; `generation/` makes the benchmark's."""
+"""Sample images after each epoch; `generation/` makes the benchmark's."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,6 +1,6 @@
-"""Setup of a training: checks, then models, adapters, latents, encodings.
+"""Setup of a training, in the order of least memory.
 
-In the order of least memory.
+Checks, then models, adapters, latents, encodings.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training ready for its next step, with each epoch's probes and prompts."""
+    """A training ready for its next step, with probes and sample prompts."""
 
     run: Run
     probes: list[Probe]
@@ -207,7 +207,7 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
 
 
 def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> None:
-    """Write spec and memory plan; with `afresh`, first remove an earlier training's files."""
+    """Write spec and memory plan; `afresh`: first remove an earlier training."""
     with writing(spec.output):
         if afresh:
             for name in ("checkpoints", "samples", BOARD, STATE):
@@ -290,7 +290,7 @@ def to_device(
     device: Device,
     count: Callable[[int, int], None],
 ) -> Placed:
-    """Place the models; untrained text encoders encode everything first, then move away.
+    """Place the models; untrained text encoders encode, then move away.
 
     `how`: the settings of that encoding; None: text encoders are trained.
     """

@@ -1,4 +1,4 @@
-"""Spec of one training: every effective value, as a strict model in JSON."""
+"""Spec of one training: every effective value, as strict JSON."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ Spec = TypeVar("Spec", bound=Strict)
 
 
 class SpecError(UserError):
-    """A spec that cannot be trained; the message has file, key and remedy."""
+    """A spec that cannot be trained; the message names key and remedy."""
 
 
 class TrainingSpec(Strict):
@@ -85,7 +85,10 @@ class TrainingSpec(Strict):
 
 
 def load_spec(path: Path) -> TrainingSpec:
-    """Read a spec from a JSON file. Raises SpecError, with file and faulty keys."""
+    """Read a spec from a JSON file.
+
+    Raises SpecError, with file and faulty keys.
+    """
     return read_spec(path, TrainingSpec)
 
 
@@ -119,7 +122,10 @@ def without_paths(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def check_paths(spec: TrainingSpec) -> None:
-    """Raise SpecError for a missing base model or frames folder, before heavy imports."""
+    """Raise SpecError for a missing base model or frames folder.
+
+    Checked before heavy imports.
+    """
     try:
         check_base(spec.base, spec.family)
     except BaseModelError as error:

@@ -1,4 +1,4 @@
-"""One optimizer step, without files: its inputs, samples, and change of the adapters."""
+"""One optimizer step, without files: inputs, samples, change of the adapters."""
 
 import math
 import time
@@ -26,7 +26,7 @@ from sticker_pipeline.training.weight_norms import UNLIMITED, limit_norms
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is not finite or has multiplied; earlier epochs' checkpoints are whole."""
+    """A loss that is not finite or has multiplied; earlier checkpoints are whole."""
 
 
 @dataclass

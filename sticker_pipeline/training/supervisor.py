@@ -31,7 +31,7 @@ def run(command: Sequence[str], grace_seconds: float) -> int:
     stop = threading.Event()
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
-    # A group to signal, in the supervisor's session, by which the starter finds it if the supervisor dies.
+    # A group to signal, in the supervisor's session: the starter finds it by that if the supervisor is killed.
     lifeline.listen(lambda _: stop.set())
     environment = lifeline.environment(os.environ)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, process_group=0)

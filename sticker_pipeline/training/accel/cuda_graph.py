@@ -1,7 +1,7 @@
 """CUDA graphs of a batch's forward and backward, recorded once per shape.
 
-At a few images a step, launching thousands of small kernels from Python takes longer than running them; a graph is one
-launch (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
+With a few images a step, launching thousands of small kernels from Python takes longer than running them. A graph is
+one launch (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def forget(recordings: Recordings) -> None:
 
 
 def _record(backward: Backward, inputs: Inputs, others: Recordings) -> Recording:
-    """Record without replaying, in the pool of `others`: no two run at once."""
+    """Record in the memory pool of `others`, which never run at once."""
     own = {name: tensor.detach().clone().requires_grad_(tensor.requires_grad) for name, tensor in inputs.items()}
     graph = torch.cuda.CUDAGraph()
     pool = next((other.graph.pool() for other in others.values()), None)

@@ -1,4 +1,4 @@
-"""Encodings of captions, cached on disk, so that untrained text encoders leave memory.
+"""Encodings of captions, cached on disk; untrained text encoders leave memory.
 
 An entry, named by a hash of all that decides it, holds all variants of one caption, equal ones once. Each chunk of a
 variant takes 77·768·2 = 118 kB in half precision on SD1.5 and 77·2048·2 + 1280·2 = 318 kB on SDXL, twice that in
@@ -31,7 +31,7 @@ Variants = Callable[[str], Sequence[str]]
 
 @dataclass(frozen=True)
 class Reading:
-    """All that decides an encoding beside the caption's words.
+    """All that decides an encoding, except the caption's words.
 
     `text_sha`: hash of the text models' files; `dtype`: of the encoders and of the stored encodings.
     """
@@ -85,8 +85,8 @@ def encode_captions(
     From the cache or the text encoders, which the result does not reference. `models` is called once, only for missing
     entries. A caption's texts are encoded together, apart from others: the result must not depend on other missing
     entries. `memory` bounds the bytes kept after reading. `encoded` gets the number of captions done after each,
-    without the empty one, which has one variant; it may raise to stop. Raises ValueError where the encoders' dtype is
-    not `reading.dtype`.
+    without the empty one, which has one variant; it may raise to stop. Raises ValueError for encoders of another dtype
+    than `reading.dtype`.
     """
     entries: dict[str, _Entry] = {}
     loaded: TextModels | None = None
@@ -163,7 +163,7 @@ def _write(path: Path, models: TextModels, reading: Reading, texts: Sequence[str
 
 
 class Encodings:
-    """Encodings of a training's captions, read on demand; recent ones stay in bounded memory."""
+    """Encodings of captions, read on demand; recent ones stay in bounded memory."""
 
     def __init__(self, entries: Mapping[str, _Entry], memory: int = MEMORY) -> None:
         self._entries = entries
@@ -221,12 +221,10 @@ def _read(entry: _Entry, text: int) -> Encoded:
 
 
 def _text_of(hidden: Any, pooled: Any, starts: Sequence[int], text: int) -> Encoded:
-    """One text out of all texts' tensors or file slices."""
     return Encoded(hidden[starts[text] : starts[text + 1]].flatten(0, 1), None if pooled is None else pooled[text])
 
 
 def _checksum(encoded: Encoded) -> int:
-    """Checksum of a text's encodings, with dtype."""
     value = caching.checksum(str(encoded.hidden.dtype).encode("ascii"))
     for tensor in (encoded.hidden, encoded.pooled):
         if tensor is not None:

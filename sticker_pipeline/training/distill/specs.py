@@ -15,7 +15,7 @@ from sticker_pipeline.training.distill.spec import ConsistencySpec, Tuning
 
 
 def base_spec(profile: Profile, base_sha: str, prompts: list[str], output: Path) -> ConsistencySpec:
-    """Spec of the profile's base model, on images that it generates of `prompts`.
+    """Spec of the profile's base model, on images that it generates.
 
     `base_sha`: its hash.
     """

@@ -104,7 +104,10 @@ def distillation_step(run: Distillation) -> LogRow:
 
 
 def sample_batch(run: Distillation, step: int) -> SampledBatch:
-    """Sample the images of `step` at levels of the LCM sampler, on the CPU for all devices."""
+    """Sample the images of `step` at levels of the LCM sampler.
+
+    On the CPU: the same for every device.
+    """
     rng = step_rng(run.spec.settings.seed, step)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     rows = rng.integers(len(run.latents), size=run.spec.settings.batch_size).tolist()
@@ -149,7 +152,7 @@ def student(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping
 
 
 def unet_prediction(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The U-Net's prediction, float32[b, c, h, w], computed in its own precision."""
+    """The U-Net's prediction, float32[b, c, h, w], computed in its precision."""
     return predict(run.models.unet, {"noisy": noisy.to(run.models.dtype), "timesteps": timesteps, **inputs}).float()
 
 

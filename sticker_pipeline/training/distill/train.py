@@ -1,4 +1,4 @@
-"""The distillation: set up → loop → save, in one process, without Dagster."""
+"""The distillation: set up → loop → save, in one process without Dagster."""
 
 import json
 import time
@@ -183,7 +183,7 @@ def save(run: Distillation) -> Path:
 
 
 def lora_metadata(run: Distillation) -> dict[str, str]:
-    """Metadata of the LoRA file: kohya's keys of the family, and a usage hint."""
+    """Metadata of the LoRA file: kohya's keys, and a usage hint."""
     spec, settings, family = run.spec, run.spec.settings, FAMILIES[run.spec.family]
     arguments = {"targets": settings.targets, "guidance_scale": str(settings.guidance_scale), "grid": str(GRID)}
     values = {

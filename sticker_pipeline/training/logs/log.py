@@ -47,7 +47,7 @@ class LogRow:
 
 
 def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, ...]:
-    """Mean of `errors` float32[b] in each of BANDS by `timesteps` int64[b]; NaN for none."""
+    """Mean of `errors` float32[b] in each of BANDS by `timesteps` int64[b], or NaN."""
     found = []
     for low, high in BANDS:
         inside = errors[(timesteps >= low) & (timesteps < high)]
@@ -92,6 +92,7 @@ def raw_table(log: Sequence[LogRow]) -> pd.DataFrame:
 
 
 def log_rows(table: pd.DataFrame) -> list[LogRow]:
+    """Log of a raw_table."""
     return [LogRow(**{**row, "bands": tuple(row["bands"])}) for row in table.to_dict(orient="records")]  # type: ignore[arg-type]
 
 
@@ -104,7 +105,7 @@ def log_table(log: Sequence[LogRow]) -> pd.DataFrame:
 
 
 def write_log(log: Sequence[LogRow], path: Path) -> None:
-    """Write `log` as the table LOG in Parquet, whole or not at all. Raises SchemaError."""
+    """Write `log` as the table LOG, whole or not at all. Raises SchemaError."""
     table = log_table(log)
     check(table, LOG)
     with atomic_file(path) as staging:

@@ -51,7 +51,7 @@ FRAGMENTATION = 0.05
 
 @dataclass(frozen=True)
 class Parts:
-    """Constructors of a base model's parts, without weights, for the meta device."""
+    """Constructors of a base model's parts without weights, for the meta device."""
 
     unet: Callable[[], Any]
     vae: Callable[[], Any]
@@ -129,7 +129,7 @@ def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
 class LiveBytes(TorchDispatchMode):
     """Counter of the bytes of live tensors, fake or real, made inside it.
 
-    `peak`: the most so far. Memory allocated and freed within one operation of a kernel is not counted.
+    `peak`: the most so far. It does not count memory allocated and freed within one kernel operation.
     """
 
     def __init__(self) -> None:
@@ -251,7 +251,7 @@ class DryRun:
         self.vae.decode(self._latents(1, torch.float32))
 
     def _encoded_captions(self, batch: int, chunks: int) -> tuple[Tensor, Tensor]:
-        """Hidden states and pooled output of the text encoders for `chunks` · 77 tokens."""
+        """Hidden states and pooled output of `chunks` · 77 tokens."""
         layer = -2 if FAMILIES[self.work.family].penultimate else -1
         states = []
         for encoder in self.text_encoders:
@@ -291,7 +291,7 @@ class DryRun:
         return learned + self._adapter_bytes() + averages + optimizer
 
     def _replaced(self) -> int:
-        """Bytes of the weights set aside while their average generates samples."""
+        """Bytes of the weights set aside while their average generates."""
         return 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
 
     def _adapter_bytes(self) -> int:
@@ -308,7 +308,7 @@ def dry_run(work: Workload) -> DryRun:
 
 
 def meta_models(work: Workload) -> tuple[Any, ...]:
-    """U-Net, VAE and text encoders on the meta device, frozen except for adapters."""
+    """U-Net, VAE and text encoders on the meta device, frozen except adapters."""
     with torch.device("meta"):
         unet, vae = _frozen(work.parts.unet(), work.dtype), _frozen(work.parts.vae(), torch.float32)
         text_encoders = tuple(_frozen(make(), work.dtype) for make in work.parts.text_encoders)
@@ -332,9 +332,9 @@ def _frozen(model: Any, dtype: torch.dtype) -> Any:
 
 
 def _give_weights(model: Any, fake: FakeTensorMode) -> None:
-    """Replace weights and buffers on the meta device by fake CPU tensors, sharing kept.
+    """Replace weights and buffers on the meta device by fake CPU tensors.
 
-    On the meta device, attention would hold its whole matrix.
+    Shared ones stay shared. On the meta device, attention would hold its whole matrix.
     """
     made: dict[int, Tensor] = {}
     with fake:

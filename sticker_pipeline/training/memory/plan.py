@@ -1,4 +1,4 @@
-"""The plan of measures that keep a training within a budget of GPU memory.
+"""Measures that keep a training within a budget of GPU memory.
 
 dry_run.py counts the bytes. `training/setup.py` and `training/samples.py` apply the plan.
 """
