@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PREPARATION_VERSION = 2  # raise it when `prepare` or `_run` gives other numbers for an image
 ELSEWHERE = ("hf_model", "timm_")  # keys that name a model on the hub, or in another folder
-MOST_PIXELS = 4096  # largest side of images; other numbers may not exceed the largest side of the weights
+MOST_PIXELS = 4096  # of an image's side; larger numbers may not exceed the largest side of the weights
 WHOLE = "Use a CLIP that is whole in its folder."
 FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
@@ -54,8 +54,8 @@ class Embedder:
 def open_embedder(clip: Path, *, resolution: int, background: str, cache: Path | None = None) -> Embedder:
     """Open the open_clip model in the folder `clip` (`local-dir` format).
 
-    On the GPU if there is one. Loads safetensors only, downloads nothing. `resolution` and `background` are the
-    profile's: references are prepared like training images. Raises EmbedderError for a missing or unfit file.
+    On the GPU if there is one; loads safetensors only, downloads nothing. `resolution` and `background`: the profile's,
+    so references are prepared like training images. Raises EmbedderError for a missing or unfit file.
     """
     for name in FILES:
         if not (clip / name).is_file():

@@ -32,7 +32,7 @@ def selection_requests(character: Character, profile: Profile) -> list[Request]:
 def embeddings_of_epochs(
     generator: Generator, embedder: Embedder, requests: Sequence[Request], checkpoints: Mapping[int, Path]
 ) -> dict[int, dict[str, np.ndarray]]:
-    """Epoch -> medium -> unit embeddings float32[n, d] of its images for `requests`."""
+    """Epoch -> medium -> unit embeddings float32[n, d] of images for `requests`."""
     mediums = [request.medium for request in requests]
     found = {}
     for epoch, path in checkpoints.items():

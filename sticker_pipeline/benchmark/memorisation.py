@@ -115,7 +115,7 @@ def one_source_share(
 
     Near 1 the model has collapsed onto one animation or still. Low values reward images spread over the training set,
     good or bad. It is fooled by prompts that all describe one source, and by few sources: `fair_source_share` is the
-    value by chance. The interval is for the source found; compare with chance to allow for its choice as the largest.
+    value by chance. The interval does not include the choice of the largest source; the comparison with chance does.
     """
     names, codes = _source_codes(sources)
     nearest = codes[cosines(images, training).argmax(axis=1)]

@@ -70,8 +70,8 @@ def similarity_gain(
     """Mean `clip_similarity` of `images` less that of `base_images`.
 
     n = pairs; row i of both has the same prompt and seed. Pairs are resampled together: the interval is that of the
-    difference, narrower than the models' own. It rewards and is fooled as `clip_similarity`; also, it is larger with a
-    worse other model. Raises ValueError where the numbers of rows differ.
+    difference, narrower than the models' own. It rewards and is fooled as `clip_similarity`, and is larger where the
+    other model is worse. Raises ValueError where the numbers of rows differ.
     """
     if images.shape != base_images.shape:
         raise ValueError(f"Images of two models must pair up; their shapes are {images.shape}, {base_images.shape}.")

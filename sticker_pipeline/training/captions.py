@@ -14,8 +14,8 @@ def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> 
     """Vary `caption` at random.
 
     The first `keep_tags` tags stay in place. Each other tag is left out with probability `tag_dropout`; the rest are
-    shuffled under `shuffle_tags`. Tags keep their weight. "" where none is kept. Captions with equally many tags use
-    the same number of random numbers.
+    shuffled under `shuffle_tags`. Tags keep their weight. Returns "" where none is kept. Captions with equally many
+    tags use equally many random numbers.
     """
     items = caption.split(SEPARATOR)
     kept, free = items[: settings.keep_tags], items[settings.keep_tags :]

@@ -98,10 +98,10 @@ def _size(path: Path, file: str, spec: TrainingSpec) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of every epoch for one process, computed epoch by epoch.
+    """Steps of one process, computed epoch by epoch to save memory.
 
-    That saves memory. `probabilities` float64[n], `buckets` int64[n] (from 0) of each row; `lengths`: each epoch's
-    steps, which vary where buckets do not divide evenly.
+    `probabilities` float64[n], `buckets` int64[n] (from 0) of each row; `lengths`: each epoch's steps, which vary where
+    buckets do not divide evenly.
     """
 
     probabilities: np.ndarray

@@ -15,10 +15,7 @@ MOST_SNR = 1000.0
 
 
 def check_objective(settings: TrainingSettings, prediction_type: str) -> None:
-    """Raise SpecError for settings unfit for `prediction_type`.
-
-    That is epsilon or v_prediction.
-    """
+    """Raise SpecError for settings unfit for `prediction_type` (epsilon, v_prediction)."""
     if settings.zero_terminal_snr and prediction_type == "epsilon":
         raise SpecError(
             "settings.zero_terminal_snr: the last noise level is pure noise. A model that predicts noise (epsilon) "
@@ -34,11 +31,11 @@ def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
 
 
 def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """`noise` [b, c, h, w] plus an offset per image and channel.
+    """`noise` [b, c, h, w] plus offset · normal sample per image and channel.
 
-    The offset times a normal sample. Trains mean colours too (N. Guttenberg, CrossLabs 2023). On the CPU, from
-    `generator`, unused at noise_offset 0. The offset is settings.noise_offset + adaptive_noise_scale · |mean of the
-    channel in `latents`|, at least 0 (sd-scripts, library/custom_train_functions.py).
+    It trains mean colours too (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`, unused at noise_offset 0.
+    The offset is settings.noise_offset + adaptive_noise_scale · |mean of the channel in `latents`|, at least 0
+    (sd-scripts, library/custom_train_functions.py).
     """
     if settings.noise_offset == 0:
         return noise
@@ -50,9 +47,9 @@ def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, gen
 def multires_noise(noise: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
     """`noise` [b, c, h, w] plus coarser noise, divided by its standard deviation.
 
-    Trains large shapes too (J. Whitaker 2023). On the CPU, from `generator`, unused for 0 iterations. Iteration i adds
-    discountⁱ times a normal sample of size (h/rⁱ, w/rⁱ), cut to whole pixels and enlarged bilinearly, r uniform in 2–4;
-    a side of one pixel ends it (sd-scripts, pyramid_noise_like).
+    It trains large shapes too (J. Whitaker 2023). On the CPU, from `generator`, unused for 0 iterations. Iteration i
+    adds discountⁱ times a normal sample of size (h/rⁱ, w/rⁱ), cut to whole pixels and enlarged bilinearly, r uniform in
+    2–4; a side of one pixel ends it (sd-scripts, pyramid_noise_like).
     """
     if settings.multires_noise_iterations == 0:
         return noise

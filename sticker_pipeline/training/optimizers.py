@@ -1,4 +1,4 @@
-"""The optimizer of the settings; its state without pickle."""
+"""The optimizer of the settings; its state as tensors and JSON, without pickle."""
 
 import contextlib
 import importlib
@@ -58,10 +58,9 @@ def _arguments(row: Optimizer, settings: TrainingSettings) -> dict[str, Any]:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
-    """State of `optimizer`: tensors on the CPU by name; the rest as JSON.
+    """State of `optimizer`: tensors on the CPU by name; JSON that names them.
 
-    The JSON names the tensors. Raises TypeError for a value that is neither tensor nor number, string, list, tuple or
-    dict of such.
+    Raises TypeError for a value that is neither tensor nor number, string, list, tuple or dict of such.
     """
     tensors: dict[str, Tensor] = {}
     return tensors, _to_json(optimizer.state_dict(), "", tensors)

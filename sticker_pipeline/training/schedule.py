@@ -9,8 +9,8 @@ from sticker_pipeline.core.settings import TrainingSettings
 def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int], float]:
     """Function of step 0 ≤ s < total_steps to 0–1 of the peak.
 
-    `cosine_restarts_warmup_each` has its own function. cosine, cosine_restarts, linear and constant warm up once, over
-    w = round(warmup_fraction·total_steps) steps, with s/w. Then, with p = (s−w)/(total_steps−w), as in diffusers and
+    `cosine_restarts_warmup_each` has its own function. Four others warm up once, over w =
+    round(warmup_fraction·total_steps) steps: s/w while s < w. Then, with p = (s−w)/(total_steps−w), as in diffusers and
     transformers (with warm-up):
 
     - cosine: ½(1 + cos πp)

@@ -124,7 +124,7 @@ def without_paths(spec: TrainingSpec) -> dict[str, Any]:
 def check_paths(spec: TrainingSpec) -> None:
     """Raise SpecError for a missing base model or frames folder.
 
-    Checked before heavy imports.
+    It is called before heavy imports.
     """
     try:
         check_base(spec.base, spec.family)

@@ -38,7 +38,7 @@ def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], images: list
 
 
 def keep_state(run: Run) -> Path:
-    """Write the state of `run`, then remove the last: one is always whole."""
+    """Write the state of `run`, then remove the previous: one is always whole."""
     folder = run.spec.output / FOLDER
     # Only an epoch's end lies between two states of the same step.
     final = folder / f"step_{len(run.history.log):07d}_epoch_{run.history.epochs_done:04d}"

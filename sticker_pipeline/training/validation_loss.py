@@ -1,6 +1,6 @@
-"""The error on fixed images, noise and timesteps, smoother than single steps'.
+"""The error on fixed images, noise and timesteps: smoother than each step's.
 
-On images not trained on, and on as many trained ones: where the curves part, overfitting begins. `holdout` has the
+Of images not trained on, and of as many trained ones: where the curves part, overfitting begins. `holdout` has the
 benchmark's references and chooses nothing; `validation` has others, and chooses the epoch.
 """
 

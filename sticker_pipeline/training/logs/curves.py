@@ -10,7 +10,7 @@ BAND = "loss_"
 
 
 def losses(log: pd.DataFrame) -> Image.Image:
-    """Chart of each step's loss, and its mean over a twentieth of them."""
+    """Chart of each step's loss, and its mean over a twentieth of the steps."""
     window = _window(log)
     curves = {"each step": _curve(log, log["loss"]), f"mean of {window}": _smooth(log, log["loss"])}
     return line_chart(curves, title="loss", x="step", y="loss")

@@ -56,7 +56,7 @@ def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, .
 
 
 def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
-    """State at the end of the log; speed and time left from the last steps."""
+    """State at the end of the log, with speed and time left by recent steps."""
     row, recent = log[-1], log[-STEPS_IN_PACE:]
     return State(
         step=row.step,

@@ -17,10 +17,10 @@ MOST_CHANNELS, LEAST_FACTOR = 16, 8  # of the latents of any known VAE
 
 
 def check_disk(spec: TrainingSpec, layers: Mapping[str, Any], uncached: int, processes: int, say: space.Say) -> None:
-    """Raise SpaceError where the training would fill a disk.
+    """Raise SpaceError where the training would fill its output's or cache's disk.
 
-    The one of its output or cache. `layers`: the adapters; `uncached`: bytes still to be cached. Files in the output,
-    of this or a replaced training, need no more room.
+    `layers`: the adapters; `uncached`: bytes still to be cached. Files in the output, of this or a replaced training,
+    need no more room.
     """
     there = sum(path.stat().st_size for path in spec.output.rglob("*") if path.is_file())
     needs = {spec.output: output_bytes(spec, layers, processes) - there, spec.cache: uncached}
