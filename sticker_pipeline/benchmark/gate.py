@@ -150,7 +150,7 @@ ADVICE = {
     "no_copies": "It copies its training images: train fewer epochs, lower the rank, or add images.",
     "not_collapsed": "It generates nearly the same again and again: add other sources, or lower the share of the one "
     "that it is nearest to.",
-    "right_character": "It generates another character: check the trigger, and its media for frames of others.",
+    "right_character": "It generates another character: check the trigger, and the training images for others.",
     "no_less_similar": "It is not shown to be as good as the baseline release, which stays. More held-out sources or "
     "seeds would narrow the interval.",
     "no_more_copies": "The baseline release copies less, and stays.",

@@ -104,7 +104,8 @@ def _too_few_prompts(medium: MediumContext) -> list[str]:
     if not medium.few_prompts:
         return []
     return [
-        f"Medium '{medium.name}': there are fewer than {FEW_PROMPTS} prompts, so its intervals do not cover others."
+        f"Medium '{medium.name}': there are fewer than {FEW_PROMPTS} prompts, so its intervals do not cover other "
+        "prompts."
     ]
 
 

@@ -169,7 +169,7 @@ _ROWS = (
     Measure(
         "nearest_training",
         "nearest training image",
-        "cosine to it; a LoRA well above the value of held-out images copies",
+        "cosine to it; if it is well above that of held-out images, the LoRA copies",
         "",
         of_model=lambda images, medium: nearest_training(
             images.embeddings, medium.training.vectors, **medium.resampled

@@ -63,7 +63,10 @@ def same_character(frames: pd.DataFrame, embeddings: np.ndarray) -> Verdict:
     if strange.empty:
         return Verdict(True, f"none of {len(table)} frames looks like another character.", table)
     names = listed(strange["path"])
-    summary = f"{len(strange)} of {len(table)} frames may show another character: {names}. Remove those that do."
+    summary = (
+        f"{len(strange)} of {len(table)} frames may show another character: {names}. Look at them, and remove those "
+        "that do."
+    )
     return Verdict(False, summary, table)
 
 

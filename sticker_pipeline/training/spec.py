@@ -54,7 +54,7 @@ class TrainingSpec(Strict):
         description="of the LoRA file's matrices: float16 halves the file and costs under 0.1 % of a weight's value",
     )
     sample_prompts: list[str] = Field(
-        default_factory=list, description="prompts of one sample image each after every epoch"
+        default_factory=list, description="prompts: one sample image of each after every epoch"
     )
     state_seconds: float = Field(300.0, ge=0, description="between two states to go on from; one is kept at each epoch")
     sample_seed: int = Field(0, ge=0, description="prompt k of every epoch starts from the noise of sample_seed + k")

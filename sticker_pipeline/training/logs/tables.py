@@ -16,8 +16,8 @@ LOG = TableSchema(
             Column(
                 f"loss_{low}_{high}",
                 "float64",
-                f"mean squared error at timesteps {low} to {high - 1} without weights of the loss, except those of "
-                "pixels where background_weight < 1; no number where the step had none",
+                f"mean squared error at timesteps {low} to {high - 1}, without loss weights except those of pixels "
+                "(background_weight < 1); no number where the step had none",
                 nullable=True,
             )
             for low, high in BANDS
