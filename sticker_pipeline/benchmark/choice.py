@@ -101,7 +101,7 @@ def copy_threshold(trained: Embeddings) -> float:
     """Cosine to a training image above which an image is a copy.
 
     The 95th percentile over sources of the cosine to the nearest image of another source: new images of the character
-    rarely exceed it. A source counts once, by the median over its frames. NaN for fewer than two sources.
+    rarely exceed it. A source counts once, by the median of its frames. NaN for fewer than two sources.
     """
     sources = np.asarray(trained.sources, dtype=str)
     between = cosines(trained.vectors, trained.vectors)

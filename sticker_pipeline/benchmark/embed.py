@@ -75,10 +75,7 @@ def open_embedder(clip: Path, *, resolution: int, background: str, cache: Path |
 
 
 def _check_config(clip: Path) -> None:
-    """Check that the configuration fits the weights.
-
-    Raises EmbedderError where it names other models or differs in size.
-    """
+    """Raise EmbedderError if the configuration names other models or sizes."""
     path, weights = (clip / name for name in FILES)
     if why := why_not_safetensors(weights):
         raise EmbedderError(f"{weights} {why}")

@@ -100,10 +100,7 @@ def few_step_table(
 def measured_comparison(
     comparison: StepComparison, seconds: Mapping[str, float], profile: Profile, store: ArtifactStore
 ) -> pd.DataFrame:
-    """Return the table FEW_STEPS of all configurations of `comparison`.
-
-    seconds: per image, by configuration.
-    """
+    """Return the table FEW_STEPS of `comparison`, with its `seconds` per image."""
     tagger = open_tagger(profile.tagger, profile.tagging.provider)
     embedder = embedder_of(profile, store)
     features = {

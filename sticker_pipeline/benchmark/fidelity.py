@@ -1,7 +1,4 @@
-"""Agreement of images with their prompts, according to the tagger.
-
-Scores come from tagging/scoring.py, thresholds from tagging/thresholds.py.
-"""
+"""Agreement of images with their prompts, according to the tagger."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -50,7 +47,7 @@ def prompt_fidelity(
 ) -> Estimate | None:
     """Mean share of an image's prompted tags that the tagger finds.
 
-    Each image counts alike; n = images with a prompted tag that the tagger has; None without any. found: bool[n, tags]
+    n = images with a prompted tag that the tagger has, each counted alike; None without any. found: bool[n, tags]
     (`found_tags`); names: the tagger's tags; attributes: the free attributes of each prompt. Tags that the tagger lacks
     do not count (`unknown_tags` lists them).
 

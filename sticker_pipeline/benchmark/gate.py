@@ -80,12 +80,12 @@ class Check:
 
 
 def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFrame | None, limits: Gate) -> list[Check]:
-    """Return the checks in the order of CHECKS.
+    """Return the checks in the order of CHECKS; a release needs all to pass.
 
-    A release needs all of them to pass. table: model, medium, metric, mean, ci_low, ci_high, n, with the models `base`,
-    `lora`, `reference` and, if any, `released`. over_base, over_release: metric, medium, difference, ci_low, ci_high, n
-    of the paired differences, the LoRA less the base model or the baseline release (None: there is none). The medium
-    `all` is over all mediums. A mean that is NaN or infinite counts as not measured.
+    table: model, medium, metric, mean, ci_low, ci_high, n, with the models `base`, `lora`, `reference` and, if any,
+    `released`. over_base, over_release: metric, medium, difference, ci_low, ci_high, n of the paired differences, the
+    LoRA less the base model or the baseline release (None: there is none). The medium `all` is over all mediums. A mean
+    that is NaN or infinite counts as not measured.
     """
     estimates = _estimates(table)
     mediums = _mediums(estimates)
@@ -240,7 +240,6 @@ def _no_less_diverse(estimates: Estimates, medium: str, limits: Gate) -> _Line:
 
 
 def _interval_line(metric: str, row: Row, bound: float, limit: str) -> _Line:
-    """Keep it where the whole interval lies above `bound`."""
     if not all(math.isfinite(row[key]) for key in ("difference", "ci_low", "ci_high")):
         return _Line(OVERALL, metric, missing=f"no interval of the {metric}")
     kept = bool(row["ci_low"] > bound)

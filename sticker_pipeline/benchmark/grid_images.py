@@ -30,10 +30,7 @@ def measured_grid(
     tagger: Tagger,
     profile: Profile,
 ) -> pd.DataFrame:
-    """Return the table of the grid (`grid_table`).
-
-    references: medium -> held-out images.
-    """
+    """Return the table of the grid; references: medium -> held-out images."""
     generation = profile.generation
     asked = by_medium(np.arange(len(plan.requests)), [request.medium for request in plan.requests])
     return grid_table(

@@ -1,7 +1,7 @@
 """The table of a sampling grid: each setting, compared with the profile's.
 
-Each metric is a mean over mediums, with an interval over prompts where there are enough (bootstrap.py). similarity.py,
-fidelity.py and tone.py say what each rewards and how it is fooled.
+Each metric is a mean over mediums, with an interval over prompts where there are enough (bootstrap.py). Its function
+says what it rewards and how it is fooled.
 """
 
 import math
@@ -120,11 +120,9 @@ def grid_table(
     """Return the table SAMPLING_GRID, a row per setting as in `features`.
 
     features: setting -> medium -> images; all settings have the same mediums and requests. references: setting -> the
-    one to compare it with, also in `features`. sources: medium -> a row for each held-out source
-    (`similarity.source_means`). requests: by medium. trained: the LoRA's training images.
-
-    quality: see `quality`. copies: share of copies of training images (`choice.copied`). …_change: that less the
-    reference's, paired.
+    one to compare it with, also in `features`. sources: medium -> rows of `similarity.source_means`. requests: by
+    medium. trained: the LoRA's training images. Copies are those of `choice.copied`. …_change: less the reference's,
+    paired.
     """
     copied_from = Copied(trained, copy_threshold(trained))
     measured = {

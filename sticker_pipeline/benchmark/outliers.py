@@ -32,8 +32,8 @@ def strangeness(embeddings: np.ndarray, sources: pd.Series) -> np.ndarray:
     """Distance of each frame below the median similarity, float64 [n].
 
     In robust standard deviations of the frames' mean similarity to the other sources. embeddings: float32 [n, d] of
-    length 1; sources: of each. A source counts by the mean of its frames. The deviation is the median absolute one
-    times MAD_TO_DEVIATION, which outliers hardly move, and at least LEAST_DEVIATION of the median.
+    length 1; sources: of each. A source counts by the mean of its frames. The deviation is the median absolute one,
+    which outliers hardly move, times MAD_TO_DEVIATION, and at least LEAST_DEVIATION of the median.
     """
     codes, names = pd.factorize(sources)
     sums = np.zeros((len(names), embeddings.shape[1]))

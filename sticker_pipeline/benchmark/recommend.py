@@ -162,10 +162,7 @@ def _in_words(each: Recommendation) -> str:
 def write_recommendations(
     folder: Path, profile: str, character_lora: str, adapters: Adapters, recommended: Sequence[Recommendation]
 ) -> None:
-    """Write recommended.json for `read_recommendations`.
-
-    character_lora: its name in words.
-    """
+    """Write recommended.json; character_lora: its name in words."""
     content = {
         "profile": profile,
         "character": character_lora,

@@ -382,7 +382,6 @@ def _move(
 
 
 def _withdrawn(log: Sequence[Event]) -> set[int]:
-    """Releases withdrawn by a roll-back to another, and not chosen since."""
     known: set[int] = set()
     withdrawn: set[int] = set()
     for event in log:

@@ -60,7 +60,7 @@ def comparisons(result: BenchmarkResult, model: str = LORA) -> pd.DataFrame:
 def verdict(low: float, high: float) -> Literal["better", "worse", "unclear"]:
     """Interpret the interval of a paired difference where more is better.
 
-    NaN, no interval: unclear.
+    NaN: unclear.
     """
     if low > 0:
         return "better"
@@ -198,7 +198,6 @@ def _called(gain: Mapping[Hashable, Any] | None) -> str:
 
 
 def _by_medium(table: pd.DataFrame, model: str) -> dict[Key, Mapping[Hashable, Any]]:
-    """(medium, model) -> row of the similarity."""
     rows = table[table["metric"] == SIMILARITY].to_dict("records")
     return {(str(row["medium"]), str(row[model])): row for row in rows}
 

@@ -148,8 +148,8 @@ StyleMetrics = Mapping[str, Estimate]  # by the names of METRICS
 def passing_bound(own: Embeddings) -> float:
     """Cosine to a character's centroid above which an image passes for it.
 
-    The OUTLIERS quantile of the cosines of its own training sources to the centroid of the other ones. NaN for fewer
-    than two sources: then nothing passes.
+    The OUTLIERS quantile of the cosines of its own training sources to the centroid of the others. NaN for fewer than
+    two sources: then nothing passes.
     """
     sources = source_means(own.vectors, own.sources)
     if len(sources) < 2:

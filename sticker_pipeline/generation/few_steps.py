@@ -1,7 +1,4 @@
-"""Images of the same requests in many and few steps, with LCM-LoRAs.
-
-`benchmark/few_steps.py` measures them.
-"""
+"""Images of the same requests in many and few steps, with LCM-LoRAs."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -108,9 +108,9 @@ def generate(
 ) -> Iterator[Image.Image]:
     """Generate an RGB image of `resolution`² pixels for each request, in order.
 
-    In batches of settings.batch_size; batch size and other requests change an image by rounding only. `progress(done,
-    total)` is called after each. Raises, at the call, PromptError for truncated prompts and ValueError for a resolution
-    that is no multiple of 8; during generation, GenerationError for pixels that are not finite.
+    In batches of settings.batch_size, with `progress(done, total)` after each; batch size and other requests change an
+    image by rounding only. Raises, at the call, PromptError for truncated prompts and ValueError for a resolution that
+    is no multiple of 8; during generation, GenerationError for pixels that are not finite.
     """
     if resolution % 8:
         raise ValueError(f"resolution {resolution} is no multiple of 8.")
@@ -188,7 +188,7 @@ def without_loras(pipeline: Any) -> Model:
 def how_trained(profile: Profile, loras: Sequence[tuple[Path, float]]) -> TrainedFor:
     """Text and noise settings that `loras` (file, strength) need.
 
-    From headers alone, for caches and workflows, equal to those of `with_loras`. Raises LoraError as that does.
+    From headers alone, for caches and workflows, equal to those of `with_loras`, as is the LoraError raised.
     """
     stated = [(path, read_metadata(path)) for path, _ in loras]
     prediction = "v_prediction" if base_noise(profile.base).v_prediction else "epsilon"

@@ -30,9 +30,9 @@ def decisive(
 ) -> dict[str, Any]:
     """Everything that decides an image beside its request.
 
-    `base`: hash of the base model's files; `loras`: hash and strength of each LoRA, in order of application; `trained`:
-    their training settings. The batch size is excluded: it changes images by rounding only. `more` is absent for at
-    most one LoRA: older entries stay valid.
+    `base`: hash of the base model's files; `loras`: hash and strength of each LoRA, in order of application. The batch
+    size is excluded: it changes images by rounding only. `more` is absent for at most one LoRA: older entries stay
+    valid.
     """
     first = loras[0] if loras else (None, None)
     return {

@@ -34,10 +34,7 @@ class Generator:
 
 
 def open_generator(profile: Profile, base: str, store: ArtifactStore, say: Callable[[str], object]) -> Generator:
-    """Generator of the profile's base model, opened on first use.
-
-    `base`: hash of its files.
-    """
+    """Generator of the profile's base model (hash `base`), opened on first use."""
     return Generator(profile, base, store.cache("pictures"), pipelines(profile), say)
 
 
@@ -82,8 +79,8 @@ def generated(
 ) -> list[Image.Image]:
     """RGB image per request by the model with `loras`.
 
-    From the cache; the pipeline opens for missing ones only. `loras`: (file, strength). `who`: its name in the log.
-    `settings`: None for the profile's. Raises LoraError for a LoRA that does not fit the base model.
+    From the cache; the pipeline opens for missing ones only. `who`: its name in the log. `settings`: None for the
+    profile's. Raises LoraError for a LoRA that does not fit the base model.
     """
     profile = generator.profile
     settings, resolution = settings or profile.generation, profile.resolution

@@ -1,7 +1,4 @@
-"""Settings recommended by the sampling grid, as configurations to generate with.
-
-`benchmark/recommend.py` chooses them.
-"""
+"""Settings recommended by the sampling grid, as configurations to generate with."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,4 @@
-"""Table of images generated for the benchmark's prompts.
-
-`defs/benchmark/samples.py` chooses the models.
-"""
+"""Table of images generated for the benchmark's prompts."""
 
 from dataclasses import replace
 

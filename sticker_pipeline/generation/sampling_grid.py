@@ -32,8 +32,7 @@ GRID_PURPOSE = "sweep"  # separates the seeds from the benchmark's
 class GridPlan:
     """Points to generate with the same requests.
 
-    `grid`: the settings' points; `points`: these and their references. `attributes`: the free part of each request's
-    prompt.
+    `grid`: the settings' points; `points`: these and their references. `attributes`: the free part of each prompt.
     """
 
     adapters: Adapters
@@ -88,10 +87,7 @@ def generate_grid(generator: Generator, plan: GridPlan, folder: Path) -> dict[Gr
 
 
 def seconds_of(generator: Generator, plan: GridPlan, point: GridPoint, cache: Path) -> float:
-    """Wall-clock seconds per image of a point, measured once per machine.
-
-    `cache`: folder of the measured times.
-    """
+    """Wall-clock seconds per image of a point, measured once per machine."""
     settings, resolution = settings_at(point, generator.profile.generation), generator.profile.resolution
 
     def measured() -> float:

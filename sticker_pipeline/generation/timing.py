@@ -32,8 +32,8 @@ def seconds_per_image(
 ) -> float:
     """Wall-clock seconds per image of a batch, from prompts to pixels.
 
-    `requests` are repeated to fill `settings.batch_size`. One image warms up. The fastest of BATCHES counts: other work
-    on the machine only slows a batch down.
+    `requests` are repeated to fill a batch. One image warms up. The fastest of BATCHES counts: other work on the
+    machine only slows a batch down.
     """
     batch = [requests[number % len(requests)] for number in range(settings.batch_size)]
     list(generate(model, batch[:1], settings, resolution))
@@ -48,9 +48,9 @@ def seconds_per_image(
 def kept_seconds(
     base: str, settings: GenerationSettings, resolution: int, cache: Path, measure: Callable[[], float]
 ) -> float:
-    """Seconds per image, from the folder `cache` or from `measure`.
+    """Seconds per image from `cache`, which may be deleted, or from `measure`.
 
-    Measured once per machine; the cache may be deleted. `base`: hash of the base model's files.
+    `base`: hash of the base model's files.
     """
     decided = {
         "base": base,

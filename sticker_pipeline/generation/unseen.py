@@ -1,7 +1,4 @@
-"""Prompts about invented characters, with traits that none of a style has.
-
-`dataset/style_set.py::own_traits` has the style's.
-"""
+"""Prompts about invented characters, with traits that none of a style has."""
 
 from collections.abc import Collection, Sequence
 

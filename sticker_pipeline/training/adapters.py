@@ -94,7 +94,7 @@ def adapters_of(layers: Mapping[str, Any]) -> dict[str, Adapter]:
 def load_adapters(layers: Mapping[str, Any], adapters: Mapping[str, Adapter]) -> None:
     """Copy `adapters` into peft's LoRA `layers`.
 
-    Raises ValueError where they are of other modules.
+    Raises ValueError for those of other modules.
     """
     if layers.keys() != adapters.keys():
         raise ValueError("The saved adapters are of other modules than those that are trained now.")

@@ -81,7 +81,6 @@ def _side_by_side(tensors: list[torch.nn.Parameter], dtype: torch.dtype) -> Tens
 
 
 def _parts(whole: Tensor, like: list[torch.nn.Parameter]) -> list[Tensor]:
-    """Views of `whole` in the shapes of `like`."""
     pieces = whole.split([one.numel() for one in like])
     return [piece.view(one.shape) for piece, one in zip(pieces, like, strict=True)]
 

@@ -1,7 +1,4 @@
-"""Random variants of captions: tags shuffled, and some left out.
-
-`tagging/captions.py` writes captions.
-"""
+"""Random variants of captions: tags shuffled, and some left out."""
 
 import numpy as np
 
@@ -25,7 +22,7 @@ def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> 
 
 
 def caption_variants(caption: str, settings: TrainingSettings, *, seed: int, count: int) -> list[str]:
-    """`count` independent variants of `caption`, or the caption alone if nothing varies.
+    """`count` independent variants of `caption`; it alone if nothing varies.
 
     A function of (caption, settings, seed); a larger `count` only adds to the end. Repeated variants are kept: a
     uniform choice then follows the distribution of `vary`.

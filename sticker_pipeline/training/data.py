@@ -25,8 +25,8 @@ def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda l
 
     Beside the columns of TRAINING_SET: `path` (absolute), `width`, `height` (pixels), `regularisation`. Probabilities
     sum to 1, of which settings.regularisation_share for regularisation images. `note` reports those left out, and why.
-    Raises SpecError for a missing table or column, an empty train split, probabilities that do not sum to 1, a size
-    that is no multiple of 8, a missing image, and a regularisation folder without any.
+    Raises SpecError for a missing table, column or image, an empty train split, probabilities that do not sum to 1, a
+    size that is no multiple of 8, and a regularisation folder without images.
     """
     train = _split(spec, TRAIN)
     if train.empty:

@@ -174,8 +174,8 @@ def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
 def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator, say: Say) -> MemoryPlan:
     """Memory plan within the budget of the settings.
 
-    Without one: within a GPU's free memory; on a CPU, unlimited. Raises SpecError where no plan fits, SpaceError where
-    a CPU without a budget has too little.
+    Without one: within a GPU's free memory; on a CPU, unlimited. Raises SpecError where no plan fits, SpaceError for a
+    CPU without a budget that has too little.
     """
     budget: int | None = spec.settings.memory_budget
     on_gpu = accelerator.device.type == "cuda"

@@ -42,7 +42,7 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
     state/ with the same spec and images, with the result of an uninterrupted one: bit for bit on a CPU.
 
     Raises SpecError or BaseModelError before any long work; TrainingDiverged when the loss is not finite or explodes;
-    SpaceError when something cannot be written; Interrupted when `stop` asks to end, after saving
+    SpaceError when a file cannot be written; Interrupted when `stop` asks to end, after saving
     checkpoints/interrupted_step_NNNN.safetensors (nothing before the first step).
     """
     prepared = set_up(spec, progress, stop)

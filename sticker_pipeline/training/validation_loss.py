@@ -101,10 +101,7 @@ def _repeated(texts: Sequence[Encoded], times: int) -> Encoded:
 
 
 def validation_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -> list[dict[str, Any]]:
-    """Rows of VALIDATION_LOSS for all probes after `epoch` whole epochs.
-
-    `at_once`: see probe_errors.
-    """
+    """Rows of VALIDATION_LOSS for all probes after `epoch` whole epochs."""
     rows = []
     for probe in probes:
         bands = probe_errors(run, probe, at_once).mean(axis=0)

@@ -107,7 +107,6 @@ def encode_captions(
 
 
 def _cached(path: Path) -> tuple[int, ...] | None:
-    """`starts` of the entry at `path`; None if missing or damaged."""
     return caching.read_entry(path, _starts)
 
 

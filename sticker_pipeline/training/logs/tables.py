@@ -17,7 +17,7 @@ LOG = TableSchema(
                 f"loss_{low}_{high}",
                 "float64",
                 f"mean squared error at timesteps {low} to {high - 1}, without loss weights except those of pixels "
-                "(background_weight < 1); no number where the step had none",
+                "(background_weight below 1); no number where the step had none",
                 nullable=True,
             )
             for low, high in BANDS

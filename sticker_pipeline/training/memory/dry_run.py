@@ -319,7 +319,6 @@ def meta_models(work: Workload) -> tuple[Any, ...]:
 
 
 def _use_copies(model: Any, dtype: torch.dtype) -> None:
-    """Convert adapters to the precision that computes (`training/backward.py`)."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and "lora_magnitude_vector" not in name:
             parameter.data = parameter.data.to(dtype)

@@ -1,6 +1,6 @@
 """Measures that keep a training within a budget of GPU memory.
 
-dry_run.py counts the bytes. `training/setup.py` and `training/samples.py` apply the plan.
+dry_run.py counts the bytes; `training/setup.py` and `training/samples.py` apply the plan.
 """
 
 import json
