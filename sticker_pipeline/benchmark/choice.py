@@ -121,7 +121,7 @@ def copied(images: np.ndarray, trained: Embeddings, threshold: float) -> float:
 
 
 def copies_allowed(limit: float, trained: Embeddings) -> float:
-    """Return `most_copies` of rule 2: `limit` (gate.copies) or more.
+    """`most_copies` of rule 2: `limit` (gate.copies) or more.
 
     It is at least what few sources give by chance (gate.copies_by_chance).
     """

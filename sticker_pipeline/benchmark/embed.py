@@ -1,4 +1,4 @@
-"""CLIP embeddings of images, cached by content. similarity.py interprets them."""
+"""CLIP embeddings of images, cached by content."""
 
 from __future__ import annotations
 

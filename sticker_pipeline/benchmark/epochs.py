@@ -1,4 +1,4 @@
-"""Embeddings by which choice.py compares epochs of a training."""
+"""Embeddings by which choice.py compares epochs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

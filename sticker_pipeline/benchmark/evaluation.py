@@ -106,7 +106,7 @@ def medium_context(
     samples: int,
     seed: int,
 ) -> MediumContext:
-    """Return the context of the medium `name`, which has held-out images.
+    """Context of the medium `name`, which has held-out images.
 
     Another character is represented by its sources in this medium, or by all of them where it has none; the medium by
     the others' sources in it, or by the character's own where no other has any.

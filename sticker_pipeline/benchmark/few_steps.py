@@ -72,7 +72,7 @@ def few_step_table(
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:
-    """Return the table FEW_STEPS of `models`, for the same prompts and seeds.
+    """The table FEW_STEPS of `models`, for the same prompts and seeds.
 
     prompts: of each image. names: the tagger's tags. METRICS have the meanings; seconds and calls have no interval, and
     calls exclude text and VAE. Compare likeness, to the model `reference`, with the row "<reference>, another seed": it
@@ -100,7 +100,7 @@ def few_step_table(
 def measured_comparison(
     comparison: StepComparison, seconds: Mapping[str, float], profile: Profile, store: ArtifactStore
 ) -> pd.DataFrame:
-    """Return the table FEW_STEPS of `comparison`, with its `seconds` per image."""
+    """The table FEW_STEPS of `comparison`, with its `seconds` per image."""
     tagger = open_tagger(profile.tagger, profile.tagging.provider)
     embedder = embedder_of(profile, store)
     features = {

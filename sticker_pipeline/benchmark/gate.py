@@ -80,7 +80,7 @@ class Check:
 
 
 def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFrame | None, limits: Gate) -> list[Check]:
-    """Return the checks in the order of CHECKS; a release needs all to pass.
+    """Checks in the order of CHECKS; a release needs all to pass.
 
     table: model, medium, metric, mean, ci_low, ci_high, n, with the models `base`, `lora`, `reference` and, if any,
     `released`. over_base, over_release: metric, medium, difference, ci_low, ci_high, n of the paired differences, the

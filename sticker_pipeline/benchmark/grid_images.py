@@ -30,7 +30,7 @@ def measured_grid(
     tagger: Tagger,
     profile: Profile,
 ) -> pd.DataFrame:
-    """Return the table of the grid; references: medium -> held-out images."""
+    """The table of the grid; references: medium -> held-out images."""
     generation = profile.generation
     asked = by_medium(np.arange(len(plan.requests)), [request.medium for request in plan.requests])
     return grid_table(

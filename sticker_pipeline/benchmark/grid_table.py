@@ -117,7 +117,7 @@ def grid_table(
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:
-    """Return the table SAMPLING_GRID, a row per setting as in `features`.
+    """The table SAMPLING_GRID, a row per setting as in `features`.
 
     features: setting -> medium -> images; all settings have the same mediums and requests. references: setting -> the
     one to compare it with, also in `features`. sources: medium -> rows of `similarity.source_means`. requests: by
@@ -205,7 +205,7 @@ def _shifts(
 
 
 def resampled_prompts(requests: Requests) -> Sequence[str] | None:
-    """Return the prompts to resample, or None if too few."""
+    """Prompts to resample, or None if too few."""
     prompts = requests.prompts
     return prompts if prompts and len(set(prompts)) >= FEW_PROMPTS else None
 

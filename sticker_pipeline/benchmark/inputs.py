@@ -48,7 +48,7 @@ def evaluation_context(
     embedder: Embedder,
     tagger: Tagger,
 ) -> EvaluationContext:
-    """Return the character's evaluation context; `others` as from `other_references`."""
+    """The character's evaluation context; `others` as from `other_references`."""
     rows = with_mediums(character, training_set, frames)
     trained = rows[rows["split"] == TRAIN]
     asked = sampled[sampled["model"] == BASE].groupby("medium")["attributes"]

@@ -253,12 +253,12 @@ METRICS: Mapping[str, Measure] = {row.name: row for row in _ROWS}
 
 
 def described(name: str) -> Metric:
-    """Return the metric `name`; one of another version has only its name."""
+    """The metric `name`; one of another version has only its name."""
     return METRICS.get(name) or Metric(name, name.replace("_", " "), "", "")
 
 
 def signed(form: str) -> str:
-    """Return the format of differences between values in the format `form`."""
+    """Format of differences between values in the format `form`."""
     return f"+{form.lstrip('+')}"
 
 

@@ -88,7 +88,7 @@ def pareto_front(seconds: np.ndarray, quality: np.ndarray) -> np.ndarray:
 
 
 def recommendations(table: pd.DataFrame, budgets: Sequence[int]) -> list[Recommendation]:
-    """Return one recommendation for each of `budgets`, by the rule above.
+    """One recommendation for each of `budgets`, by the rule above.
 
     table: columns of SETTING and FAULTS, quality (and its interval), seconds, similarity, fidelity.
     """

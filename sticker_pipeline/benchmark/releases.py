@@ -203,13 +203,13 @@ def releases_folder(store: ArtifactStore, character: str) -> Path:
 
 
 def current(folder: Path) -> Release | None:
-    """Return the current release, or None. Raises ReleaseError if damaged."""
+    """The current release, or None. Raises ReleaseError if damaged."""
     number = _pointer(folder).number
     return None if number is None else read(folder, number)
 
 
 def baseline_release(folder: Path, sha256: str) -> Release | None:
-    """Return the release that a LoRA with these bytes is compared with.
+    """The release that a LoRA with these bytes is compared with.
 
     The current one or, if that has these bytes, the one it replaced when published: publishing does not change the
     comparison. None for the first.

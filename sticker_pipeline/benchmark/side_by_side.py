@@ -172,7 +172,7 @@ def similarity_image(similarity: Mapping[str, Mapping[str, Interval]], most: int
 
 
 def _best(means: Mapping[str, float]) -> str | None:
-    """Return the LoRA with the highest mean; recommended settings do not count.
+    """The LoRA with the highest mean; recommended settings do not count.
 
     None where there is only one, or no single best.
     """

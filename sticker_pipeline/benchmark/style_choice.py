@@ -197,7 +197,7 @@ def style_metrics(images: GeneratedFeatures, evaluation: StyleEvaluationContext)
 
 
 def choose_style_epoch(metrics: Mapping[int, StyleMetrics], *, most_leaks: float, most_lost: float) -> pd.DataFrame:
-    """Return the table CHOICE, by the rule above, BASE_EPOCH first.
+    """The table CHOICE, by the rule above, BASE_EPOCH first.
 
     metrics: epoch -> `style_metrics`, all of the same requests. Raises ValueError without the base model or without
     another epoch.
@@ -236,7 +236,7 @@ def choose_style_epoch(metrics: Mapping[int, StyleMetrics], *, most_leaks: float
 
 
 def goal(features: Mapping[str, GeneratedFeatures], evaluation: StyleEvaluationContext) -> pd.DataFrame:
-    """Return the table GOAL: new characters in the style.
+    """The table GOAL: new characters in the style.
 
     features: model -> its images for the same requests, among them BASE. Other models have `gain:` metrics too, their
     paired difference to BASE. The REFERENCE row compares each character's held-out images with the others': the value

@@ -87,7 +87,7 @@ class Judge:
 def style_evaluation_context(
     judge: Judge, style: str, training_set: Artifact, asked: Sequence[str]
 ) -> StyleEvaluationContext:
-    """Return the evaluation context of a style. Raises NothingHeldOut."""
+    """Evaluation context of a style. Raises NothingHeldOut."""
     holdout, trained = (_of_each_character(judge.embedder, training_set, split) for split in (HOLDOUT, TRAIN))
     if not holdout:
         raise NothingHeldOut(

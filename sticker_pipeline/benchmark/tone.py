@@ -38,7 +38,7 @@ class Tones:
 
 
 def tones(images: Sequence[Image.Image]) -> Tones:
-    """Return the tones of RGB images; empty for none."""
+    """Tones of RGB images; empty for none."""
     pixels = [np.asarray(image.convert("RGB"), dtype=np.float64) / 255 for image in images]
     return Tones(
         contrast=np.array([(each @ LUMA).std() for each in pixels]),

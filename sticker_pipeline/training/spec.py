@@ -20,11 +20,14 @@ Spec = TypeVar("Spec", bound=Strict)
 
 
 class SpecError(UserError):
-    """A spec that cannot be trained; the message names key and remedy."""
+    """A spec that cannot be trained; the message names file, key and remedy."""
 
 
 class TrainingSpec(Strict):
-    """One training run; paths should be absolute."""
+    """One training run.
+
+    Relative paths are relative to the working folder; absolute ones are safer.
+    """
 
     name: str = Field(min_length=1, description="output name, e.g. the character's")
     trigger: str | None = Field(

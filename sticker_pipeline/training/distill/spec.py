@@ -21,7 +21,10 @@ class Tuning(Strict):
 
 
 class ConsistencySpec(Strict):
-    """One distillation; paths should be absolute."""
+    """One distillation.
+
+    Relative paths are relative to the working folder; absolute ones are safer.
+    """
 
     name: str = Field(min_length=1, description="of the LoRA, in its metadata")
     family: Family = Field("sd15", description="of the base model; decides the keys in the LoRA file")
