@@ -150,7 +150,7 @@ def test_a_damaged_pointer(releases: Path) -> None:
             with pytest.raises(ReleaseError) as failure:
                 look(releases)
             assert str(failure.value).startswith(f"{pointer} is damaged: "), way
-            assert "Move it away, and choose the release of luma that counts with `sticker-pipeline roll-back" in str(
+            assert "Move it away, and choose the current release of luma with `sticker-pipeline roll-back" in str(
                 failure.value
             )
             assert "\n" not in str(failure.value)

@@ -1,17 +1,17 @@
 """Means with bootstrap intervals, their differences, and averages over mediums.
 
 **Resampling.** References and images are resampled independently ("pigeonhole" bootstrap, Owen 2007): an estimate
-covers other held-out and other generated images. Images of one prompt are not independent, since a prompt can be easy
-with every seed. Where prompts are given, they are resampled whole, and the interval covers other prompts like these.
-Else single images are; the interval covers other seeds for these very prompts, and is rather too wide for that. P − 1
-of P prompts are sampled, for the variance of the mean without bias (Rao & Wu 1988), which matters with so few. Seeds
-within a prompt are not resampled: prompt means vary by them already.
+covers other held-out and other generated images. Images of one prompt are not independent: a prompt can be easy with
+every seed. Where prompts are given, they are resampled whole, and the interval covers other prompts like these.
+Otherwise single images are; the interval covers other seeds for the same prompts, and is rather too wide for that. P −
+1 of P prompts are sampled, so that the variance of the mean has no bias (Rao & Wu 1988), which matters with few
+prompts. Seeds within a prompt are not resampled: prompt means already vary by them.
 
 Simulated with random effects of prompts, seeds and references (4 seeds, 5 to 10 references, prompts and seeds of equal
-deviation), "95 %" covered the truth about other prompts in 83 % of cases with 3 prompts, 91 % with 6, 92 % with 8;
-resampling single images in 75 to 82 %, and the truth about these very prompts in 94 to 98 %.
+deviation), "95 %" covered the truth about other prompts in 83 % of cases with 3 prompts, 91 % with 6, 92 % with 8.
+Resampling single images covered it in 75 to 82 %, and the truth about the same prompts in 94 to 98 %.
 
-**Pairs.** Samples depend on the seed and the numbers of images (or prompts) and references alone. So `draws` of
+**Pairs.** Samples depend only on the seed and the numbers of images (or prompts) and references. So `draws` of
 estimates for the same requests and references match one by one, and can be subtracted.
 """
 
@@ -27,7 +27,7 @@ CONFIDENCE = 0.95
 INTERVAL = (
     Column("ci_low", "float64", "lower end of the 95 % interval; no number with too few units", nullable=True),
     Column("ci_high", "float64", "upper end of the 95 % interval; no number with too few units", nullable=True),
-    Column("n", "int64", "images in it, or sources", low=0),
+    Column("n", "int64", "number of images, or of sources", low=0),
 )
 
 
@@ -69,9 +69,9 @@ def difference(one: Estimate, other: Estimate) -> Estimate:
 def average(parts: Sequence[Estimate], seed: int = 0) -> Estimate:
     """Average `parts`, resampled independently; n = the sum of theirs.
 
-    The parts share a seed, so `draws` are shuffled by position: else images in the same position would be sampled
-    together. Averages of two models have the same shuffles, so their difference is paired. One part without an interval
-    leaves none.
+    The parts share a seed, so `draws` are shuffled by position: otherwise images in the same position would be sampled
+    together. Averages of two models have the same shuffles, so their difference is paired. No interval where one part
+    has none.
     """
     mean, n = float(np.mean([part.mean for part in parts])), sum(part.n for part in parts)
     if not all(len(part.draws) for part in parts):
@@ -85,8 +85,8 @@ def resampled(
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Count each image and each reference in each bootstrap sample.
 
-    Returns float64[samples, images], and float64[samples, m] for each m of `references`; read only. prompts: of each
-    image, or None. Raises ValueError for another number of prompts than of images.
+    Returns float64[samples, images], and float64[samples, m] for each m of `references`; read only. prompts: one per
+    image, or None. Raises ValueError where their number differs.
     """
     sets = tuple((m, m) for m in references)
     if prompts is None:
@@ -109,7 +109,7 @@ def prompt_numbers(prompts: Sequence[str], images: int) -> np.ndarray:
     return np.array([numbers[prompt] for prompt in prompts], dtype=np.int64)
 
 
-@lru_cache(maxsize=8)  # all metrics of all models use the same few; sampling takes longer than use
+@lru_cache(maxsize=8)  # all metrics of all models share a few; sampling is slower than use
 def _counts(sets: tuple[tuple[int, int], ...], samples: int, seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     resamples = tuple(rng.multinomial(draws, np.full(n, 1.0 / n), size=samples).astype(np.float64) for n, draws in sets)
@@ -137,7 +137,7 @@ def two_way(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str] 
 def different_pairs(values: np.ndarray, samples: int, seed: int, prompts: Sequence[str] | None = None) -> Estimate:
     """Mean of symmetric values float[n, n] off the diagonal.
 
-    A unit sampled twice is not paired with itself. Nor is a prompt: each time, only the pairs inside it count, else
+    A unit sampled twice is not paired with itself. Nor is a prompt: only the pairs inside each of its copies count, or
     images of one prompt would be paired too often. A sample without pairs is left out.
     """
     n = len(values)

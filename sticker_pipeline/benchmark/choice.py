@@ -3,17 +3,17 @@
 The rule, in this order:
 
 1. *Early stopping*: once the loss on validation images has not fallen below its lowest for `patience` epochs, later
-   epochs are out: they learn by heart.
+   epochs are out: they overfit.
 2. *Memorisation*: epochs are out if more than `most_copies` of their images are copies (see `copied`). If all are, the
-   one that copies least is chosen, and the gate is left to refuse it.
-3. *Similarity*: epochs are out that are less like the character than the lower end of the most similar one's interval:
-   only differences beyond chance count.
+   one with the fewest copies is chosen, and the gate decides.
+3. *Similarity*: epochs are out whose similarity is below the lower end of the most similar one's interval: only
+   differences beyond chance count.
 4. *Loss*: the lowest on validation images wins; without one, the most similar; of equal ones the earliest, which had
    the least time to copy.
 
-Held-out references and seeds of the benchmark are no evidence, else the chosen model would look better there than it
-is. So the loss is that of the split `validation` (dataset/manifest.py), not of `holdout`, measured on those references;
-similarity is that to training images, which alone define copies.
+Held-out references and seeds of the benchmark are not used, or the chosen model would look better there than it is. So
+the loss is that of the split `validation` (dataset/manifest.py), not of `holdout`. Similarity is that to training
+images, which also define copies.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ CHOICE = TableSchema(
     "each epoch",
     (
         Column("epoch", "int64", "number of the epoch, from 1", low=1),
-        Column("metrics", "str", "the evidence as a JSON object: the name of each figure and its value"),
+        Column("metrics", "str", "the evidence as a JSON object: the name of each metric and its value"),
         Column("chosen", "bool", "whether it is used: true in one row"),
         Column("reason", "str", "why it was chosen, or not"),
     ),
@@ -48,11 +48,11 @@ def validation_frames(frames: pd.DataFrame, mediums: Mapping[str, str], *, most:
     """Select the images that epochs are compared with.
 
     The middle frame of each training source, at most `most` sources per medium: those with the lowest SHA-256 of their
-    id, so that a new source exchanges at most one. frames: frame_id, group, source_id, frame_index of the training
-    split only; mediums: group -> medium. Returns frame_id, medium, source_id, sorted by medium and source_id.
+    id, so that a new source replaces at most one. frames: frame_id, group, source_id, frame_index of the training split
+    only; mediums: group -> medium. Returns frame_id, medium, source_id, sorted by medium and source_id.
 
-    These were trained on, so similarity to them rewards copying; it is fair because all epochs share them. Read it
-    beside `nearest_training` and `diversity`.
+    Similarity to these trained images rewards copying, for all epochs alike. Read it beside `nearest_training` and
+    `diversity`.
     """
     ordered = frames.sort_values(["source_id", "frame_index"], kind="stable")
     rank, size = ordered.groupby("source_id").cumcount(), ordered.groupby("source_id")["frame_id"].transform("size")
@@ -100,8 +100,8 @@ def checkpoint_metrics(
 def copy_threshold(trained: Embeddings) -> float:
     """Cosine to a training image above which an image is a copy.
 
-    New images of the character rarely pass it: the 95th percentile over sources of the cosine to the nearest image of
-    another source. A source counts once, by the median over its frames. NaN for fewer than two sources.
+    The 95th percentile over sources of the cosine to the nearest image of another source: new images of the character
+    rarely exceed it. A source counts once, by the median of its frames. NaN for fewer than two sources.
     """
     sources = np.asarray(trained.sources, dtype=str)
     between = cosines(trained.vectors, trained.vectors)
@@ -114,16 +114,16 @@ def copy_threshold(trained: Embeddings) -> float:
 def copied(images: np.ndarray, trained: Embeddings, threshold: float) -> float:
     """Share of unit embeddings float[n, d] nearer to training than `threshold`.
 
-    NaN where that is. It rewards any unlikeness to the training images: noise never copies.
+    NaN if `threshold` is. It rewards any difference from training images: noise is never a copy.
     """
     nearest = cosines(images, trained.vectors).max(axis=1)
     return math.nan if math.isnan(threshold) else float((nearest > threshold).mean())
 
 
 def copies_allowed(limit: float, trained: Embeddings) -> float:
-    """Return `most_copies` of rule 2: `limit` (gate.copies) or more.
+    """`most_copies` of rule 2: `limit` (gate.copies) or more.
 
-    Never less than few sources give by chance (gate.copies_by_chance).
+    It is at least what few sources give by chance (gate.copies_by_chance).
     """
     return max(limit, copies_by_chance(len(set(trained.sources))))
 
@@ -142,10 +142,8 @@ def choose_epoch(
 ) -> pd.DataFrame:
     """Sort `metrics` (epoch, metrics) by epoch and add `chosen` and `reason`.
 
-    chosen: true in one row. reason: a sentence on why the rule chose the epoch, or not. `losses` (see
-    validation_losses) are added as `validation_loss`.
-
-    Without `copies` rule 2 is skipped; without `clip_similarity_low` rule 3 uses the similarity itself. Raises
+    chosen: true in one row. reason: a sentence. `losses` (see validation_losses) are added as `validation_loss`.
+    Without `copies`, rule 2 is skipped; without `clip_similarity_low`, rule 3 uses the similarity itself. Raises
     ValueError for an empty table or where no similarity is a number.
     """
     table = metrics.sort_values("epoch", kind="stable").reset_index(drop=True)
@@ -177,7 +175,7 @@ def choose_epoch(
 
 
 def choice_table(choice: pd.DataFrame) -> pd.DataFrame:
-    """Return the result of choose_epoch as the table CHOICE."""
+    """Convert the result of choose_epoch to the table CHOICE."""
     return typed(choice.assign(metrics=choice["metrics"].map(json.dumps)), CHOICE)
 
 
@@ -190,7 +188,7 @@ def evidence(choice: pd.DataFrame) -> pd.DataFrame:
 def evidence_curves(shown: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name -> (epochs, values) of the result of `evidence`, for one plot.
 
-    The loss is a share of the first epoch's, to fit the scale of the others.
+    The loss is divided by that of the first epoch, to fit the scale of the others.
     """
     epochs = shown["epoch"].to_numpy()
     names = ("clip_similarity", "diversity", "nearest_training", "copies")
@@ -244,7 +242,6 @@ def _less_similar(found: Found, left: Sequence[int]) -> dict[int, str]:
 
 
 def _beaten(found: Found, left: Sequence[int]) -> dict[int, str]:
-    """Reject all but one, by loss where each has one, else similarity."""
     if all(_has_loss(found[epoch]) for epoch in left):
         best = min(left, key=lambda epoch: found[epoch]["validation_loss"])
         name, words = "validation_loss", "its loss on validation images"

@@ -1,7 +1,4 @@
-"""CLIP embeddings of images, with a cache by content.
-
-similarity.py interprets them.
-"""
+"""CLIP embeddings of images, cached by content."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
 PREPARATION_VERSION = 2  # raise it when `prepare` or `_run` gives other numbers for an image
 ELSEWHERE = ("hf_model", "timm_")  # keys that name a model on the hub, or in another folder
-MOST_PIXELS = 4096  # a side of images; all other numbers are sides of the weights
+MOST_PIXELS = 4096  # of an image's side; larger numbers may not exceed the largest side of the weights
 WHOLE = "Use a CLIP that is whole in its folder."
 FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
@@ -42,7 +39,7 @@ class Embedder:
     """An open CLIP model.
 
     Its input: images flattened over `background`, as squares of `resolution` pixels. preprocess: the model's own
-    resizing and normalising. cache: keeps embeddings from run to run, or None.
+    resizing and normalising. cache: folder of embeddings, or None.
     """
 
     model: Any
@@ -57,8 +54,8 @@ class Embedder:
 def open_embedder(clip: Path, *, resolution: int, background: str, cache: Path | None = None) -> Embedder:
     """Open the open_clip model in the folder `clip` (`local-dir` format).
 
-    On the GPU if there is one. Only safetensors are loaded, nothing is downloaded. `resolution` and `background` are
-    the profile's: references are prepared like training images. Raises EmbedderError for a missing or unfit file.
+    On the GPU if there is one; loads safetensors only, downloads nothing. `resolution` and `background`: the profile's,
+    so references are prepared like training images. Raises EmbedderError for a missing or unfit file.
     """
     for name in FILES:
         if not (clip / name).is_file():
@@ -78,10 +75,7 @@ def open_embedder(clip: Path, *, resolution: int, background: str, cache: Path |
 
 
 def _check_config(clip: Path) -> None:
-    """Check that the configuration fits the weights.
-
-    Raises EmbedderError where it leads to other models or differs in size.
-    """
+    """Raise EmbedderError if the configuration names other models or sizes."""
     path, weights = (clip / name for name in FILES)
     if why := why_not_safetensors(weights):
         raise EmbedderError(f"{weights} {why}")
@@ -107,14 +101,14 @@ def _whole_numbers(value: Any) -> list[int]:
 def prepare(image: Image.Image, resolution: int, background: str) -> np.ndarray:
     """Convert any image to uint8[resolution, resolution, 3].
 
-    It is flattened over `background` (a colour name or #rrggbb), padded to a square with it and resized; generated
-    images and references alike.
+    Flattened over `background` (a colour name or #rrggbb), padded to a square with it, resized. Generated images and
+    references are prepared alike.
     """
     return fit_image(np.asarray(image.convert("RGBA")), resolution, resolution, background)
 
 
 def embed(embedder: Embedder, images: Iterable[Image.Image], *, batch_size: int = 32) -> np.ndarray:
-    """Embeddings float32[n, d] of length 1, row by row those of `images`.
+    """Embeddings float32[n, d] of length 1, one row per image.
 
     `batch_size` images are held at a time. Equal pixels after `prepare` are embedded once; cache entries are named by
     them, the model files and PREPARATION_VERSION.
@@ -132,7 +126,6 @@ def embed(embedder: Embedder, images: Iterable[Image.Image], *, batch_size: int 
 
 
 def _embed_new(embedder: Embedder, squares: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Embed `squares`, by name, through the cache."""
     rows = {name: row for name in squares if (row := _read(embedder, name)) is not None}
     pending = [name for name in squares if name not in rows]
     if pending:
@@ -166,7 +159,6 @@ def _read(embedder: Embedder, name: str) -> np.ndarray | None:
 
 
 def _write(embedder: Embedder, rows: Mapping[str, np.ndarray]) -> None:
-    """Cache the embeddings of one batch, if there is a cache."""
     entries = {path: row for name, row in rows.items() if (path := _entry(embedder, name))}
     with atomic_files(list(entries)) as stagings:
         for staging, row in zip(stagings, entries.values(), strict=True):

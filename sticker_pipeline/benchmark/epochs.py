@@ -1,4 +1,4 @@
-"""Embeddings by which choice.py compares epochs of a training."""
+"""Embeddings by which choice.py compares epochs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +18,7 @@ from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.generation.jobs import Generator, generated
 from sticker_pipeline.generation.prompts import Request, benchmark_prompts, first_of_each_medium, requests_for
 
-SELECTION_PROMPTS = (
-    4  # per medium, one seed each: enough to tell a good epoch from a bad one, cheap enough for every epoch
-)
+SELECTION_PROMPTS = 4  # per medium, one seed each: enough to compare epochs, cheap enough for each of them
 
 
 def selection_requests(character: Character, profile: Profile) -> list[Request]:
@@ -34,7 +32,7 @@ def selection_requests(character: Character, profile: Profile) -> list[Request]:
 def embeddings_of_epochs(
     generator: Generator, embedder: Embedder, requests: Sequence[Request], checkpoints: Mapping[int, Path]
 ) -> dict[int, dict[str, np.ndarray]]:
-    """Epoch -> medium -> unit embeddings float32[n, d] of its images for `requests`."""
+    """Epoch -> medium -> unit embeddings float32[n, d] of images for `requests`."""
     mediums = [request.medium for request in requests]
     found = {}
     for epoch, path in checkpoints.items():
@@ -46,7 +44,7 @@ def embeddings_of_epochs(
 def validation_embeddings(
     embedder: Embedder, character: Character, training_set: Artifact, frames: Artifact
 ) -> dict[str, np.ndarray]:
-    """Medium -> unit embeddings float32[n, d] of the training images for comparison."""
+    """Medium -> unit embeddings float32[n, d] of `validation_frames`."""
     rows = with_mediums(character, training_set, frames)
     rows = rows[rows["split"] == TRAIN]
     chosen = validation_frames(rows, mediums_of(character))

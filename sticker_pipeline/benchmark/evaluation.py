@@ -1,7 +1,4 @@
-"""Images of a benchmark, and the context for their evaluation.
-
-metrics.py has the metrics; measure.py applies them.
-"""
+"""Images of a benchmark, and the context for their evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +8,14 @@ import numpy as np
 
 from sticker_pipeline.benchmark.similarity import source_means
 
-FEW_PROMPTS = 3  # with fewer, single images are resampled: intervals cover these very prompts
+FEW_PROMPTS = 3  # with fewer, single images are resampled: intervals do not cover other prompts
 
 
 @dataclass(frozen=True)
 class Embeddings:
     """Given images: `vectors` float[n, d] of length 1, each with source and medium.
 
-    `mediums` may be empty where there is one medium, or where it is unused.
+    `mediums` may be empty with one medium, or where unused.
     """
 
     vectors: np.ndarray
@@ -31,7 +28,7 @@ class GeneratedImages:
     """Images of one model for the requests of one medium, in order.
 
     embeddings: float[n, d] of length 1. without_trigger: those of the same requests without the trigger. tags: the
-    tagger's tags found, bool[n, tags] (see `fidelity.found_tags`). Metrics of what is None have no row.
+    tagger's tags found, bool[n, tags] (see `fidelity.found_tags`). Metrics that need a missing one have no row.
     """
 
     embeddings: np.ndarray
@@ -43,7 +40,7 @@ class GeneratedImages:
 class Requests:
     """The requests of one medium, row by row as the images.
 
-    attributes: the free attributes of each prompt. prompts: with None, or fewer than FEW_PROMPTS different ones, single
+    attributes: the free attributes of each prompt. prompts: if None, or fewer than FEW_PROMPTS different ones, single
     images are resampled (see bootstrap.py).
     """
 
@@ -56,8 +53,7 @@ class EvaluationContext:
     """Everything that images of one character are evaluated with.
 
     references: medium -> held-out images. training: all training images, with mediums. others: other character ->
-    medium -> held-out images (None: not read; metrics that need them have no rows). requests: by medium. tag_names: the
-    tagger's tags.
+    medium -> held-out images (None: not read; metrics that need them have no rows). tag_names: the tagger's tags.
     """
 
     references: Mapping[str, Embeddings]
@@ -71,9 +67,9 @@ class EvaluationContext:
 class MediumContext:
     """The evaluation context of one medium, shared by all metrics and models.
 
-    sources: a row for each held-out source. others: for each other character the sources that stand for it, or None
-    (not read). alike: for each character the sources that stand for the medium. base: the base model's images for the
-    same requests, or None. images: of each model. bootstrap: arguments `samples` and `seed` of every estimate.
+    sources: a row per held-out source. others: for each other character the sources that represent it, or None (not
+    read). alike: for each character the sources that represent the medium. base: the base model's images for the same
+    requests, or None. images: of each model. bootstrap: arguments `samples` and `seed` of every estimate.
     """
 
     name: str
@@ -110,10 +106,10 @@ def medium_context(
     samples: int,
     seed: int,
 ) -> MediumContext:
-    """Return the context of the medium `name`, which has held-out images.
+    """Context of the medium `name`, which has held-out images.
 
     Another character is represented by its sources in this medium, or by all of them where it has none; the medium by
-    the others' sources in it, or by the character's own where nobody else has any.
+    the others' sources in it, or by the character's own where no other has any.
     """
     holdout = context.references[name]
     sources = source_means(holdout.vectors, holdout.sources)

@@ -1,7 +1,4 @@
-"""Cost and savings of few steps, compared with many.
-
-generation/few_steps.py decides on models and settings.
-"""
+"""Cost and savings of few steps, compared with many (generation/few_steps.py)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +23,11 @@ LIKENESS, FIDELITY, FIDELITY_CHANGE = "likeness", "fidelity", "fidelity_change"
 METRICS: Mapping[str, Metric] = {
     row.name: row
     for row in (
-        Metric(SECONDS, "seconds", "of the clock for an image, which says little of a busy machine", "lower", ".2f"),
-        Metric(CALLS, "U-Net calls", "for an image", "lower", ".0f"),
-        Metric(LIKENESS, "likeness", "cosine to the first line's image of the same prompt and seed", ""),
+        Metric(SECONDS, "seconds", "wall-clock time per image; unreliable on a busy machine", "lower", ".2f"),
+        Metric(CALLS, "U-Net calls", "per image", "lower", ".0f"),
+        Metric(LIKENESS, "likeness", "cosine to the reference's image (first row) of the same prompt and seed", ""),
         Metric(FIDELITY, "prompt fidelity", "share of the prompted tags that the tagger finds", "higher", ".0%"),
-        Metric(FIDELITY_CHANGE, "less the first line's", "paired", "higher", "+.0%"),
+        Metric(FIDELITY_CHANGE, "fidelity change", "prompt fidelity less the reference's, paired", "higher", "+.0%"),
     )
 }
 """Metrics of few steps by name, in the order of tables."""
@@ -42,8 +39,8 @@ FEW_STEPS = TableSchema(
         Column(
             "metric",
             "str",
-            "seconds and unet_calls of an image; likeness to the reference's image; share of the asked tags found, "
-            "and that less the reference's",
+            "seconds and unet_calls per image; likeness to the reference's image; fidelity: share of the prompted "
+            "tags found; fidelity_change: that less the reference's",
             values=(SECONDS, CALLS, LIKENESS, FIDELITY, FIDELITY_CHANGE),
         ),
         Column("mean", "float64", "the metric's value", nullable=True),
@@ -57,7 +54,7 @@ FEW_STEPS = TableSchema(
 class Features:
     """Images of one model, prompt by prompt with equally many seeds.
 
-    seconds, calls (of the U-Net): of an image. embeddings: float[n, d] of length 1. found: bool[n, tags], as
+    seconds, calls (of the U-Net): per image. embeddings: float[n, d] of length 1. found: bool[n, tags], as
     `fidelity.found_tags`.
     """
 
@@ -75,15 +72,12 @@ def few_step_table(
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:
-    """Return the table FEW_STEPS of `models`, for the same prompts and seeds.
+    """The table FEW_STEPS of `models`, for the same prompts and seeds.
 
-    prompts: of each image. names: the tagger's tags.
-
-    seconds: wall-clock, for an image; unreliable on a busy machine. unet_calls: the cost without text and VAE. Both
-    have no interval. likeness: cosine to the image of the model `reference` with the same prompt and seed; compare with
-    the row "<reference>, another seed". It rewards the same composition, and says nothing about quality. fidelity:
-    `prompt_fidelity` over all words of a prompt. fidelity_change: that less the reference's, prompts resampled
-    together.
+    prompts: of each image. names: the tagger's tags. METRICS have the meanings; seconds and calls have no interval, and
+    calls exclude text and VAE. Compare likeness, to the model `reference`, with the row "<reference>, another seed": it
+    rewards the same composition, and does not measure quality. Fidelity is over all words of a prompt; for its change,
+    prompts are resampled together.
     """
     first = models[reference]
     of_reference = _fidelity(first, names, prompts, samples)
@@ -106,10 +100,7 @@ def few_step_table(
 def measured_comparison(
     comparison: StepComparison, seconds: Mapping[str, float], profile: Profile, store: ArtifactStore
 ) -> pd.DataFrame:
-    """Return the table FEW_STEPS of all configurations of `comparison`.
-
-    seconds: per image, by configuration.
-    """
+    """The table FEW_STEPS of `comparison`, with its `seconds` per image."""
     tagger = open_tagger(profile.tagger, profile.tagging.provider)
     embedder = embedder_of(profile, store)
     features = {
@@ -131,7 +122,7 @@ def measured_comparison(
 
 
 def headline(table: pd.DataFrame, comparison: StepComparison) -> str:
-    """Say in one line what few steps save and cost."""
+    """Summarise in one line the speed and fidelity of few steps."""
     rows = zip(table["model"], table["metric"], table["mean"], strict=True)
     means = {(str(model), str(metric)): float(mean) for model, metric, mean in rows}
     reference, ours = comparison.reference, comparison.summarised
@@ -142,7 +133,7 @@ def headline(table: pd.DataFrame, comparison: StepComparison) -> str:
 
 
 def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Format `table` for people, a row for each model.
+    """Format `table` for people, a row per model.
 
     Cells are "mean [low, high]"; speed is relative to the reference.
     """

@@ -1,7 +1,4 @@
-"""Agreement of images with their prompts, according to the tagger.
-
-Scores come from tagging/scoring.py, thresholds from tagging/thresholds.py.
-"""
+"""Agreement of images with their prompts, according to the tagger."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -15,7 +12,7 @@ from sticker_pipeline.tagging.wd14 import Category, spelled
 def asked_tags(attributes: str) -> list[str]:
     """Parse the tags of a prompt's free attributes (comma-separated).
 
-    Spelled as in captions, each once; weights such as `(smile:1.2)` do not matter.
+    Spelled as in captions, each once; weights such as `(smile:1.2)` are ignored.
     """
     return list(dict.fromkeys(spelled(tag.lower()) for tag, _ in parse_caption(attributes)))
 
@@ -50,14 +47,14 @@ def prompt_fidelity(
 ) -> Estimate | None:
     """Mean share of an image's prompted tags that the tagger finds.
 
-    Each image counts alike; n = images with a prompted tag that the tagger has; None without any. found: bool[n, tags]
+    n = images with a prompted tag that the tagger has, each counted alike; None without any. found: bool[n, tags]
     (`found_tags`); names: the tagger's tags; attributes: the free attributes of each prompt. Tags that the tagger lacks
     do not count (`unknown_tags` lists them).
 
-    It rewards a LoRA that keeps the base model's obedience. It is fooled by images that show everything at once
-    (unprompted tags cost nothing), by what the character has or does on all its images, and by a tagger that responds
-    to a word's cliché. No model can get what the tagger misses on true images: compare models, not heights. Raises
-    ValueError where the numbers of rows or tags differ.
+    It rewards a LoRA that follows prompts as the base model does. It is fooled by images that show everything at once
+    (unprompted tags cost nothing), by traits or actions that the character has on all its images, and by a tagger that
+    responds to a word's cliché. No model can get tags that the tagger misses on true images: compare models, not
+    absolute values. Raises ValueError where the numbers of rows or tags differ.
     """
     if found.shape != (len(attributes), len(names)):
         raise ValueError(f"found is {list(found.shape)} for {len(attributes)} images and {len(names)} tags.")

@@ -2,41 +2,40 @@
 
 All rules must hold. Limits are in `benchmark: {gate: …}` of character.yaml.
 
-1. `better_than_base`: its gain in similarity to held-out images over the base model (paired: same prompts and seeds;
-   all mediums) has a 95 % interval above `gain` of the way from the base model's similarity to that of held-out images
-   among themselves. 0 is not enough: noise can be a little nearer to a character than somebody else's face. Without a
-   medium with two held-out sources that way is unknown, and the limit 0.
+1. `better_than_base`: the gain in similarity to held-out images over the base model (paired: same prompts and seeds;
+   all mediums). Its 95 % interval must lie above the share `gain` of the distance from the base model's similarity to
+   that of held-out images among themselves. 0 is not enough: noise can be slightly nearer to a character than another
+   face. Without a medium with two held-out sources, that distance is unknown and the limit 0.
 2. `no_copies`: in each medium, the share of images nearer to a training image than the 95th percentile of held-out ones
-   is at most `copies`, and at most `copies_beyond_references` above that of held-out images. The limit is at least what
-   an honest LoRA exceeds by chance once in twenty times (see `copies_by_chance`).
-3. `not_collapsed`: in each medium its diversity is at least `diversity` times that of held-out sources, and at most
-   `one_source` of its images are nearest to one source (or what chance exceeds once in forty times with so few images
-   or sources, if that is more).
-4. `right_character`: at least `identity` of its images, over all mediums, are nearest to this character. Without others
-   this is not checked, and does not hold back a release.
-5. Compared with the present release, if any:
-   a. `no_less_similar`: it loses at most `loss_of_gain` of that release's gain over the base model; a share, since a
-      cosine means something else in every CLIP. This is a test of non-inferiority: the *lower end of the interval* of
-      the paired difference must lie above −margin. The mean alone would pass half of all LoRAs that are worse by the
-      margin, and weekly retraining would walk downhill; with the interval, one worse by more than the margin passes
-      once in forty times. The price: the fewer images, the more often an equal one is refused; the present release then
-      stays, which harms nobody.
+   is at most `copies`, and at most `copies_beyond_references` above that of held-out images. The limit is at least the
+   share that an honest LoRA exceeds by chance once in twenty times (see `copies_by_chance`).
+3. `not_collapsed`: in each medium, diversity is at least `diversity` times that of held-out sources, and at most
+   `one_source` of the images are nearest to one source (or the share that chance exceeds once in forty times with so
+   few images or sources, if higher).
+4. `right_character`: at least `identity` of the images, over all mediums, are nearest to this character. Without other
+   characters this is not checked, and does not prevent a release.
+5. Compared with the baseline release, if any:
+   a. `no_less_similar`: the LoRA loses at most `loss_of_gain` of that release's gain over the base model; a share,
+      since the scale of cosines differs between CLIPs. This is a test of non-inferiority: the *lower end of the
+      interval* of the paired difference must exceed −margin. The mean alone would pass half of all LoRAs that are worse
+      by the margin, and weekly retraining would get worse step by step. With the interval, a LoRA worse by more than
+      the margin passes once in forty times. The price: with fewer images, an equal LoRA is refused more often; the
+      baseline release then stays, which does no harm.
    b. `no_more_copies`, `no_less_diverse`: in each medium, copies are at most `more_copies` above, diversity at most
-      `less_diversity` (a share) below the present release's. A LoRA that misses the character scatters, and one that
-      comes closer is less diverse: a diversity no lower than the references' own is never a fault. *Means* are
-      compared: rules 2 and 3 bound both already, and with some tens of images an interval is wider than any useful
-      margin.
+      `less_diversity` (a share) below the baseline release's. A LoRA that misses the character is more diverse, and one
+      that comes closer less: a diversity no lower than the references' own always passes. *Means* are compared: rules 2
+      and 3 already bound both, and with some tens of images an interval is wider than any useful margin.
 
-Nothing unmeasured passes in silence: the check reports it, and a LoRA with a metric measured in no medium is refused,
-unless `unmeasured: release`.
+The check reports everything unmeasured. A LoRA with a metric measured in no medium is refused, unless
+`unmeasured: release`.
 
-Sources of the defaults: for three demo characters in two mediums with three seeds each (data/models/embedded/REPORT.md
-and report/training_sweep.json), LoRAs are 1.3 to 3.2 times as diverse as the references, and always further from
-training images than held-out ones are. Honest LoRAs had at most .29 of their images nearest to one GIF, one that
-collapsed onto it .83 (docs/results/experiments.md, d). Trainings that differ in the seed alone differ in similarity by
-up to .03, with gains over the base model of .64 to .83: well within a tenth of the gain. These gains are .8 to .96 of
-the way to the references; a training of 24 steps came .3, weights of noise .1 (defs/test_release_line.py). Other CLIPs
-and base models were not measured."""
+Sources of the defaults: three demo characters in two mediums with three seeds each (data/models/embedded/REPORT.md and
+report/training_sweep.json). LoRAs are 1.3 to 3.2 times as diverse as the references, and always further from training
+images than held-out ones are. Honest LoRAs had at most .29 of their images nearest to one GIF, one that collapsed onto
+it .83 (docs/results/experiments.md, d). Trainings that differ only in the seed differ in similarity by up to .03, with
+gains over the base model of .64 to .83: well within a tenth of the gain. These gains are .8 to .96 of the distance to
+the references; a training of 24 steps reached .3, weights of noise .1 (defs/test_release_line.py). Other CLIPs and base
+models were not measured."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -52,17 +51,17 @@ from sticker_pipeline.core.character import Gate
 from sticker_pipeline.core.verdict import Verdict
 
 CHECKS = {
-    "better_than_base": "It is more like the character than what the base model makes of the same prompts.",
+    "better_than_base": "Its images are more like the character than the base model's of the same prompts.",
     "no_copies": "It does not copy its training images.",
-    "not_collapsed": "It does not draw one and the same image, or one source, again and again.",
+    "not_collapsed": "It does not generate one image, or one source, again and again.",
     "right_character": "Its images are nearest to this character among all.",
-    "no_less_similar": "It is shown to be as good as the present release, but for the stated margin.",
-    "no_more_copies": "It copies hardly more than the present release.",
-    "no_less_diverse": "Its images are hardly less varied than the present release's.",
+    "no_less_similar": "It is shown to be as good as the baseline release, within the stated margin.",
+    "no_more_copies": "It copies hardly more than the baseline release.",
+    "no_less_diverse": "Its images are hardly less varied than the baseline release's.",
 }
 """Rule -> its statement."""
 EVIDENCE = ["medium", "metric", "value", "ci_low", "ci_high", "limit", "kept"]
-BAD_LUCK = 0.05  # how often an honest LoRA may be refused for copying, by the choice of held-out images
+BAD_LUCK = 0.05  # probability that an honest LoRA is refused for copying, by the choice of held-out images
 
 Row = Mapping[str, Any]
 Estimates = Mapping[tuple[str, str, str], Row]  # (model, medium, metric) -> mean (finite), ci_low, ci_high, n
@@ -81,12 +80,12 @@ class Check:
 
 
 def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFrame | None, limits: Gate) -> list[Check]:
-    """Return the checks in the order of CHECKS.
+    """Checks in the order of CHECKS; a release needs all to pass.
 
-    A release needs all of them to pass. table: model, medium, metric, mean, ci_low, ci_high, n, with the models `base`,
-    `lora`, `reference` and, if any, `released`. over_base, over_release: metric, medium, difference, ci_low, ci_high, n
-    of the paired differences, the LoRA less the base model or the present release (None: there is none). The medium
-    `all` is over all mediums. A mean that is no number counts as not measured.
+    table: model, medium, metric, mean, ci_low, ci_high, n, with the models `base`, `lora`, `reference` and, if any,
+    `released`. over_base, over_release: metric, medium, difference, ci_low, ci_high, n of the paired differences, the
+    LoRA less the base model or the baseline release (None: there is none). The medium `all` is over all mediums. A mean
+    that is NaN or infinite counts as not measured.
     """
     estimates = _estimates(table)
     mediums = _mediums(estimates)
@@ -112,7 +111,7 @@ def may_be_released(checks: Sequence[Check]) -> bool:
 
 
 def decision(checks: Sequence[Check]) -> str:
-    """Say in one line: released or refused, why, and what is unchecked."""
+    """Summarise in one line: released or refused, why, and what is unchecked."""
     refused = [f"{check.name}: {check.verdict.summary}" for check in checks if not check.verdict.passed]
     unchecked = [check.name for check in checks if check.verdict.passed and not check.checked]
     note = f" Not checked: {', '.join(unchecked)}." if unchecked else ""
@@ -122,9 +121,9 @@ def decision(checks: Sequence[Check]) -> str:
 def copies_by_chance(sources: int) -> float:
     """Bound on the share of honest images nearer than every held-out source.
 
-    Nearer to training images; exceeded with probability BAD_LUCK. Images distributed as `sources` = m held-out ones
-    exceed the largest of these with a share distributed as Beta(1, m): P(share > x) = (1 − x)^m. With 3 sources it is
-    .63, with 10 .26, with 20 .14: few held-out sources prove little.
+    Nearer to training images; exceeded with probability BAD_LUCK. If images are distributed as `sources` = m held-out
+    ones, the share that exceeds the largest of these has the distribution Beta(1, m): P(share > x) = (1 − x)^m. With 3
+    sources it is .63, with 10 .26, with 20 .14: few held-out sources prove little.
     """
     return 1.0 - float(BAD_LUCK ** (1.0 / sources))
 
@@ -149,16 +148,16 @@ class _Line:
 ADVICE = {
     "better_than_base": "It has not learned the character: train longer or at a higher rate, and look at the captions.",
     "no_copies": "It copies its training images: train fewer epochs, lower the rank, or add images.",
-    "not_collapsed": "It draws nearly the same again and again: add other sources, or lower the share of the one that "
-    "it is nearest to.",
-    "right_character": "It draws somebody else: look at the trigger, and for frames of others among its images.",
-    "no_less_similar": "It is not shown to be as good as the present release, which stays. More held-out sources or "
+    "not_collapsed": "It generates nearly the same again and again: add other sources, or lower the share of the one "
+    "that it is nearest to.",
+    "right_character": "It generates another character: check the trigger, and the training images for others.",
+    "no_less_similar": "It is not shown to be as good as the baseline release, which stays. More held-out sources or "
     "seeds would narrow the interval.",
-    "no_more_copies": "The present release copies less, and stays.",
-    "no_less_diverse": "The present release draws more varied images, and stays.",
+    "no_more_copies": "The baseline release copies less, and stays.",
+    "no_less_diverse": "The baseline release generates more varied images, and stays.",
 }
 UNMEASURED = "Hold out at least two sources of a medium in benchmark.holdout of character.yaml."
-ALONE = "there is no other character to tell it from"
+ALONE = "there is no other character to compare with"
 
 
 def _better_than_base(estimates: Estimates, row: Row | None, limits: Gate) -> _Line:
@@ -217,10 +216,10 @@ def _identity(estimates: Estimates, limits: Gate) -> _Line:
 
 
 def _similarity_kept(estimates: Estimates, row: Row | None, limits: Gate) -> _Line:
-    name = "similarity above the present release's"
+    name = "similarity above the baseline release's"
     present, base = (estimates.get((model, OVERALL, SIMILARITY)) for model in (RELEASED, BASE))
     if row is None or present is None or base is None:
-        return _Line(OVERALL, name, missing="no paired comparison with the present release")
+        return _Line(OVERALL, name, missing="no paired comparison with the baseline release")
     margin = limits.loss_of_gain * max(0.0, present["mean"] - base["mean"])
     return _interval_line(name, row, -margin, f"> {-margin:.3f}")
 
@@ -241,7 +240,6 @@ def _no_less_diverse(estimates: Estimates, medium: str, limits: Gate) -> _Line:
 
 
 def _interval_line(metric: str, row: Row, bound: float, limit: str) -> _Line:
-    """Keep it where the whole interval lies above `bound`."""
     if not all(math.isfinite(row[key]) for key in ("difference", "ci_low", "ci_high")):
         return _Line(OVERALL, metric, missing=f"no interval of the {metric}")
     kept = bool(row["ci_low"] > bound)
@@ -293,7 +291,7 @@ def _evidence(lines: Iterable[_Line]) -> pd.DataFrame:
 
 
 def _mediums(estimates: Estimates) -> list[str]:
-    """List the LoRA's mediums; each is checked alone.
+    """List the LoRA's mediums: each is checked alone.
 
     A good one must not hide a bad one. With rows over all mediums only: `all`.
     """

@@ -10,10 +10,7 @@ from sticker_pipeline.core.storage import Artifact
 
 
 def gate_checks(benchmark: Artifact, character: Character) -> list[Check]:
-    """Return the verdicts of the gate on a benchmark.
-
-    Raises StorageError for a damaged one.
-    """
+    """The gate's verdicts on a benchmark. Raises StorageError for a damaged one."""
     compared = benchmark.table(COMPARISONS.file)
     over_release = _over(compared, RELEASED)
     return gate(

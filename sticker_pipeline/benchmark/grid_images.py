@@ -1,7 +1,4 @@
-"""Measurement of a sampling grid, and the chart of quality against seconds.
-
-The table is in grid_table.py, the choice of a setting in recommend.py.
-"""
+"""Measurement of a sampling grid, and the chart of quality against seconds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,10 +30,7 @@ def measured_grid(
     tagger: Tagger,
     profile: Profile,
 ) -> pd.DataFrame:
-    """Return the table of the grid (`grid_table`).
-
-    references: medium -> held-out images.
-    """
+    """The table of the grid; references: medium -> held-out images."""
     generation = profile.generation
     asked = by_medium(np.arange(len(plan.requests)), [request.medium for request in plan.requests])
     return grid_table(
@@ -78,7 +72,7 @@ def features_of_grid(
 
 
 def front(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows on the Pareto front, the fastest first."""
+    """Rows on the Pareto front, the fastest first."""
     return rows[rows["pareto"]].sort_values("seconds")
 
 

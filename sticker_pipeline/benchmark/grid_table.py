@@ -1,7 +1,7 @@
 """The table of a sampling grid: each setting, compared with the profile's.
 
-Each metric is a mean over mediums, with an interval over prompts where there are enough (bootstrap.py). similarity.py,
-fidelity.py and tone.py say what each rewards and how it is fooled. recommend.py chooses a setting.
+Each metric is a mean over mediums, with an interval over prompts where there are enough (bootstrap.py). Its function
+says what it rewards and how it is fooled.
 """
 
 import math
@@ -23,16 +23,16 @@ from sticker_pipeline.generation.grid_points import GridPoint
 
 # Columns with a mean and an interval (…_low, …_high).
 ESTIMATED = {
-    "quality": "the root of similarity times fidelity; the similarity alone where the tagger knows no asked tag",
-    "quality_change": "quality less that of the setting that it is held against, paired",
+    "quality": "the root of similarity times fidelity; the similarity alone where the tagger has no prompted tag",
+    "quality_change": "quality less that of the reference setting, paired",
     "similarity": "mean cosine to held-out images",
-    "fidelity": "share of the asked tags that the tagger finds",
-    "contrast_shift": "how much more contrast than the reference, as a share of its contrast",
-    "saturation_shift": "how much more saturation than the reference, as a share of its saturation",
-    "sharpness_shift": "how much sharper than the reference, as a share of its sharpness",
-    "veil": "share of what is left to white by which the darkest parts are lighter than the reference's",
+    "fidelity": "share of the prompted tags that the tagger finds",
+    "contrast_shift": "contrast above the reference's, as a share of it",
+    "saturation_shift": "saturation above the reference's, as a share of it",
+    "sharpness_shift": "sharpness above the reference's, as a share of it",
+    "veil": "white veil: lightening of the reference's darkest parts, as a share of their distance to white",
     "copies": "share of images that are copies of training images",
-    "copies_change": "copies less those of the setting that it is held against, paired",
+    "copies_change": "copies less those of the reference setting, paired",
 }
 SHIFTS = ("contrast", "saturation", "sharpness")
 # Columns with a mean alone.
@@ -51,7 +51,7 @@ SAMPLING_GRID = TableSchema(
         Column("steps", "int64", "steps of the sampler", low=1),
         Column("guidance_scale", "float64", "classifier-free guidance (CFG); 1 and less: none", low=0),
         Column("scheduler", "str", "the sampler, as generation.scheduler names it"),
-        Column("seconds", "float64", "seconds of the clock for an image", low=0),
+        Column("seconds", "float64", "wall-clock seconds per image", low=0),
         *(
             column
             for name, meaning in ESTIMATED.items()
@@ -63,7 +63,7 @@ SAMPLING_GRID = TableSchema(
         ),
         *(Column(name, "float64", f"mean over images: {meaning}") for name, meaning in LEVELS.items()),
         Column("n", "int64", "images", low=0),
-        Column("pareto", "bool", "whether no setting is as fast and better: the front of quality against seconds"),
+        Column("pareto", "bool", "whether no setting is as fast and better: the Pareto front of quality and seconds"),
     ),
     key=tuple(field.name for field in fields(GridPoint)),
 )
@@ -91,7 +91,7 @@ class Copied:
     def of(self, embeddings: np.ndarray) -> np.ndarray:
         """Mark copies with 1.0, others with 0.0.
 
-        NaN where there is no threshold (one source).
+        NaN without a threshold (one source).
         """
         nearest = cosines(embeddings, self.trained.vectors).max(axis=1)
         unknown = math.isnan(self.threshold)
@@ -100,7 +100,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Timed:
-    """The sampler's name of a setting, and wall-clock seconds of an image."""
+    """The sampler's name in a setting, and wall-clock seconds per image."""
 
     scheduler: str
     seconds: float
@@ -117,14 +117,12 @@ def grid_table(
     *,
     samples: int = 2_000,
 ) -> pd.DataFrame:
-    """Return the table SAMPLING_GRID, a row per setting as in `features`.
+    """The table SAMPLING_GRID, a row per setting as in `features`.
 
     features: setting -> medium -> images; all settings have the same mediums and requests. references: setting -> the
-    one to compare it with, also in `features`. sources: medium -> a row for each held-out source
-    (`similarity.source_means`). requests: by medium. trained: the LoRA's training images.
-
-    quality: the root of similarity times fidelity (similarity alone where the tagger has none of the asked tags).
-    copies: share of copies of training images (`choice.copied`). …_change: that less the reference's, paired.
+    one to compare it with, also in `features`. sources: medium -> rows of `similarity.source_means`. requests: by
+    medium. trained: the LoRA's training images. Copies are those of `choice.copied`. …_change: less the reference's,
+    paired.
     """
     copied_from = Copied(trained, copy_threshold(trained))
     measured = {
@@ -178,7 +176,7 @@ def _measured(
 def quality(similarity: Estimate, fidelity: Estimate | None) -> Estimate:
     """Root of similarity (at least 0) times fidelity, with their joint interval.
 
-    Without `fidelity` the similarity itself.
+    The similarity itself where the tagger has none of the prompted tags (`fidelity` None).
     """
     if fidelity is None:
         return similarity
@@ -207,7 +205,7 @@ def _shifts(
 
 
 def resampled_prompts(requests: Requests) -> Sequence[str] | None:
-    """Return the prompts to resample, or None where they are too few."""
+    """Prompts to resample, or None if too few."""
     prompts = requests.prompts
     return prompts if prompts and len(set(prompts)) >= FEW_PROMPTS else None
 

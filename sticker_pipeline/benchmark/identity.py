@@ -26,9 +26,9 @@ def identity_retrieval(
     n = images. images: unit rows float[n, d]; own: sources float[m, d] of the right character; others: those of each
     other one. None without others. A tie is not right.
 
-    By chance it is 1 / (number of characters). It rewards what tells this character from the others, and ignores what
-    all share: style, background, framing. It is fooled by others that are easy to tell apart (few, or in another
-    style): among blondes a blonde is harder. At 1 it says no more about quality: a caricature is as right as a
+    By chance it is 1 / (number of characters). It rewards the traits that distinguish this character, and ignores
+    shared ones: style, background, framing. It is fooled by others that are easy to distinguish (few, or in another
+    style): a blonde is harder among blondes. At 1 it no longer measures quality: a caricature is as right as a
     likeness. Images, and the sources of every character, are resampled.
     """
     if not others:
@@ -77,7 +77,7 @@ def _closeness(images: np.ndarray, sources: np.ndarray) -> np.ndarray:
 def _resampled_closeness(images: np.ndarray, sources: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """`_closeness` to resampled sources: float32[samples, n].
 
-    counts: [samples, m]. Single precision, as it is most of the work with many characters and serves only comparisons.
+    counts: [samples, m]. Single precision: most of the work with many characters, and used only for comparisons.
     """
     weights = counts.astype(np.float32)
     products, gram = cosines(sources, images).astype(np.float32), cosines(sources, sources).astype(np.float32)

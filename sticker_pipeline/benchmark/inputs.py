@@ -1,7 +1,4 @@
-"""Inputs of a benchmark from artifacts: generated images and evaluation context.
-
-measure.py computes the metrics.
-"""
+"""Generated images and evaluation context of a benchmark, from artifacts."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -51,10 +48,7 @@ def evaluation_context(
     embedder: Embedder,
     tagger: Tagger,
 ) -> EvaluationContext:
-    """Return the evaluation context of the character.
-
-    others: other characters, as `other_references`.
-    """
+    """The character's evaluation context; `others` as from `other_references`."""
     rows = with_mediums(character, training_set, frames)
     trained = rows[rows["split"] == TRAIN]
     asked = sampled[sampled["model"] == BASE].groupby("medium")["attributes"]
@@ -76,7 +70,7 @@ def other_references(
 ) -> tuple[dict[str, dict[str, Embeddings]], dict[str, str], list[str]]:
     """Held-out images of every other character by medium.
 
-    Also returns the data version of each one's training set, and a sentence about each that cannot be read.
+    Also returns the data version of each one's training set, and a sentence about each unreadable one.
     """
     found, versions, problems = {}, {}, []
     for name in names:

@@ -1,7 +1,4 @@
-"""Every metric of every model in every medium.
-
-Metrics are in metrics.py, intervals in bootstrap.py, rows and their order in tables.py.
-"""
+"""Every metric of every model in every medium."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +19,9 @@ from sticker_pipeline.generation.recommended import at_most
 
 BASE, LORA, RELEASED, REFERENCE, CHANCE = "base", "lora", "released", "reference", "chance"
 NO_MODELS = (REFERENCE, CHANCE)  # rows that models are compared with
-RECOMMENDED = "LoRA in at most "  # prefix of `lora` in a recommended setting; no rival can have it
+RECOMMENDED = "LoRA in at most "  # name prefix of `lora` in a recommended setting; no rival can have it
 OVERALL = "all"  # the medium of means over mediums
-FEW_SOURCES = 5  # with fewer, "95 %" intervals cover the truth in clearly fewer cases (see clip_similarity)
+FEW_SOURCES = 5  # with fewer, "95 %" intervals cover the truth clearly less often (see clip_similarity)
 
 
 def recommended_model(budget: int) -> str:
@@ -33,7 +30,7 @@ def recommended_model(budget: int) -> str:
 
 
 def is_recommended(model: str) -> bool:
-    """True for our LoRA in a recommended setting (no other LoRA)."""
+    """True for our LoRA in a recommended setting."""
     return model.startswith(RECOMMENDED)
 
 
@@ -50,7 +47,7 @@ def by_name(model: str) -> tuple[bool, int, str]:
 class Measured:
     """(model, medium, metric) -> estimate, of single mediums.
 
-    left_out: a sentence each on what has none or too narrow an interval, and why.
+    left_out: sentences on missing rows and too narrow intervals, with reasons.
     """
 
     estimates: dict[tuple[str, str, str], Estimate]
@@ -107,7 +104,8 @@ def _too_few_prompts(medium: MediumContext) -> list[str]:
     if not medium.few_prompts:
         return []
     return [
-        f"Medium '{medium.name}': there are fewer than {FEW_PROMPTS} prompts, so its intervals say nothing of others."
+        f"Medium '{medium.name}': there are fewer than {FEW_PROMPTS} prompts, so its intervals do not cover other "
+        "prompts."
     ]
 
 
@@ -117,8 +115,8 @@ def _too_few_sources(medium: MediumContext) -> list[str]:
         return []
     if sources == 1:
         return [
-            f"Medium '{medium.name}' has no reference rows for similarity and diversity, and its intervals say nothing "
-            "about other references: only one source is held out."
+            f"Medium '{medium.name}' has no reference rows for similarity and diversity, and its intervals do not "
+            "cover other references: only one source is held out."
         ]
     return [
         f"Medium '{medium.name}': only {sources} sources are held out, so its intervals are narrower than they "
@@ -131,14 +129,14 @@ def _cannot_be_had(medium: MediumContext, models: Mapping[str, GeneratedImages])
     sentences = []
     if medium.others is not None and not medium.others:
         sentences.append(
-            f"Medium '{medium.name}' has no row for identity: there is no other character to be taken for. "
+            f"Medium '{medium.name}' has no row for identity: there is no other character to compare with. "
             "Its style_similarity is to the character's own images."
         )
     if medium.requests and any(images.tags is not None for images in models.values()):
         unknown = unknown_tags(medium.requests.attributes, medium.tag_names)
         if unknown:
             sentences.append(
-                f"Medium '{medium.name}': prompt_fidelity does not count what the tagger has no tag for: "
+                f"Medium '{medium.name}': prompt_fidelity does not count words that the tagger has no tag for: "
                 f"{listed(unknown)}."
             )
     return sentences

@@ -24,7 +24,7 @@ def nearest_training(
 ) -> Estimate:
     """Mean over images of the cosine to the nearest training image.
 
-    n = images. High for copies, but also for good new images: held-out references show what an honest image has. A
+    n = images. High for copies, but also for good new images: held-out references show the value of honest images. A
     model well above that copies.
     """
     return row_mean(_nearest(images, training), samples, seed, prompts)
@@ -45,10 +45,10 @@ def nearest_training_excess(
     n = images. holdout, sources: held-out images and the source of each; a source counts once, by the mean of its
     images.
 
-    Above 0 the model copies more than the character's own images repeat themselves. Low values reward images far from
+    Above 0, the model copies more than the character's own images repeat each other. Low values reward images far from
     training, bad ones too: read it beside `clip_similarity`. It is fooled by held-out near duplicates of training
-    images, which make copying look honest, and misses copies with small changes of what CLIP looks at (background,
-    framing).
+    images, which make copying look honest. It misses copies with small changes in background or framing, to which CLIP
+    responds.
     """
     near, (_, codes) = _nearest(images, training), _source_codes(sources)
     own = ratio(np.bincount(codes, _nearest(holdout, training)), np.bincount(codes))
@@ -70,13 +70,12 @@ def copied_share(
     """Share of images nearer to training than 95 % of held-out images.
 
     n = images. holdout, sources: as for `nearest_training_excess`; sources have equal weights, shared among their
-    images. With fewer than 20 sources the bound is their nearest image, which an honest model passes as often as
-    `fair_copied_share` says. A bound of few sources may be anywhere, which the interval shows; differences between
-    models on the same sources are steadier.
+    images. With fewer than 20 sources the bound is their nearest image; an honest model passes it as often as
+    `fair_copied_share` says. The bound of few sources is uncertain, as the interval shows; differences between models
+    on the same sources are steadier.
 
-    Low values reward what `nearest_training_excess` rewards, but it detects occasional copying, which a mean hides. It
-    is fooled in the same ways, and one held-out duplicate of a training image raises the bound so far that nothing is a
-    copy.
+    It rewards the same as `nearest_training_excess`, but detects occasional copying, which a mean hides. It is fooled
+    in the same ways. One held-out duplicate of a training image raises the bound so far that nothing is a copy.
     """
     near, own = _nearest(images, training), _nearest(holdout, training)
     names, codes = _source_codes(sources)
@@ -115,9 +114,8 @@ def one_source_share(
     n = images. sources: the source of each training image.
 
     Near 1 the model has collapsed onto one animation or still. Low values reward images spread over the training set,
-    good or bad. It is fooled by prompts that all ask for what one source shows, and by few sources: `fair_source_share`
-    is what chance gives. The interval is for the source found; that it was picked as the largest is in the comparison
-    with chance, not in the interval.
+    good or bad. It is fooled by prompts that all describe one source, and by few sources: `fair_source_share` is the
+    value by chance. The interval does not include the choice of the largest source; the comparison with chance does.
     """
     names, codes = _source_codes(sources)
     nearest = codes[cosines(images, training).argmax(axis=1)]

@@ -1,8 +1,8 @@
 """The metrics of the benchmark, one row each.
 
 Tables, comparisons, leaderboard, report, model cards and docs/reference/metrics.md follow METRICS and its order.
-Functions are in similarity.py, identity.py, fidelity.py and memorisation.py; their docstrings say how each can be
-fooled. docs/contributing/index.md adds a metric as an example.
+similarity.py, identity.py, fidelity.py and memorisation.py say how each can be fooled. docs/contributing/index.md adds
+a metric as an example.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ from sticker_pipeline.benchmark.similarity import (
     trigger_effect,
 )
 
-VERSION = "4"  # of the benchmark's code: raise it with METRICS, so that characters are measured anew
+VERSION = "4"  # of the benchmark's code: raise it with METRICS, so that characters are measured again
 SIMILARITY, GAIN, COPIES = "clip_similarity", "clip_similarity_gain", "copies"
 Better = Literal["higher", "lower", ""]
 
@@ -59,7 +59,7 @@ class Measure(Metric):
     """A metric of the benchmark with its functions; None: no row.
 
     of_model: of a model's images. of_holdout: of held-out images among themselves. of_chance: by chance. over_base: it
-    is a difference to the base model already, so models are not compared by it again.
+    is already a difference to the base model, so models are not compared by it.
     """
 
     of_model: Callable[[GeneratedImages, MediumContext], Estimate | None] = lambda images, medium: None
@@ -111,7 +111,6 @@ def _holdout_identity(medium: MediumContext) -> Estimate | None:
 
 
 def _guess(medium: MediumContext) -> Estimate | None:
-    """Probability of a right guess among all characters."""
     if not medium.others:
         return None
     characters = len(medium.others) + 1
@@ -170,7 +169,7 @@ _ROWS = (
     Measure(
         "nearest_training",
         "nearest training image",
-        "cosine to it; well above the held-out images' own figure, the LoRA copies",
+        "cosine to it; if it is well above that of held-out images, the LoRA copies",
         "",
         of_model=lambda images, medium: nearest_training(
             images.embeddings, medium.training.vectors, **medium.resampled
@@ -234,7 +233,7 @@ _ROWS = (
     ),
     Measure(
         "prompt_fidelity",
-        "does as told",
+        "prompt fidelity",
         "share of the prompted tags that the tagger finds",
         "higher",
         ".0%",
@@ -254,12 +253,12 @@ METRICS: Mapping[str, Measure] = {row.name: row for row in _ROWS}
 
 
 def described(name: str) -> Metric:
-    """Return the metric `name`, or a bare one for another version's metric."""
+    """The metric `name`; one of another version has only its name."""
     return METRICS.get(name) or Metric(name, name.replace("_", " "), "", "")
 
 
 def signed(form: str) -> str:
-    """Return the format of differences between values in the format `form`."""
+    """Format of differences between values in the format `form`."""
     return f"+{form.lstrip('+')}"
 
 

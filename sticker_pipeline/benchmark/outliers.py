@@ -1,7 +1,4 @@
-"""Frames that may show another character, by CLIP similarity to the rest.
-
-embed.py embeds images.
-"""
+"""Frames that may show another character, by CLIP similarity to the rest."""
 
 from pathlib import Path
 
@@ -13,20 +10,17 @@ from sticker_pipeline.core.images import contact_sheet
 from sticker_pipeline.core.verdict import Verdict, listed
 
 # Robust standard deviations below the median. In the embedded CLIP, images of another demo character lie 15 and more
-# below, a demo character's own oddest image (a small figure under a starry sky) 2.
+# below, a demo character's own strangest image (small, under a starry sky) 2.
 STRANGE = 5.0
 # Least deviation, as a share of the median: among nearly equal images any difference would be an outlier.
 LEAST_DEVIATION = 0.05
-STRANGEST = 20  # frames shown, also where the check passes: people see more than a number says
-MIN_SOURCES = 5  # with fewer, outliers cannot be told from the rest
+STRANGEST = 20  # frames shown, also where the check passes: for people to judge
+MIN_SOURCES = 5  # fewer do not show which is the outlier
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution, Rousseeuw & Croux 1993
 
 
 def looked_at(frames: pd.DataFrame, each: int = 3) -> pd.DataFrame:
-    """Select at most `each` kept frames of each source, evenly spread.
-
-    In the order of `frames`.
-    """
+    """Select at most `each` kept frames of each source, evenly spread, in order."""
     kept = frames[frames["kept"].astype(bool)]
     place = kept.groupby("source_id").cumcount()
     size = kept.groupby("source_id")["frame_id"].transform("size")
@@ -38,8 +32,8 @@ def strangeness(embeddings: np.ndarray, sources: pd.Series) -> np.ndarray:
     """Distance of each frame below the median similarity, float64 [n].
 
     In robust standard deviations of the frames' mean similarity to the other sources. embeddings: float32 [n, d] of
-    length 1; sources: of each. A source counts by the mean of its frames. The deviation is the median absolute one
-    times MAD_TO_DEVIATION, which outliers hardly move, and at least LEAST_DEVIATION of the median.
+    length 1; sources: of each. A source counts by the mean of its frames. The deviation is the median absolute one,
+    which outliers hardly move, times MAD_TO_DEVIATION, and at least LEAST_DEVIATION of the median.
     """
     codes, names = pd.factorize(sources)
     sums = np.zeros((len(names), embeddings.shape[1]))
@@ -62,19 +56,22 @@ def same_character(frames: pd.DataFrame, embeddings: np.ndarray) -> Verdict:
     order = ["frame_id", "path", "frame_index"]
     if frames["source_id"].nunique() < MIN_SOURCES:
         table = frames[order].assign(strangeness=0.0)
-        return Verdict(True, f"fewer than {MIN_SOURCES} sources: nobody can say who would be the stranger.", table)
+        return Verdict(True, f"not checked: fewer than {MIN_SOURCES} sources do not show an outlier.", table)
     values = strangeness(embeddings, frames["source_id"])
     table = frames[order].assign(strangeness=values).sort_values("strangeness", ascending=False, ignore_index=True)
     strange = table[table["strangeness"] > STRANGE]
     if strange.empty:
-        return Verdict(True, f"none of {len(table)} frames looks like somebody else.", table)
+        return Verdict(True, f"none of {len(table)} frames looks like another character.", table)
     names = listed(strange["path"])
-    summary = f"{len(strange)} of {len(table)} frames may show somebody else: {names}. Look at them; remove them if so."
+    summary = (
+        f"{len(strange)} of {len(table)} frames may show another character: {names}. Look at them, and remove those "
+        "that do."
+    )
     return Verdict(False, summary, table)
 
 
 def strangest_sheet(verdict: Verdict, frames: pd.DataFrame, folder: Path) -> Image.Image:
-    """Draw a sheet of the STRANGEST frames of `same_character`.
+    """Make a sheet of the STRANGEST frames of `same_character`.
 
     frames: frame_id, and file in `folder`.
     """

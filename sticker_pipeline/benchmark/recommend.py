@@ -4,17 +4,17 @@ The rule:
 
 1. Settings with more steps than the budget are out.
 2. So are those with a fault, compared with the reference: the same style and character weights with the profile's
-   settings, without LCM. A fault is more than LIMIT, a tenth, of a white veil, of contrast too little or too much
-   (flat, burnt), of saturation too little or too much (pale, garish), of sharpness too little (blurred), or of more
-   images being copies of training images. Similarity and fidelity hardly show these: CLIP and tagger use small images
-   and forgive colours, and copies are more alike. A person sees a tenth.
+   settings, without LCM. A fault is a change by more than LIMIT, a tenth, which a person sees: a white veil (hazy),
+   too little or too much contrast (flat, burnt) or saturation (pale, garish), too little sharpness (blurred), more
+   copies of training images. Similarity and fidelity hardly show these: CLIP and tagger use small images and are
+   insensitive to colours, and copies are more similar.
 3. Of the others, all within TOLERANCE of the best quality are as good. Quality is the root of similarity to held-out
-   images times prompt fidelity: a relative loss of either counts the same, and generating the character whatever the
-   prompt gains nothing.
+   images times prompt fidelity: a relative loss of either counts the same, and a LoRA that ignores the prompt gains
+   nothing.
 4. Of those, the fastest; of equally fast ones the best.
 
-Where every setting has a fault, none is recommended. The best of many is flattered by luck, and chosen by the held-out
-images: a LoRA's reported metrics remain the benchmark's, with the profile's settings. The benchmark also uses the
+Where every setting has a fault, none is recommended. The best of many is partly luck, and chosen by the held-out
+images: a LoRA's reported metrics remain the benchmark's, with the profile's settings. The benchmark also measures the
 recommended settings, on other seeds than they were chosen by.
 """
 
@@ -43,7 +43,7 @@ SETTING = ("style_weight", "character_weight", "lcm_weight", "steps", "guidance_
 class Recommendation:
     """The recommendation for at most `budget` steps.
 
-    setting: values of SETTING, or None. why: the reason, a sentence. metrics: its metrics.
+    setting: values of SETTING, or None. why: the reason, a sentence. metrics: of the setting.
     """
 
     budget: int
@@ -61,7 +61,7 @@ FAULTS: tuple[tuple[str, int, str, str], ...] = (
     ("sharpness_shift", -1, "blurred", "sharpness"),
     ("copies_change", 1, "copying", "copies of training images"),
 )
-"""Column, the sign of what is too much of it, the fault, and what is measured."""
+"""Column, sign of the faulty direction, fault, measured quantity."""
 
 
 def faults(row: pd.Series) -> list[str]:
@@ -76,7 +76,7 @@ def faults(row: pd.Series) -> list[str]:
 def pareto_front(seconds: np.ndarray, quality: np.ndarray) -> np.ndarray:
     """Mark settings that no other dominates in seconds and quality: bool[n].
 
-    None is as fast and better, or as good and faster. Never true for a quality of NaN.
+    No other is as fast and better, or as good and faster. Never true for a quality of NaN.
     """
     order = np.lexsort((-quality, seconds))
     front = np.zeros(len(seconds), dtype=bool)
@@ -88,7 +88,7 @@ def pareto_front(seconds: np.ndarray, quality: np.ndarray) -> np.ndarray:
 
 
 def recommendations(table: pd.DataFrame, budgets: Sequence[int]) -> list[Recommendation]:
-    """Return one recommendation for each of `budgets`, by the rule above.
+    """One recommendation for each of `budgets`, by the rule above.
 
     table: columns of SETTING and FAULTS, quality (and its interval), seconds, similarity, fidelity.
     """
@@ -125,7 +125,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_json(recommended: Sequence[Recommendation]) -> list[dict[str, Any]]:
-    """Convert to the content of recommended.json, with None for no number."""
+    """Convert to the content of recommended.json; NaN and infinity become None."""
     return [
         {
             **asdict(each),
@@ -136,10 +136,10 @@ def as_json(recommended: Sequence[Recommendation]) -> list[dict[str, Any]]:
 
 
 def headline(recommended: Sequence[Recommendation]) -> str:
-    """Say in one line the recommendation for the largest budget with one."""
+    """Summarise in one line the recommendation for the largest budget with one."""
     found = [each for each in recommended if each.setting]
     if not found:
-        return "none is without fault"
+        return "every setting has a fault"
     last = found[-1]
     return f"at most {last.budget} steps: {_in_words(last)}, quality {last.metrics['quality']:.3f}"
 
@@ -162,10 +162,7 @@ def _in_words(each: Recommendation) -> str:
 def write_recommendations(
     folder: Path, profile: str, character_lora: str, adapters: Adapters, recommended: Sequence[Recommendation]
 ) -> None:
-    """Write recommended.json for `read_recommendations`.
-
-    character_lora: its name in words.
-    """
+    """Write recommended.json; character_lora: its name in words."""
     content = {
         "profile": profile,
         "character": character_lora,
@@ -183,7 +180,7 @@ class RecommendError(UserError):
 class Recommendations:
     """The content of recommended.json.
 
-    loras: "character", "style", "lcm" -> sha256 of the file that was used, or None.
+    loras: "character", "style", "lcm" -> sha256 of the file used, or None.
     """
 
     profile: str
@@ -223,21 +220,21 @@ def settings_for(
     """Distinct settings for the LoRA loras["character"], each with its smallest budget.
 
     Also returns a sentence about each that is left out. loras: "character", "style", "lcm" -> sha256 of the present
-    files. A setting is valid for the character's LoRA, and those with a weight, that it was measured with.
+    files. A setting is valid only for the LoRA of the character, and those with a weight, that it was measured with.
     """
     if not any(each.setting for each in found.budgets):
         return [], []
     if (found.profile, found.loras["character"]) != (profile, loras["character"]):
         return [], [
-            "What `sampling_grid` recommends is for another LoRA of the character, and not drawn with this one. A "
-            "grid is of the release where there is one: materialize it again once this LoRA is released."
+            "The settings that `sampling_grid` recommends are for another LoRA of the character, and not used with "
+            "this one. A grid uses the release where there is one: materialize it again once this LoRA is released."
         ]
     settings, left_out = [], []
     for setting in _distinct(found.budgets):
         if changed := _changed(setting.point, found.loras, loras):
             left_out.append(
-                f"What `sampling_grid` recommends for {at_most(setting.budget)} is not drawn: it was measured "
-                f"with another {' and another '.join(changed)}. Materialize it again."
+                f"The setting that `sampling_grid` recommends for {at_most(setting.budget)} is not used: it was "
+                f"measured with another {' and another '.join(changed)}. Materialize it again."
             )
         else:
             settings.append(setting)
@@ -254,6 +251,6 @@ def _distinct(budgets: Sequence[Recommendation]) -> list[Setting]:
 
 
 def _changed(point: GridPoint, used: Mapping[str, str | None], now: Mapping[str, str | None]) -> list[str]:
-    """LoRAs with a weight in `point` that are not the files in `used`."""
+    """Name the LoRAs with a weight in `point` that differ from those `used`."""
     adapters = {"style": ("LoRA of the style", point.style_weight), "lcm": ("LCM-LoRA", point.lcm_weight)}
     return [called for name, (called, weight) in adapters.items() if weight and used[name] != now[name]]

@@ -3,10 +3,10 @@
     <artifacts>/<character>/releases/0001/          <character>.safetensors, spec.json, release.json
     <artifacts>/<character>/releases/current.json   the current number, and a log of publishing and rolling back
 
-They are no artifact, since artifacts are replaced whole: every step would have to carry the history over. Only the
-pointer is ever written again, by one rename. The artifact `released_lora` shows the current release by `place`.
+They are no artifact, since artifacts are replaced whole: every step would have to copy the history. Only the pointer is
+ever rewritten, by one rename. The artifact `released_lora` shows the current release by `place`.
 
-A folder gets its number once whole, and counts once the pointer names it: a killed publish leaves the current release
+A folder gets its number once whole, and is used once the pointer names it. A killed publish leaves the current release
 as it was, and at most a folder that no log names, which is skipped. gate.py decides on releases.
 """
 
@@ -44,7 +44,7 @@ WAIT_SECONDS = 60.0  # for another publish or roll-back of the character, each a
 
 
 class ReleaseError(StorageError):
-    """A missing, damaged or forbidden release; the message says the remedy."""
+    """A missing, damaged or forbidden release; the message names the remedy."""
 
 
 class _Record(BaseModel):
@@ -58,7 +58,7 @@ class _Record(BaseModel):
 
 
 class MetricRow(_Record):
-    """A row of the benchmark's table, with None for no number."""
+    """A row of the benchmark's table; NaN and infinity are None."""
 
     model: str
     medium: str
@@ -164,9 +164,9 @@ class Release:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A LoRA that passed the gate, with everything to record of it.
+    """A LoRA that passed the gate, with everything to record.
 
-    metrics: the benchmark's table.
+    `metrics`: the benchmark's table.
     """
 
     character: str
@@ -203,16 +203,16 @@ def releases_folder(store: ArtifactStore, character: str) -> Path:
 
 
 def current(folder: Path) -> Release | None:
-    """Return the current release, or None. Raises ReleaseError if damaged."""
+    """The current release, or None. Raises ReleaseError if damaged."""
     number = _pointer(folder).number
     return None if number is None else read(folder, number)
 
 
 def baseline_release(folder: Path, sha256: str) -> Release | None:
-    """Return the release that a LoRA with these bytes is compared with.
+    """The release that a LoRA with these bytes is compared with.
 
-    The current one or, if that has these bytes, the one it replaced when published, so that publishing does not change
-    the comparison. None for the first.
+    The current one or, if that has these bytes, the one it replaced when published: publishing does not change the
+    comparison. None for the first.
     """
     present = current(folder)
     if present is None or present.record.sha256 != sha256:
@@ -223,7 +223,7 @@ def baseline_release(folder: Path, sha256: str) -> Release | None:
 
 
 def all_releases(folder: Path) -> list[Release]:
-    """List releases that were ever current and still exist, by number."""
+    """List existing releases that were ever current, by number."""
     numbers = sorted({event.number for event in _pointer(folder).log})
     return [read(folder, number) for number in numbers if _place(folder, number).is_dir()]
 
@@ -250,8 +250,8 @@ def publish(folder: Path, candidate: Candidate, time: datetime) -> Published:
     """Make `candidate` the current release in `folder`.
 
     The same bytes are never released twice. Those of the current release change nothing; those of an earlier one make
-    it current again; those that existed when a person rolled back to another stay withdrawn until a person rolls back
-    to them, since the newest LoRA may be any of them and would undo the choice.
+    it current again. Those that existed when a person rolled back to another stay withdrawn until a person rolls back
+    to them: the newest LoRA may be any of them, and would undo the choice.
 
     Killed at any moment, this leaves the old or the new release current, whole. Raises ReleaseError for a candidate
     that did not pass the gate, and when another process works for too long.
@@ -283,8 +283,8 @@ def publish(folder: Path, candidate: Candidate, time: datetime) -> Published:
 def roll_back(folder: Path, number: int, reason: str, time: datetime) -> Release:
     """Make release `number` the current one.
 
-    Later ones stay, but are published again only by rolling back to their number. Raises ReleaseError for a release
-    that is missing, damaged, or current already.
+    Later ones stay, but are published again only by rolling back to them. Raises ReleaseError for a release that is
+    missing, damaged, or current already.
     """
     with _alone(folder):
         release, pointer = read(folder, number), _pointer(folder)
@@ -308,8 +308,7 @@ def place(release: Release, folder: Path) -> None:
 def lineage(store: ArtifactStore, character: str, assets: Sequence[str]) -> dict[str, str]:
     """Asset or `character/<section>` -> data version of `assets` and their inputs.
 
-    Read recursively from the manifests. The inputs of an artifact that was made anew since are unknown: its version is
-    there, and nothing behind it.
+    Read recursively from the manifests. For an artifact made again since, only its version is known, not its inputs.
     """
     found: dict[str, str] = {}
     waiting: list[tuple[str, Artifact]] = [(asset, store.read(character, asset)) for asset in assets]
@@ -383,7 +382,6 @@ def _move(
 
 
 def _withdrawn(log: Sequence[Event]) -> set[int]:
-    """Releases withdrawn by a roll-back to another, and not chosen since."""
     known: set[int] = set()
     withdrawn: set[int] = set()
     for event in log:
@@ -397,7 +395,7 @@ def _check_whole(release: Release) -> None:
     if not release.lora.is_file() or file_sha256(release.lora) != release.record.sha256:
         raise ReleaseError(
             f"{release.lora} is not the file that was released: it was changed, or is damaged. Bring it back from a "
-            f"backup, or `sticker-pipeline roll-back {release.record.character} NUMBER` makes another release count."
+            f"backup, or make another release current: `sticker-pipeline roll-back {release.record.character} NUMBER`."
         )
 
 
@@ -408,14 +406,13 @@ def _pointer(folder: Path) -> _Pointer:
         return _Pointer()
     except (OSError, ValueError) as error:
         raise ReleaseError(
-            f"{folder / POINTER} is damaged: {_why(error)}. Move it away, and choose the release of "
-            f"{folder.parent.name} that counts with `sticker-pipeline roll-back {folder.parent.name} NUMBER`; the "
-            "releases themselves are not changed by that."
+            f"{folder / POINTER} is damaged: {_why(error)}. Move it away, and choose the current release of "
+            f"{folder.parent.name} with `sticker-pipeline roll-back {folder.parent.name} NUMBER`, which does not "
+            "change the releases."
         ) from error
 
 
 def _damaged(path: Path, error: Exception) -> ReleaseError:
-    """Return the error for a damaged file, with its remedy."""
     place = path.parent
     return ReleaseError(
         f"{path} is damaged: {_why(error)}. Bring that release of {place.parent.parent.name} back from a backup, or "
@@ -424,7 +421,6 @@ def _damaged(path: Path, error: Exception) -> ReleaseError:
 
 
 def _why(error: Exception) -> str:
-    """Return the first line of the cause."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -15,7 +15,7 @@ SHOWN_IMAGES = 4  # of each model in each medium
 
 
 def headline(rows: pd.DataFrame) -> str:
-    """Say the similarity of base model and LoRA, by medium."""
+    """Summarise the similarity of base model and LoRA, by medium."""
     chosen = rows[rows["metric"] == SIMILARITY].set_index(["medium", "model"])["mean"]
     parts = [
         f"{medium}: base {chosen[medium, BASE]:.3f}, LoRA {chosen[medium, LORA]:.3f}"
@@ -35,10 +35,7 @@ def similarity_chart(rows: pd.DataFrame) -> Image.Image:
 
 
 def plotted(rows: pd.DataFrame) -> Mapping[str, float]:
-    """Numbers that the UI plots over time: the LoRA's similarity by medium.
-
-    Higher is better.
-    """
+    """Values that the UI plots over time: the LoRA's similarity by medium."""
     chosen = rows[(rows["metric"] == SIMILARITY) & (rows["model"] == LORA)]
     return {f"similarity_{row['medium']}": float(row["mean"]) for row in chosen.to_dict("records")}
 

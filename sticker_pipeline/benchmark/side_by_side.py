@@ -1,7 +1,4 @@
-"""Our LoRA beside every other model: differences, table and image.
-
-measure.py measures; tables.py compares two models.
-"""
+"""Our LoRA beside every other model: differences, table and image."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -40,7 +37,7 @@ COMPARISONS = TableSchema(
 TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "release before"}
 BEST_RIVAL = "best rival"
 CAPTION = "mean CLIP similarity to held-out images with 95 % intervals; ours: the new LoRA less this one, paired"
-GOOD, BAD, PLAIN = (19, 115, 74), (179, 38, 30), (92, 89, 107)  # colours of what is better, worse, and neither
+GOOD, BAD, PLAIN = (19, 115, 74), (179, 38, 30), (92, 89, 107)  # colours: better, worse, unclear
 
 MOST_SHOWN = 40  # characters that an image or a table has a line for
 
@@ -52,7 +49,7 @@ def comparisons(result: BenchmarkResult, model: str = LORA) -> pd.DataFrame:
     """Compare `model` with each other model: the table COMPARISONS.
 
     Others in the order of the benchmark's table (base first), within each as `compare` sorts. References and chance are
-    excluded: they have other requests, so nothing pairs them. Empty without rows of `model`, or of any other.
+    excluded: they have other requests, so they cannot be paired. Empty without rows of `model`, or of any other.
     """
     models = list(dict.fromkeys(result.table["model"]))
     others = [name for name in models if name not in (model, *NO_MODELS)] if model in models else []
@@ -63,7 +60,7 @@ def comparisons(result: BenchmarkResult, model: str = LORA) -> pd.DataFrame:
 def verdict(low: float, high: float) -> Literal["better", "worse", "unclear"]:
     """Interpret the interval of a paired difference where more is better.
 
-    NaN, no interval: unclear.
+    NaN: unclear.
     """
     if low > 0:
         return "better"
@@ -73,10 +70,9 @@ def verdict(low: float, high: float) -> Literal["better", "worse", "unclear"]:
 def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     """Format one row for each medium (`all` first) and model, for people.
 
-    Similarity to held-out images, by how much our LoRA is above it, with 95 % intervals, and whether that is better.
-    Models: held out, base, LoRA, released, the LoRA in recommended settings, rivals by name.
-
-    table: model, medium, metric, mean, ci_low, ci_high; compared: COMPARISONS.
+    Similarity, our LoRA's difference to it, with 95 % intervals, and the verdict. Models: held out, base, LoRA,
+    released, the LoRA in recommended settings, rivals by name. table: model, medium, metric, mean, ci_low, ci_high;
+    compared: COMPARISONS.
     """
     means, gains = _by_medium(table, "model"), _by_medium(compared, "other")
     models = _models(model for _, model in means)
@@ -98,13 +94,11 @@ def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFr
 def side_by_side(
     table: pd.DataFrame, compared: pd.DataFrame, images: Mapping[Key, Sequence[Image.Image]]
 ) -> Image.Image:
-    """Draw one image: a row per medium, a column per model.
+    """Make one image: a row per medium, a column per model.
 
-    Each cell has some of the model's images over its similarity and how much our LoRA is above it. The best LoRA of a
-    medium is framed.
-
-    images: (medium, model) -> images to show, `reference` for held-out ones; equal numbers look best. Other arguments
-    as for `side_by_side_table`.
+    Each cell has images of the model over its similarity and our LoRA's difference. The best LoRA of a medium is
+    framed. images: (medium, model) -> images to show, `reference` for held-out ones; equal numbers look best. Other
+    arguments as for `side_by_side_table`.
     """
     means, gains = _by_medium(table, "model"), _by_medium(compared, "other")
     mediums, models = sorted({medium for medium, _ in images}), _models(model for _, model in images)
@@ -145,7 +139,7 @@ def shown_characters(similarity: Mapping[str, Mapping[str, Interval]], most: int
     """Select all characters in order, or the best and the worst.
 
     similarity: as from `by_character`. Of more than `most`, half of `most` are the best by the new LoRA and half the
-    worst, best first; those without one are left out.
+    worst, best first; those without a new LoRA are left out.
     """
     if len(similarity) <= most:
         return list(similarity)
@@ -155,9 +149,9 @@ def shown_characters(similarity: Mapping[str, Mapping[str, Interval]], most: int
 
 
 def similarity_image(similarity: Mapping[str, Mapping[str, Interval]], most: int = MOST_SHOWN) -> Image.Image:
-    """Draw the leaderboard: a line for each of `shown_characters`.
+    """Make the leaderboard's image: a line for each of `shown_characters`.
 
-    Of more characters, also the distribution over all of them. similarity: as from `by_character`.
+    With more characters, also the distribution over all. similarity: as from `by_character`.
     """
     shown, unit = shown_characters(similarity, most), "mean cosine"
     if len(similarity) <= most:
@@ -178,7 +172,7 @@ def similarity_image(similarity: Mapping[str, Mapping[str, Interval]], most: int
 
 
 def _best(means: Mapping[str, float]) -> str | None:
-    """Return the LoRA with the highest mean; recommended settings do not count.
+    """The LoRA with the highest mean; recommended settings do not count.
 
     None where there is only one, or no single best.
     """
@@ -204,7 +198,6 @@ def _called(gain: Mapping[Hashable, Any] | None) -> str:
 
 
 def _by_medium(table: pd.DataFrame, model: str) -> dict[Key, Mapping[Hashable, Any]]:
-    """(medium, model) -> row of the similarity."""
     rows = table[table["metric"] == SIMILARITY].to_dict("records")
     return {(str(row["medium"]), str(row[model])): row for row in rows}
 

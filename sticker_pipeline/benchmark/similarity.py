@@ -1,7 +1,7 @@
 """Similarity of generated images to held-out ones, and their diversity.
 
 Embeddings are float[n, d]; rows of images have length 1, rows of sources are means of such rows (`source_means`) and
-may be shorter. `prompts` are those of `images`; bootstrap.py says what they do to the interval.
+may be shorter. `prompts` are those of `images`; bootstrap.py explains their effect on the interval.
 """
 
 from collections.abc import Sequence
@@ -46,10 +46,10 @@ def clip_similarity(
 ) -> Estimate:
     """Mean cosine over all (image, reference) pairs; n = images.
 
-    It rewards images that a CLIP model cannot tell from held-out ones: traits, but drawing style, framing and
-    background just as well. It is fooled by one good image generated again and again (read `diversity` beside it), by
-    copies of training images (memorisation.py), and by plain background where the references have it. Compare models on
-    the same references rather than heights; `reference_similarity` is what a perfect model would get.
+    It rewards images that a CLIP model cannot distinguish from held-out ones: by traits, but also by style, framing and
+    background. It is fooled by one good image generated again and again (read `diversity` beside it), by copies of
+    training images (memorisation.py), and by plain background where the references have it. Compare models on the same
+    references, not absolute values; a perfect model would get `reference_similarity`.
 
     With few references the interval is too narrow: simulated with random effects of images and references, "95 %"
     covered the truth in 93 % of cases with 10 references or more, 91 % with 5, 84 % with 3, 78 % with 2; with one it
@@ -70,8 +70,8 @@ def similarity_gain(
     """Mean `clip_similarity` of `images` less that of `base_images`.
 
     n = pairs; row i of both has the same prompt and seed. Pairs are resampled together: the interval is that of the
-    difference, narrower than the models' own. It rewards and is fooled as `clip_similarity`; besides, it is the larger
-    the worse the other model. Raises ValueError where the numbers of rows differ.
+    difference, narrower than the models' own. It rewards and is fooled as `clip_similarity`, and is larger where the
+    other model is worse. Raises ValueError where the numbers of rows differ.
     """
     if images.shape != base_images.shape:
         raise ValueError(f"Images of two models must pair up; their shapes are {images.shape}, {base_images.shape}.")
@@ -89,10 +89,10 @@ def trigger_effect(
 ) -> Estimate:
     """`similarity_gain` of a model's images over its images without the trigger.
 
-    Same prompts and seeds. It rewards a character bound to its trigger. Near 0 with a high `clip_similarity` the LoRA
-    generates the character whatever the prompt: the trigger is useless, and the base model's other abilities are lost.
-    It is fooled by a LoRA that breaks images without the trigger, and by learned tags that stay in the prompt and carry
-    the character (then it is low, although the words together work).
+    Same prompts and seeds. It rewards a character bound to its trigger. Near 0 with a high `clip_similarity`, the LoRA
+    generates the character for any prompt: the trigger is useless, and the base model's other abilities are lost. It is
+    fooled by a LoRA that breaks images without the trigger, and by learned tags that stay in the prompt and carry the
+    character (then it is low, although the words together work).
     """
     return similarity_gain(images, without_trigger, references, samples=samples, seed=seed, prompts=prompts)
 
@@ -108,8 +108,8 @@ def centroid_similarity(
     """Mean cosine of the images to the centroid (mean) of the references.
 
     n = images. It is `clip_similarity` divided by the centroid's length: it rewards the same and ranks models on the
-    same references equally, but does not depend on how varied these are, so characters can be compared. It is fooled in
-    the same ways, and most by the average image: a model that generates only the centroid gets 1, more than any
+    same references equally, but does not depend on the references' variety, so characters can be compared. It is fooled
+    in the same ways, and most by the average image: a model that generates only the centroid gets 1, more than any
     reference.
     """
     return _to_centroid(cosines(images, references), cosines(references, references), samples, seed, prompts)
@@ -143,15 +143,15 @@ def style_similarity(
     seed: int = 0,
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """Mean cosine to other characters' references in the style.
+    """Mean cosine to other characters' references in the same medium or style.
 
-    n = images; each character counts alike. others: of each character its sources in this style, float[m, d]; the
-    character itself only where nobody else has the style (then it is `clip_similarity`).
+    n = images; each character counts alike. others: of each character its sources there, float[m, d]; the character
+    itself only where no other has any (then it is `clip_similarity`).
 
-    It rewards the manner of drawing, whoever is shown: framing, outlines, background. It is fooled by images of nobody
-    in particular, by a base model of similar manner, and by characters that look alike. Far above the character's own
-    references, the character is blurred into the others. Characters, not their sources, are resampled: with one, the
-    interval does not cover others.
+    It rewards the manner of drawing, whoever is shown: framing, outlines, background. It is fooled by images of no
+    particular character, by a base model of similar manner, and by characters that look alike. Far above the
+    character's own references, the LoRA mixes the character with the others. Characters, not their sources, are
+    resampled: with one, the interval does not cover others.
     """
     each = np.stack([sources.mean(axis=0) for sources in others])
     return two_way(cosines(images, each), samples, seed, prompts)
@@ -163,8 +163,7 @@ def diversity(
     """Mean cosine distance (1 − cosine, in [0, 2]) over pairs of images.
 
     None for fewer than two. Near 0 the model has collapsed onto one image. It rewards variety, but noise and other
-    people's faces as well: read it beside `clip_similarity` and the references' diversity. Some of it comes from the
-    prompts.
+    characters too: read it beside `clip_similarity` and the references' diversity. Some of it comes from the prompts.
     """
     if len(images) < 2:
         return None
@@ -187,8 +186,8 @@ def _to_centroid(
     """`centroid_similarity` from cosines float[n, m] and float[m, m].
 
     values: images with references; gram: references with one another. The centroid's squared length is 1/m of a
-    reference's mean square plus 1 − 1/m of the mean product of two different ones, in each sample too: if a reference
-    sampled twice were paired with itself, sampled centroids would be longer and all `draws` lower than their estimate.
+    reference's mean square plus 1 − 1/m of the mean product of two different ones, in each sample too. If a reference
+    sampled twice were paired with itself, sampled centroids would be longer and all `draws` below their estimate.
     """
     rows, m = values.shape
     counts, (references,) = resampled(rows, (m,), prompts, samples, seed)

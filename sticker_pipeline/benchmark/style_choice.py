@@ -1,15 +1,15 @@
 """The choice of the epoch that becomes a style's LoRA.
 
-The goal: a character that nobody has drawn, in the style. So the evidence is images of invented characters, of each
-epoch and of the base model (epoch 0, which cannot be chosen) from the same noise. The rule, in this order:
+The goal: images of characters that do not exist yet, in the style. So the evidence is images of invented characters, by
+each epoch and by the base model (epoch 0, which cannot be chosen), from the same noise. The rule, in this order:
 
 1. *Leaks*: epochs are out if the share of their images that pass for a character of the style, or copy one of its
    images, is more than `most_leaks` above the base model's. If all are, those with the fewest stay.
-2. *Obedience*: epochs are out if their images show fewer of the asked tags than the base model's by more than
+2. *Prompt fidelity*: epochs are out if their images show fewer of the prompted tags than the base model's by more than
    `most_lost`. If all are, those that show most stay.
-3. *Style*: epochs are out that are less like the style than the most similar one left by the interval of the paired
-   difference: only differences beyond chance count.
-4. *The earliest* left wins: it had the least time to learn who is shown.
+3. *Style*: epochs are out that are less similar to the style than the most similar one left, by the interval of the
+   paired difference: only differences beyond chance count.
+4. *The earliest* left wins: it had the least time to learn the characters.
 
 So where later epochs leak, earlier ones win. Similarity is that to held-out images of the style's characters; that to
 training images would reward copying. The chosen epoch is measured on other invented characters and seeds (`goal`).
@@ -33,7 +33,7 @@ from sticker_pipeline.benchmark.similarity import cosines, source_means, style_s
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 
 BASE_EPOCH = 0
-OUTLIERS = 0.05  # of a character's own images; what is nearer than these passes for it
+OUTLIERS = 0.05  # share of a character's own images; an image nearer than these passes for it
 METRICS: Mapping[str, Metric] = {
     row.name: row
     for row in (
@@ -43,7 +43,7 @@ METRICS: Mapping[str, Metric] = {
             "mean cosine to held-out images of the style's characters",
             "higher",
         ),
-        Metric("fidelity", "does as told", "share of the asked tags that the tagger finds", "higher", ".0%"),
+        Metric("fidelity", "prompt fidelity", "share of the prompted tags that the tagger finds", "higher", ".0%"),
         Metric(
             "leaks",
             "leaks",
@@ -68,7 +68,10 @@ CHOICE = TableSchema(
         Column("epoch", "int64", "number of the epoch; 0: the base model", low=0),
         *(Column(row.name, "float64", row.meaning, nullable=True) for row in METRICS.values()),
         Column(
-            "behind", "float64", "how much less like the style it is than the most similar epoch, paired", nullable=True
+            "behind",
+            "float64",
+            "style similarity of the most similar epoch less that of this one, paired",
+            nullable=True,
         ),
         Column("chosen", "bool", "whether it is used: true in one row"),
         Column("reason", "str", "why it was chosen, or not"),
@@ -76,7 +79,7 @@ CHOICE = TableSchema(
     key=("epoch",),
 )
 GOAL = TableSchema(
-    "each figure of the base model, of the LoRA, and of held-out images",
+    "each metric of the base model, of the LoRA, and of held-out images",
     (
         Column("model", "str", "base, lora, or reference: held-out images beside those of other characters"),
         Column(
@@ -85,7 +88,7 @@ GOAL = TableSchema(
             "what is measured; with gain: before it, the difference to the base model, paired",
             values=(*METRICS, *(f"gain:{name}" for name in METRICS)),
         ),
-        Column("mean", "float64", "the figure", nullable=True),
+        Column("mean", "float64", "the metric's value", nullable=True),
         *INTERVAL,
     ),
     key=("model", "metric"),
@@ -145,8 +148,8 @@ StyleMetrics = Mapping[str, Estimate]  # by the names of METRICS
 def passing_bound(own: Embeddings) -> float:
     """Cosine to a character's centroid above which an image passes for it.
 
-    The OUTLIERS quantile of the cosines of its own training sources to the centroid of the other ones. NaN for fewer
-    than two sources: then nothing passes.
+    The OUTLIERS quantile of the cosines of its own training sources to the centroid of the others. NaN for fewer than
+    two sources: then nothing passes.
     """
     sources = source_means(own.vectors, own.sources)
     if len(sources) < 2:
@@ -159,9 +162,9 @@ def passing_bound(own: Embeddings) -> float:
 def passes_for(images: np.ndarray, trained: Mapping[str, Embeddings]) -> np.ndarray:
     """Name the character that each image passes for; "" for none.
 
-    images: unit rows float[n, d]. Of the characters whose bound it keeps (see passing_bound), the one with the nearest
-    centroid. It is fooled by characters that look alike, and by a CLIP that cannot tell characters apart: then
-    everything passes for somebody, of the base model too. So compare it with the base model's share.
+    images: unit rows float[n, d]. Of the characters whose bound it reaches (see passing_bound), the one with the
+    nearest centroid. It is fooled by characters that look alike, and by a CLIP that does not distinguish characters:
+    then everything passes for one, images of the base model too. So compare it with the base model's share.
     """
     names = sorted(trained)
     nearness = np.stack([_to_centroid(images, trained[name]) for name in names], axis=1)
@@ -174,10 +177,9 @@ def passes_for(images: np.ndarray, trained: Mapping[str, Embeddings]) -> np.ndar
 def style_metrics(images: GeneratedFeatures, evaluation: StyleEvaluationContext) -> dict[str, Estimate]:
     """Compute METRICS; prompts are resampled whole.
 
-    Models on the same requests are paired. `style_similarity`: mean cosine to the held-out sources, each character
-    alike. `fidelity`: share of the asked tags that the tagger finds. `leaks`: share of images that pass for a character
-    of the style (see passes_for) or are copies. `copies`: share nearer to a training image than choice.copy_threshold.
-    Their functions say what fools each; style similarity rises with copies and leaks too.
+    Models on the same requests are paired. In `style_similarity` each character counts alike. `leaks` are images that
+    pass for a character of the style (see passes_for) or are copies, `copies` those nearer to a training image than
+    choice.copy_threshold. Their functions say what fools each; style similarity rises with copies and leaks too.
     """
     samples, prompts = evaluation.samples, evaluation.asked
     references = list(evaluation.references.values())
@@ -195,10 +197,10 @@ def style_metrics(images: GeneratedFeatures, evaluation: StyleEvaluationContext)
 
 
 def choose_style_epoch(metrics: Mapping[int, StyleMetrics], *, most_leaks: float, most_lost: float) -> pd.DataFrame:
-    """Return the table CHOICE, by the rule above, BASE_EPOCH first.
+    """The table CHOICE, by the rule above, BASE_EPOCH first.
 
-    metrics: epoch -> `style_metrics`, all of the same requests. `reason`: a sentence on why the epoch was chosen, or
-    not. Raises ValueError without the base model or without another epoch.
+    metrics: epoch -> `style_metrics`, all of the same requests. Raises ValueError without the base model or without
+    another epoch.
     """
     left = sorted(set(metrics) - {BASE_EPOCH})
     if BASE_EPOCH not in metrics or not left:
@@ -234,11 +236,11 @@ def choose_style_epoch(metrics: Mapping[int, StyleMetrics], *, most_leaks: float
 
 
 def goal(features: Mapping[str, GeneratedFeatures], evaluation: StyleEvaluationContext) -> pd.DataFrame:
-    """Return the table GOAL: new characters in the style.
+    """The table GOAL: new characters in the style.
 
     features: model -> its images for the same requests, among them BASE. Other models have `gain:` metrics too, their
-    paired difference to BASE. The REFERENCE row compares each character's held-out images with the others': what
-    somebody else in the style gets.
+    paired difference to BASE. The REFERENCE row compares each character's held-out images with the others': the value
+    of another character in the style.
     """
     metrics = {model: style_metrics(images, evaluation) for model, images in features.items()}
     rows = [(model, metric, found) for model, own in metrics.items() for metric, found in own.items()]
@@ -267,7 +269,7 @@ def _leaking(metrics: Mapping[int, StyleMetrics], left: Sequence[int], limit: fl
 def _not_following(metrics: Mapping[int, StyleMetrics], left: Sequence[int], limit: float) -> dict[int, str]:
     shown = {epoch: metrics[epoch]["fidelity"].mean for epoch in left}
     return {
-        epoch: f"not: it shows {share:.0%} of what is asked; the limit is {limit:.0%}."
+        epoch: f"not: it shows {share:.0%} of the prompted tags; the limit is {limit:.0%}."
         for epoch, share in shown.items()
         if share < min(limit, max(shown.values()))
     }
@@ -295,13 +297,13 @@ def _behind(metrics: Mapping[int, StyleMetrics], epoch: int, best: int) -> Estim
 def _why(own: StyleMetrics, base: StyleMetrics, leaking: float, obedient: float) -> str:
     metrics = (
         f"style similarity {own['style_similarity'].mean:.3f} (base model {base['style_similarity'].mean:.3f}), "
-        f"{own['fidelity'].mean:.0%} of what is asked ({base['fidelity'].mean:.0%}), {own['leaks'].mean:.0%} leaks "
-        f"({base['leaks'].mean:.0%})"
+        f"{own['fidelity'].mean:.0%} of the prompted tags ({base['fidelity'].mean:.0%}), "
+        f"{own['leaks'].mean:.0%} leaks ({base['leaks'].mean:.0%})"
     )
     if own["leaks"].mean > leaking:
         return f"chosen: all epochs leak more than {leaking:.0%}, and none leaks less: {metrics}."
     if own["fidelity"].mean < obedient:
-        return f"chosen: none shows {obedient:.0%} of what is asked, and this one shows most: {metrics}."
+        return f"chosen: none shows {obedient:.0%} of the prompted tags, and this one shows most: {metrics}."
     return f"chosen: the earliest that is as good in style as any that neither leaks nor ignores prompts: {metrics}."
 
 

@@ -1,7 +1,4 @@
-"""Images of invented characters in a style, their features, references and charts.
-
-style_choice.py chooses an epoch by them.
-"""
+"""Images of invented characters in a style, their features, references and charts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,12 +47,12 @@ class StyleSample:
 
 
 def selection(prompts: list[Prompt]) -> StyleSample:
-    """The images that an epoch is chosen by."""
+    """Images that the epoch is chosen by."""
     return StyleSample(prompts, 1, "style selection")
 
 
 def goal_sample(prompts: list[Prompt]) -> StyleSample:
-    """The images that measure the chosen epoch."""
+    """Images that measure the chosen epoch."""
     return StyleSample(prompts, GOAL_SEEDS, "style goal")
 
 
@@ -90,7 +87,7 @@ class Judge:
 def style_evaluation_context(
     judge: Judge, style: str, training_set: Artifact, asked: Sequence[str]
 ) -> StyleEvaluationContext:
-    """Return the evaluation context of a style. Raises NothingHeldOut."""
+    """Evaluation context of a style. Raises NothingHeldOut."""
     holdout, trained = (_of_each_character(judge.embedder, training_set, split) for split in (HOLDOUT, TRAIN))
     if not holdout:
         raise NothingHeldOut(
@@ -129,7 +126,7 @@ def epoch_folder(epoch: int) -> str:
 
 
 def epoch_grid(images: Mapping[int, Sequence[Image.Image]], prompts: Sequence[Prompt]) -> Image.Image:
-    """Draw each epoch's images in a row, the base model's too."""
+    """Make a grid with a row of images per epoch and for the base model."""
     rows = [f"epoch {epoch}" if epoch != BASE_EPOCH else BASE for epoch in images]
     return labelled_grid(rows, [prompt.attributes for prompt in prompts], list(images.values()), cell=84)
 
@@ -148,13 +145,13 @@ def goal_chart(reached: pd.DataFrame) -> Image.Image:
             f"{row['metric']} · {row['model']}": (float(row["mean"]), float(row["ci_low"]), float(row["ci_high"]))
             for row in shown.to_dict("records")
         },
-        title="characters that nobody has drawn, in the style; 95 % intervals",
+        title="invented characters in the style; 95 % intervals",
         unit="cosine, share",
     )
 
 
 def headline(reached: pd.DataFrame) -> str:
-    """Say in one line the goal's metrics, LoRA and base model."""
+    """Summarise the goal's metrics in one line: LoRA and base model."""
     mean = reached.set_index(["model", "metric"])["mean"]
     return ", ".join(
         f"{metric.replace('_', ' ')} {mean[LORA, metric]:.3f} (base {mean[BASE, metric]:.3f})" for metric in METRICS

@@ -1,7 +1,4 @@
-"""Tables of the benchmark, two models and all characters; their text.
-
-metrics.py has the metrics.
-"""
+"""Tables of the benchmark, two models and all characters; their text."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,11 +31,11 @@ BENCHMARK = TableSchema(
         Column(
             "model",
             "str",
-            "who drew: base, lora, released, a rival; reference and chance are what to hold figures against",
+            "the model that generated: base, lora, released or a rival; reference and chance are for comparison",
         ),
         MEDIUM,
         METRIC,
-        Column("mean", "float64", "the figure", nullable=True),
+        Column("mean", "float64", "the metric's value", nullable=True),
         *INTERVAL,
     ),
     key=("model", "medium", "metric"),
@@ -48,7 +45,7 @@ COMPARED = TableSchema(
     (
         METRIC,
         MEDIUM,
-        Column("difference", "float64", "by how much the one is above the other, paired", nullable=True),
+        Column("difference", "float64", "value of the one model less that of the other, paired", nullable=True),
         *INTERVAL,
     ),
     key=("metric", "medium"),
@@ -56,7 +53,7 @@ COMPARED = TableSchema(
 LEADERBOARD = TableSchema(
     "each metric of each model of each character in each medium",
     (
-        Column("character", "str", "whose benchmark it is"),
+        Column("character", "str", "the character of the benchmark"),
         *(replace(each, values=()) for each in BENCHMARK.columns),  # an earlier version may have other metrics
     ),
     key=("character", *BENCHMARK.key),
@@ -66,10 +63,10 @@ OVER_CHARACTERS = "Means over the characters, of all mediums:"
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """The table BENCHMARK with what `compare` needs.
+    """The table BENCHMARK with the inputs of `compare`.
 
-    left_out: a sentence each on what has no row or too narrow an interval, and why. estimates: (model, medium, metric)
-    -> estimate with `draws`, of single mediums.
+    left_out: sentences on missing rows and too narrow intervals, with reasons. estimates: (model, medium, metric) ->
+    estimate with `draws`, of single mediums.
     """
 
     table: pd.DataFrame
@@ -86,12 +83,9 @@ def benchmark_table(
 ) -> BenchmarkResult:
     """Compute METRICS for each model and medium, with 95 % intervals.
 
-    similarity.py, identity.py, fidelity.py and memorisation.py say what each means, what it rewards and how it can be
-    fooled.
-
     generated: model -> medium -> images for the medium's requests, which all models share. The medium `all` is the
     plain mean over the mediums in which a model has the metric, resampled within each. `n` is the number of generated
-    images.
+    images that have the metric.
 
     Two rows are not models: `reference` is held-out images among themselves (`n` sources; `nearest_training`, `copies`:
     images), `chance` is the value by chance (`identity`: `n` characters; `copies`: `n` held-out sources;
@@ -111,7 +105,7 @@ def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
     """
     models = {model for model, _, _ in result.estimates}
     if missing := sorted({model, other} - models):
-        raise ValueError(f"There are no figures of {missing[0]!r}; there are of {', '.join(sorted(models))}.")
+        raise ValueError(f"There are no metrics of {missing[0]!r}; there are of {', '.join(sorted(models))}.")
     rows = []
     for metric in [metric for metric, row in METRICS.items() if not row.over_base]:
         own = {medium: value for (name, medium, of), value in result.estimates.items() if (name, of) == (model, metric)}
@@ -128,7 +122,10 @@ def compare(result: BenchmarkResult, model: str, other: str) -> pd.DataFrame:
 
 
 def leaderboard(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Join the characters' benchmark tables, sorted by `character`, the first column."""
+    """Join the characters' benchmark tables, sorted by `character`.
+
+    It is the first column.
+    """
     parts = [tables[character].assign(character=character) for character in sorted(tables)]
     return typed(pd.concat(parts or [pd.DataFrame(columns=LEADERBOARD.names)], ignore_index=True), LEADERBOARD)
 
@@ -192,9 +189,9 @@ def _bounds(value: Estimate) -> dict[str, float | int]:
 
 
 def _leaderboard_cells(table: pd.DataFrame) -> list[list[str]]:
-    """Header and lines of the leaderboard, by character, medium and model.
+    """Header and lines of the leaderboard, without the base model.
 
-    Without the base model.
+    By character, medium and model.
     """
     lines = [["character", "medium", "model", "similarity", "base model", "gain", "references", "n"]]
     cells = {(row["character"], row["medium"], row["model"], row["metric"]): row for row in table.to_dict("records")}

@@ -1,8 +1,7 @@
 """Tone faults from few steps, strong guidance and strong adapters.
 
-Flat, burnt, pale, hazy and blurred images, measured on stored pixels (sRGB, not linear), in 0–1, and compared with
-images of the same prompts and seeds generated in another way: a character in pastels has low contrast without any
-fault.
+Flat, burnt, pale, hazy and blurred images, measured on stored pixels (sRGB, not linear), in 0–1. They are compared with
+images of the same prompts and seeds in other settings: a character in pastels has low contrast without any fault.
 """
 
 from collections.abc import Sequence
@@ -21,15 +20,15 @@ BLACK_POINT = 0.05  # share of pixels that may be darker: one dark pixel is not 
 class Tones:
     """Tones of each image, float64[n], in 0–1; sharpness up to 4.
 
-    contrast: standard deviation of luma over the pixels (root mean square contrast, Peli 1990).
-    saturation: mean of the largest less the smallest colour channel (chroma of HSV).
-    sharpness: root mean square of the Laplacian of luma (four neighbours of each inner pixel). Blur lowers it before
-    contrast; noise raises it.
-    haze: the black point, the 5 % quantile of the dark channel (a pixel's smallest channel). He, Sun and Tang (2009,
-    "Single image haze removal using dark channel prior") found the dark channel near 0 in images without haze. A white
-    veil of strength a, I = (1 − a)·J + a, lifts it by the share a of what is left to white. They take the minimum of a
-    patch too, and all pixels; stickers have a white background, which the low quantile leaves out, and dark outlines,
-    which it finds.
+    - contrast: standard deviation of luma over the pixels (root mean square contrast, Peli 1990).
+    - saturation: mean of the largest less the smallest colour channel (chroma of HSV).
+    - sharpness: root mean square of the Laplacian of luma (four neighbours of each inner pixel). Blur lowers it before
+      contrast; noise raises it.
+    - haze: the black point, the 5 % quantile of the dark channel (a pixel's smallest channel). He, Sun and Tang (2009,
+      "Single image haze removal using dark channel prior") found the dark channel near 0 in images without haze. A
+      white veil of strength a, I = (1 − a)·J + a, raises it by the share a of its distance to white. They also take the
+      minimum of a patch, and all pixels. Stickers have a white background, which the low quantile ignores, and dark
+      outlines, which it finds.
     """
 
     contrast: np.ndarray
@@ -39,7 +38,7 @@ class Tones:
 
 
 def tones(images: Sequence[Image.Image]) -> Tones:
-    """Return the tones of RGB images; empty for none."""
+    """Tones of RGB images; empty for none."""
     pixels = [np.asarray(image.convert("RGB"), dtype=np.float64) / 255 for image in images]
     return Tones(
         contrast=np.array([(each @ LUMA).std() for each in pixels]),
@@ -66,17 +65,14 @@ def relative_shift(
     """Mean excess of `values`, as a share of the reference's mean.
 
     n = images. Row i of both has the same prompt and seed, so a prompt's effect on contrast or saturation cancels. It
-    is fooled by images that show something else: a closer view has less background. Raises ValueError where the numbers
-    of rows differ; NaN where the reference's mean is 0.
+    is fooled by images with other content: a closer view has less background. Raises ValueError where the numbers of
+    rows differ; NaN where the reference's mean is 0.
     """
     return row_mean(relative_shifts(values, reference), samples, seed, prompts)
 
 
 def relative_shifts(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """`relative_shift` of each pair, float64[n].
-
-    Raises ValueError as that does.
-    """
+    """`relative_shift` of each pair, float64[n]. Raises ValueError as that does."""
     _check_pairs(values, reference)
     whole = reference.mean()
     return (values - reference) / whole if whole > 0 else np.full(values.shape, np.nan)
@@ -92,7 +88,7 @@ def veil(
 ) -> Estimate:
     """Mean strength a of the white veil that explains lighter black points.
 
-    n = pairs. It would lift the reference's black points to those of the images; below 0 where these are darker. An
+    n = pairs. It would raise the reference's black points to those of the images; below 0 where these are darker. An
     all-white reference does not count.
 
     It is fooled by images without anything dark, such as a portrait that lost its outlines: also a fault, but no veil.

@@ -12,7 +12,7 @@ from sticker_pipeline.tagging.length import token_counter
 
 
 def prompt_problem(character: Character, profile: Profile) -> str:
-    """Return the reason why benchmark prompts cannot be generated, or "".
+    """Reason why benchmark prompts cannot be generated, or "".
 
     The base model of `profile` must exist. Raises ValueError, naming the folder, where a prompt may be too long and the
     base model has no tokenizer.
@@ -31,6 +31,6 @@ def _too_long(prompts: Sequence[str], profile: Profile) -> list[str]:
 
 
 def prompt_notes(character: Character) -> list[str]:
-    """Return a sentence on each part of `benchmark.prompts` for other programs only."""
+    """Sentences on parts of `benchmark.prompts` that only other programs understand."""
     found = dict.fromkeys(note for text in character.settings.benchmark.prompts for note in habits(text))
     return [f"{character.folder / FILE_NAME}: benchmark.prompts: {note}" for note in found]

@@ -1,7 +1,4 @@
-"""Images of the same requests in many and few steps, with LCM-LoRAs.
-
-Measurement: `benchmark/few_steps.py`.
-"""
+"""Images of the same requests in many and few steps, with LCM-LoRAs."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +22,7 @@ IMAGES = "pictures"  # folder in the artifact
 def compared_configs(
     generation: GenerationSettings, model: str, always: Sequence[Path], lcm: Mapping[str, Path]
 ) -> list[SamplingConfig]:
-    """Return the compared configurations, the reference first.
+    """Compared configurations, the reference first.
 
     `model`, with the LoRAs `always`: in MANY steps, as `generation` states, in FEW, in FEW with the LCM sampler alone,
     in FEW with each `lcm` LoRA, with the last in all STEPS.
@@ -60,25 +57,22 @@ class StepComparison:
 
     @property
     def reference(self) -> SamplingConfig:
-        """Return the configuration that the others are compared with."""
+        """Configuration that the others are compared with."""
         return self.configs[0]
 
     @property
     def summarised(self) -> SamplingConfig:
-        """Return the configuration for the summary: the last one with FEW steps."""
+        """Configuration for the summary: the last one with FEW steps."""
         return [config for config in self.configs if config.settings.steps == FEW][-1]
 
     def files(self, config: SamplingConfig) -> list[str]:
-        """Return a configuration's images relative to `folder`, one per request."""
+        """Images of a configuration, relative to `folder`, one per request."""
         number = [each.name for each in self.configs].index(config.name)
         return [f"{IMAGES}/{number}_{place:03d}.png" for place in range(len(self.requests))]
 
 
 def generate_comparison(comparison: StepComparison, profile: Profile, say: Callable[[str], object]) -> dict[str, float]:
-    """Save all images of `comparison`; return wall-clock seconds per image by configuration.
-
-    `say`: takes a line on progress.
-    """
+    """Save all images of `comparison`; return wall-clock seconds per image by configuration."""
     (comparison.folder / IMAGES).mkdir()
     opened, seconds = pipelines(profile), {}
     requests = comparison.requests
@@ -99,10 +93,7 @@ def generate_comparison(comparison: StepComparison, profile: Profile, say: Calla
 
 
 def comparison_grid(comparison: StepComparison) -> Image.Image:
-    """Return a grid of the first prompts with every configuration.
-
-    It has the first seed only.
-    """
+    """Grid of the first prompts with every configuration, the first seed only."""
     labels = [request.prompt for request in comparison.requests[:: comparison.seeds]]
     files = {config.name: comparison.files(config) for config in comparison.configs}
     return grid_of_files(comparison.folder, files, labels, comparison.seeds, most=8)

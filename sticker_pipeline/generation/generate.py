@@ -1,7 +1,4 @@
-"""Generation of images from requests, with a profile's pipeline.
-
-Requests: `prompts.py`. LoRA files: `diffusion/lora/file.py`, `diffusion/lora/formats.py`.
-"""
+"""Generation of images from requests, with a profile's pipeline."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ class Model:
 
     @property
     def text(self) -> TextModels:
-        """Return its text encoders and tokenizers."""
+        """Its text encoders and tokenizers."""
         from sticker_pipeline.diffusion.text import TextModels
 
         parts = [(part.folder, part.tokenizer) for part in self.family.text_encoders]
@@ -54,7 +51,7 @@ class Model:
 
 
 class GenerationError(UserError):
-    """An image with invalid pixels; the message gives cause and remedy."""
+    """An image with invalid pixels; the message has cause and remedy."""
 
 
 def open_pipeline(profile: Profile) -> Any:
@@ -76,9 +73,9 @@ def open_pipeline(profile: Profile) -> Any:
 
 
 def pipelines(profile: Profile) -> Callable[[str], Any]:
-    """Return a function that gives the profile's pipeline with a named sampler.
+    """Function from a sampler's name to the profile's pipeline with it.
 
-    The pipeline opens at the first call.
+    The first call opens the pipeline.
     """
     opened = cache(lambda: open_pipeline(profile))
     own = cache(lambda: opened().scheduler.config)  # a sampler built from another's config would lose options
@@ -111,10 +108,9 @@ def generate(
 ) -> Iterator[Image.Image]:
     """Generate an RGB image of `resolution`² pixels for each request, in order.
 
-    Batches have settings.batch_size images; batch size and other requests change an image by rounding only.
-    `progress(done, total)` is called after each batch. Raises, at the call, PromptError for truncated prompts and
-    ValueError for a resolution that is no multiple of 8; during generation, GenerationError for pixels that are not
-    finite.
+    In batches of settings.batch_size, with `progress(done, total)` after each; batch size and other requests change an
+    image by rounding only. Raises, at the call, PromptError for truncated prompts and ValueError for a resolution that
+    is no multiple of 8; during generation, GenerationError for pixels that are not finite.
     """
     if resolution % 8:
         raise ValueError(f"resolution {resolution} is no multiple of 8.")
@@ -142,8 +138,8 @@ def _batches(
         for pixels in decoded(pipeline.vae, _latents(model, batch, settings, resolution)):
             if not pixels.isfinite().all():  # would be saved as black
                 raise GenerationError(
-                    f"an image of {batch[0].prompt!r} has values that are not finite (NaN or infinity): the weights "
-                    "that draw it overflow. Use a lower strength, or another LoRA."
+                    f"an image of {batch[0].prompt!r} has values that are not finite (NaN or infinity): the model's "
+                    "computation overflows. Use a lower strength, or another LoRA."
                 )
             yield from pipeline.image_processor.postprocess(pixels, output_type="pil")
         if progress:
@@ -151,7 +147,7 @@ def _batches(
 
 
 def _latents(model: Model, batch: Sequence[Request], settings: GenerationSettings, resolution: int) -> torch.Tensor:
-    """Return latents [b, c, h, w] of a batch.
+    """Latents [b, c, h, w] of a batch.
 
     A CPU computes large batches in two parallel parts. Prompts are encoded first: tokenizers are not thread-safe.
     """
@@ -173,7 +169,7 @@ def _latents(model: Model, batch: Sequence[Request], settings: GenerationSetting
 
 
 def _beside_others(pipeline: Any) -> Any:
-    """Return a pipeline with the same models, its own sampler and state."""
+    """Copy of the pipeline with the same models, its own sampler and state."""
     own = copy.copy(pipeline)
     own.scheduler = copy.deepcopy(pipeline.scheduler)
     return own
@@ -185,14 +181,14 @@ def _family(pipeline: Any) -> Family:
 
 
 def without_loras(pipeline: Any) -> Model:
-    """Return the base model alone."""
+    """The base model alone."""
     return Model(pipeline, _family(pipeline), TrainedFor())
 
 
 def how_trained(profile: Profile, loras: Sequence[tuple[Path, float]]) -> TrainedFor:
-    """Return the text and noise settings that `loras` (file, strength) need.
+    """Text and noise settings that `loras` (file, strength) need.
 
-    From headers alone, for caches and workflows, equal to those of `with_loras`. Raises LoraError as that does.
+    From headers alone, for caches and workflows, equal to those of `with_loras`, as is the LoraError raised.
     """
     stated = [(path, read_metadata(path)) for path, _ in loras]
     prediction = "v_prediction" if base_noise(profile.base).v_prediction else "epsilon"
@@ -212,7 +208,7 @@ def with_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> Iterator[M
 
     Changes add up, in order; text and noise settings are the LoRAs' own. Afterwards the pipeline has the base model's
     weights and sampler, bit for bit. Raises LoraError, without changes, for files that cannot be read, do not fit the
-    base model or cannot be sampled together, and for a layer that the text encoder lacks.
+    base model or cannot be combined, and for a layer that the text encoder lacks.
     """
     family = _family(pipeline)
     encoders = tuple(getattr(pipeline, encoder.folder) for encoder in family.text_encoders)

@@ -1,7 +1,4 @@
-"""Grids of a LoRA's effect: models and references by the same prompts.
-
-Metrics: `benchmark/`.
-"""
+"""Grids of images: models and references by the same prompts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +11,9 @@ from sticker_pipeline.core.images import labelled_grid
 def sample_grid(
     rows: Mapping[str, Sequence[Image.Image]], columns: Sequence[str], *, most: int = 8, cell: int = 96
 ) -> Image.Image:
-    """Return an RGB grid, a row per `name: images`, `most` columns.
+    """RGB grid with a row per `name: images`, `most` columns.
 
-    Models answer the same requests: a column is one prompt and seed. Rows may be shorter, such as references, which
-    belong to no prompt.
+    Models have the same requests: a column is one prompt and seed. Rows may be shorter; references belong to no prompt.
     """
     shown = list(columns)[:most]
     return labelled_grid(list(rows), shown, [list(images)[: len(shown)] for images in rows.values()], cell=cell)
@@ -26,7 +22,7 @@ def sample_grid(
 def grid_of_files(
     folder: Path, rows: Mapping[str, Sequence[str]], columns: Sequence[str], seeds: int, *, most: int, cell: int = 84
 ) -> Image.Image:
-    """Return `sample_grid` of the first seed of every prompt.
+    """`sample_grid` of the first seed of every prompt.
 
     `rows`: name -> files in `folder`, `seeds` per prompt.
     """

@@ -1,7 +1,4 @@
-"""Points of the sampling grid: adapter weights, steps, guidance.
-
-Quality: `benchmark/`. Speed: `timing.py`.
-"""
+"""Points of the sampling grid: adapter weights, steps, guidance."""
 
 import math
 from dataclasses import dataclass
@@ -41,7 +38,7 @@ class Adapters:
 
 
 def grid(settings: SamplingGridSettings, *, style: bool, lcm: bool) -> list[GridPoint]:
-    """Return all combinations of the axes, the last changing fastest.
+    """All combinations of the axes, the last changing fastest.
 
     Without a style LoRA or LCM-LoRA, its axis is the weight 0.
     """
@@ -49,7 +46,7 @@ def grid(settings: SamplingGridSettings, *, style: bool, lcm: bool) -> list[Grid
 
 
 def grid_size(settings: SamplingGridSettings, *, style: bool, lcm: bool) -> int:
-    """Return the number of points of `grid`, without listing them."""
+    """Number of points of `grid`, without listing them."""
     return math.prod(len(axis) for axis in _axes(settings, style=style, lcm=lcm))
 
 
@@ -64,7 +61,7 @@ def _axes(settings: SamplingGridSettings, *, style: bool, lcm: bool) -> tuple[tu
 
 
 def reference_of(point: GridPoint, generation: GenerationSettings) -> GridPoint:
-    """Return the point to compare `point` with.
+    """Point to compare `point` with.
 
     Its style and character weights, with the profile's steps and guidance, without LCM.
     """
@@ -72,13 +69,13 @@ def reference_of(point: GridPoint, generation: GenerationSettings) -> GridPoint:
 
 
 def settings_at(point: GridPoint, generation: GenerationSettings) -> GenerationSettings:
-    """Return `generation` with the point's steps, guidance and, for LCM, its sampler."""
+    """`generation` with the point's steps, guidance and, for LCM, its sampler."""
     changes: dict[str, Any] = {"steps": point.steps, "guidance_scale": point.guidance_scale}
     return generation.model_copy(update=changes | ({"scheduler": "lcm"} if point.lcm_weight else {}))
 
 
 def loras_at(point: GridPoint, adapters: Adapters) -> list[tuple[Path, float]]:
-    """Return (file, strength) of the point's LoRAs, in order of application."""
+    """(file, strength) of the point's LoRAs, in order of application."""
     weights = (point.style_weight, point.character_weight, point.lcm_weight)
     files = (adapters.style, adapters.character, adapters.lcm)
     return [(path, weight) for path, weight in zip(files, weights, strict=True) if path and weight]

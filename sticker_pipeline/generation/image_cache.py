@@ -1,6 +1,6 @@
 """Cache of generated images, keyed by everything that decides them.
 
-Generation: `generate.py`. The cache is a folder of PNG files that may be deleted.
+A folder of PNG files that may be deleted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,11 +28,11 @@ def decisive(
     resolution: int,
     trained: TrainedFor,
 ) -> dict[str, Any]:
-    """Return everything that decides an image beside its request.
+    """Everything that decides an image beside its request.
 
-    `base`: hash of the base model's files; `loras`: hash and strength of each LoRA, in order of application; `trained`:
-    their training settings. The batch size is excluded: it changes images by rounding only. `more` is absent for at
-    most one LoRA: older entries stay valid.
+    `base`: hash of the base model's files; `loras`: hash and strength of each LoRA, in order of application. The batch
+    size is excluded: it changes images by rounding only. `more` is absent for at most one LoRA: older entries stay
+    valid.
     """
     first = loras[0] if loras else (None, None)
     return {
@@ -55,7 +55,7 @@ def cached_images(
     draw: Callable[[Sequence[Request]], Iterator[Image.Image]],
     batch_size: int,
 ) -> list[Image.Image]:
-    """Return an RGB image per request, from `cache` or from `draw`.
+    """RGB image per request, from `cache` or from `draw`.
 
     `draw` is called once with the missing requests, if any. Images are saved in groups of `batch_size` as they are
     made: an interrupted run resumes with the same batches.
@@ -81,10 +81,9 @@ def _entry(cache: Path, decided: Mapping[str, Any], request: Request) -> Path:
 
 
 def _grammar(prompt: str) -> dict[str, int]:
-    """Return the version of weights and escapes where a prompt has them."""
+    """Version of weights and escapes, where a prompt has them."""
     return {"grammar": GRAMMAR} if is_weighted(prompt) else {}
 
 
 def _read(path: Path) -> Image.Image | None:
-    """Return the image cached there; None if absent or damaged."""
     return read_entry(path, lambda entry: read_png(entry).convert("RGB"))

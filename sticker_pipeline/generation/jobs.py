@@ -1,7 +1,4 @@
-"""Images of models for assets: jobs describe them, generators make them.
-
-Generation: `generate.py`. Cache: `image_cache.py`.
-"""
+"""Images of models for assets: jobs describe them, generators make them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,10 +34,7 @@ class Generator:
 
 
 def open_generator(profile: Profile, base: str, store: ArtifactStore, say: Callable[[str], object]) -> Generator:
-    """Return the generator of the profile's base model, opened on first use.
-
-    `base`: hash of its files.
-    """
+    """Generator of the profile's base model (hash `base`), opened on first use."""
     return Generator(profile, base, store.cache("pictures"), pipelines(profile), say)
 
 
@@ -59,15 +53,12 @@ class GenerationJob:
 
     @property
     def folder(self) -> str:
-        """Return the image folder; a setting's lies below its LoRA's.
-
-        No rival can have one there.
-        """
+        """Image folder; a setting's lies below its LoRA's, where no rival has one."""
         return f"{self.below}/{self.model.replace(' ', '_')}" if self.below else self.model
 
     @property
     def has_trigger(self) -> bool:
-        """Tell whether images without the trigger are generated too.
+        """True if images without the trigger are generated too.
 
         Not for a setting: its LoRA is measured instead.
         """
@@ -75,7 +66,7 @@ class GenerationJob:
 
 
 def image_count(job: GenerationJob, seeds: int) -> int:
-    """Return the job's number of images, with and without its trigger."""
+    """Number of the job's images, with and without its trigger."""
     return len(job.prompts) * seeds * (2 if job.has_trigger else 1)
 
 
@@ -86,10 +77,10 @@ def generated(
     loras: Sequence[tuple[Path, float]] = (),
     settings: GenerationSettings | None = None,
 ) -> list[Image.Image]:
-    """Return an RGB image per request by the model with `loras`.
+    """RGB image per request by the model with `loras`.
 
-    Images come from the cache; the pipeline opens for missing ones only. `loras`: (file, strength). `who`: its name in
-    the log. `settings`: None for the profile's. Raises LoraError for a LoRA that does not fit the base model.
+    From the cache; the pipeline opens for missing ones only. `who`: its name in the log. `settings`: None for the
+    profile's. Raises LoraError for a LoRA that does not fit the base model.
     """
     profile = generator.profile
     settings, resolution = settings or profile.generation, profile.resolution

@@ -1,7 +1,4 @@
-"""Prompts from a character's settings, and requests that add seeds.
-
-No model is used. Generation: `generate.py`.
-"""
+"""Prompts from a character's settings, and requests that add seeds."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,12 +17,12 @@ SEED_BITS = 31  # accepted as a seed by every user interface
 
 
 class PromptError(UserError):
-    """An impossible or truncated prompt; the message names it and a remedy."""
+    """An impossible or truncated prompt; the message has it and a remedy."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt; no group of the character fixes its `attributes`."""
+    """A prompt; `attributes`: its part that no group of the character fixes."""
 
     medium: str
     text: str
@@ -42,17 +39,17 @@ class Request:
 
 
 def benchmark_prompts(character: Character, profile: Profile) -> list[Prompt]:
-    """Return the character's benchmark prompts by medium, in the order of attributes.
+    """The character's benchmark prompts by medium, in the order of attributes.
 
     For each medium of its groups: trigger, the groups' learned tags, the base model's tag for the medium
-    (`profile.benchmark.medium_tags`), and free attributes, the character's own (`benchmark.prompts` in character.yaml)
-    or else the profile's. Each tag occurs once. Raises PromptError where the profile lacks a medium of the character.
+    (`profile.benchmark.medium_tags`), and free attributes: the character's own (`benchmark.prompts` in character.yaml),
+    else the profile's. Each tag occurs once. Raises PromptError where the profile lacks a medium of the character.
     """
     return prompts_beginning(character, profile, beginnings(character))
 
 
 def beginnings(character: Character) -> dict[str, list[str]]:
-    """Return prompt starts by medium: the trigger and the groups' learned tags."""
+    """Starts of prompts by medium: the trigger and the groups' learned tags."""
     found = {medium: [character.trigger] for medium in _mediums(character)}
     for group in character.groups.values():
         found[group.medium] += [tag for tag in group.learned if tag not in found[group.medium]]
@@ -62,7 +59,7 @@ def beginnings(character: Character) -> dict[str, list[str]]:
 def prompts_beginning(
     character: Character, profile: Profile, beginnings: Mapping[str, Sequence[str]], otherwise: Sequence[str] = ()
 ) -> list[Prompt]:
-    """Return the same prompts for a model with other trigger words.
+    """The same prompts for a model with other trigger words.
 
     `beginnings`: by medium; `otherwise`: for other mediums (empty: without trigger). Raises PromptError as
     `benchmark_prompts`.
@@ -86,7 +83,7 @@ def _prompts(character: Character, profile: Profile, beginnings: Mapping[str, Se
 
 
 def join_tags(parts: Sequence[str]) -> str:
-    """Return the tags of `parts`, each once, with its first weight.
+    """Tags of `parts`, each once, with its first weight.
 
     Parts are parsed as captions.
     """
@@ -97,7 +94,7 @@ def join_tags(parts: Sequence[str]) -> str:
 
 
 def too_long(prompts: Sequence[str], count: Callable[[Sequence[str]], Sequence[int]]) -> list[str]:
-    """Return a sentence on each prompt with more than MAX_TOKENS tokens.
+    """Sentence on each prompt with more than MAX_TOKENS tokens.
 
     `count`: gives the tokens of each prompt.
     """
@@ -115,11 +112,10 @@ def _shortened(prompt: str) -> str:
 
 
 def requests_for(prompts: Sequence[Prompt], seeds_per_prompt: int, purpose: str = "benchmark") -> list[Request]:
-    """Return `seeds_per_prompt` requests for each prompt, prompt by prompt.
+    """`seeds_per_prompt` requests for each prompt, prompt by prompt.
 
-    Seeds depend on purpose, medium, prompt number within the medium and seed number alone: they are equal for all
-    models and characters and unchanged when mediums are added. Another purpose, such as choosing an epoch, has other
-    seeds.
+    Seeds depend only on purpose, medium, prompt number within the medium and seed number: they are equal for all models
+    and characters and unchanged when mediums are added. Another purpose, such as choosing an epoch, has other seeds.
     """
     numbers: dict[str, int] = {}
     requests = []
@@ -131,12 +127,12 @@ def requests_for(prompts: Sequence[Prompt], seeds_per_prompt: int, purpose: str 
 
 
 def first_of_each_medium(prompts: Sequence[Prompt], mediums: Iterable[str], most: int) -> list[Prompt]:
-    """Return the first `most` prompts of each of `mediums`, medium by medium."""
+    """First `most` prompts of each of `mediums`, medium by medium."""
     return [found for medium in mediums for found in [one for one in prompts if one.medium == medium][:most]]
 
 
 def request_seed(purpose: str, medium: str, prompt_number: int, seed_number: int) -> int:
-    """Return a seed in [0, 2³¹), spread evenly by SHA-256."""
+    """Seed in [0, 2³¹), spread evenly by SHA-256."""
     text = f"{purpose}/{medium}/{prompt_number}/{seed_number}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> (32 - SEED_BITS)
 
@@ -153,7 +149,7 @@ def _check_medium(profile: Profile, medium: str, *, needs_prompts: bool) -> None
 
 
 def prompts_of_words(words: Sequence[Sequence[str]], omitted: float, count: int, seed: int) -> list[str]:
-    """Return `count` different prompts, with one entry of each list of `words`.
+    """`count` different prompts, with one entry of each list of `words`.
 
     Lists keep their order; each is omitted with probability `omitted`. A larger `count` extends the same prompts.
     Raises PromptError where the words do not give enough.
@@ -170,12 +166,12 @@ def prompts_of_words(words: Sequence[Sequence[str]], omitted: float, count: int,
 
 
 def distillation_prompts(settings: ConsistencySettings) -> tuple[list[str], list[str]]:
-    """Return prompts of `settings`' words: to measure an LCM-LoRA, to train it."""
+    """Prompts of `settings`' words: to measure an LCM-LoRA, to train it."""
     count = settings.measured_prompts
     prompts = prompts_of_words(settings.words, settings.omitted, count + settings.images, settings.seed)
     return prompts[:count], prompts[count:]
 
 
 def requests_of_texts(texts: Sequence[str], seeds_per_prompt: int, purpose: str) -> list[Request]:
-    """Return `requests_for` prompts without medium, free as a whole."""
+    """`requests_for` prompts without medium, free as a whole."""
     return requests_for([Prompt("", text, text) for text in texts], seeds_per_prompt, purpose)

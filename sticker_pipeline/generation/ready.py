@@ -8,7 +8,7 @@ from sticker_pipeline.media.inventory import media_files, refused_links
 
 
 def unready(character: Character, profile: Profile) -> str | None:
-    """Return the reason why no step of the character works, or None."""
+    """Reason why no step of the character works, or None."""
     if wrong := base_problem(profile):
         return f"{character.name}: {wrong}"
     try:
@@ -26,7 +26,7 @@ def unready(character: Character, profile: Profile) -> str | None:
 
 
 def base_problem(profile: Profile) -> str | None:
-    """Return the reason why an existing base model is unusable, or None."""
+    """Reason why an existing base model is unusable, or None."""
     try:
         if base_given(profile.base):
             check_base(profile.base, profile.family)

@@ -1,7 +1,4 @@
-"""Settings recommended by the sampling grid, as configurations to generate with.
-
-The choice of settings: `benchmark/recommend.py`.
-"""
+"""Settings recommended by the sampling grid, as configurations to generate with."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +9,17 @@ from sticker_pipeline.generation.sampling_config import SamplingConfig
 
 
 def at_most(budget: int) -> str:
-    """Return the name of the configuration for at most `budget` steps."""
+    """Name of the configuration for at most `budget` steps."""
     return f"at most {budget} step{'s' if budget != 1 else ''}"
 
 
 def recommended(
     value: Mapping[str, Any], adapters: Adapters, strength: float, generation: GenerationSettings
 ) -> dict[int, SamplingConfig]:
-    """Return a configuration per budget, from the root `value` for the LoRA adapters.character.
+    """Configuration per budget, fewest steps first.
 
-    Fewest steps first. Those equal to the profile's own `generation` with this LoRA alone at `strength` are omitted: it
-    is generated anyway.
+    `value`: the root, for the LoRA adapters.character. Those equal to the profile's `generation` with this LoRA alone
+    at `strength` are omitted: it is generated anyway.
     """
     found = {}
     for each in value["settings"]:

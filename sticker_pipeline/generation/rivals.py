@@ -17,11 +17,11 @@ MOST_WORDS = 400  # letters of an error, in a sentence
 
 
 def usable_rivals(character: Character, profile: Profile) -> tuple[list[Rival], list[str]]:
-    """Return the usable rivals, and a sentence on each of the others.
+    """Usable rivals, and a sentence on each of the others.
 
-    Files must be readable and prompts within the token limit; whether a LoRA fits the base model shows when it is
-    applied. Where there are rivals, raises PromptError if the profile lacks a style of the character, and ValueError
-    for a base model without tokenizer.
+    Files must be readable and prompts within the token limit; only its application shows whether a LoRA fits the base
+    model. If there are rivals, raises PromptError where the profile lacks a medium of the character, and ValueError for
+    a base model without tokenizer.
     """
     rivals = character.settings.benchmark.rivals
     if not rivals:
@@ -43,31 +43,34 @@ def rival_file(character: Character, rival: Rival) -> Path:
 
 
 def rival_prompts(character: Character, profile: Profile, rival: Rival) -> list[Prompt]:
-    """Return the benchmark's prompts with the rival's own trigger."""
+    """The benchmark's prompts with the rival's own trigger."""
     return prompts_beginning(character, profile, {}, otherwise=[rival.trigger])
 
 
 def is_left_out(name: str, why: str) -> str:
-    """Return the sentence about an unmeasured rival."""
+    """Sentence about an unmeasured rival."""
     return f"Rival '{name}' is left out: {why}"
 
 
 def why_not_generated(error: Exception) -> str:
-    """Return a sentence on an error during a rival's generation, with remedy."""
+    """Sentence on an error during a rival's generation, with remedy."""
     import torch
 
     lines = str(error).splitlines() or [type(error).__name__]
     words = shortened(" ".join(" ".join(lines).split()), MOST_WORDS)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in words:
         return (
-            f"there was not enough memory to draw it ({lines[0]}). Free some, or lower "
+            f"there was not enough memory to generate with it ({lines[0]}). Free some, or lower "
             "generation.batch_size in the profile, and materialize samples again."
         )
     if isinstance(error, OSError):
         return f"its file cannot be read ({words}). Make it readable, or name another one."
     if isinstance(error, ValueError):  # includes our own errors, which have remedies
         return words
-    return f"drawing it failed ({type(error).__name__}: {words}). Name another file, or remove it from character.yaml."
+    return (
+        f"generating with it failed ({type(error).__name__}: {words}). Name another file, or remove it from "
+        "character.yaml."
+    )
 
 
 def _why_not(character: Character, profile: Profile, rival: Rival, counter: TokenCounter) -> str | None:

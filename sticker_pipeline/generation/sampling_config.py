@@ -16,5 +16,5 @@ class SamplingConfig:
 
     @property
     def calls(self) -> int:
-        """Return the U-Net calls per image; guidance doubles them."""
+        """U-Net calls per image; guidance doubles them."""
         return self.settings.steps * (2 if self.settings.guidance_scale > 1 else 1)

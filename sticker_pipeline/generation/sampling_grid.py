@@ -1,7 +1,4 @@
-"""Images and times of a sampling grid: the same requests at each point.
-
-Quality: `benchmark/grid_table.py`.
-"""
+"""Images and times of a sampling grid: the same requests at each point."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,10 +30,9 @@ GRID_PURPOSE = "sweep"  # separates the seeds from the benchmark's
 
 @dataclass(frozen=True)
 class GridPlan:
-    """Cells to generate for the same requests.
+    """Points to generate with the same requests.
 
-    `grid`: the settings' points; `points`: these and their references. `attributes`: the free part of each request's
-    prompt.
+    `grid`: the settings' points; `points`: these and their references. `attributes`: the free part of each prompt.
     """
 
     adapters: Adapters
@@ -50,7 +46,7 @@ class GridPlan:
         return len(self.points) * len(self.requests)
 
     def axis(self, name: str) -> list[Any]:
-        """Return the sorted values of an axis of the grid."""
+        """Sorted values of an axis of the grid."""
         return sorted({getattr(point, name) for point in self.grid})
 
 
@@ -61,7 +57,7 @@ def plan_grid(
     settings: SamplingGridSettings,
     generation: GenerationSettings,
 ) -> GridPlan:
-    """Return the plan for the first prompts of each of `mediums`.
+    """Plan for the first prompts of each of `mediums`.
 
     Raises SamplingGridError for a grid that is too large.
     """
@@ -91,10 +87,7 @@ def generate_grid(generator: Generator, plan: GridPlan, folder: Path) -> dict[Gr
 
 
 def seconds_of(generator: Generator, plan: GridPlan, point: GridPoint, cache: Path) -> float:
-    """Return the point's wall-clock seconds per image, once measured per machine.
-
-    `cache`: folder of the measured times.
-    """
+    """Wall-clock seconds per image of a point, measured once per machine."""
     settings, resolution = settings_at(point, generator.profile.generation), generator.profile.resolution
 
     def measured() -> float:
@@ -105,7 +98,7 @@ def seconds_of(generator: Generator, plan: GridPlan, point: GridPoint, cache: Pa
 
 
 def grid_sheets(plan: GridPlan, files: Mapping[GridPoint, Sequence[Path]]) -> dict[str, Image.Image]:
-    """Return grid images by name, per prompt medium and style LoRA weight.
+    """Images of the grid by name, per prompt medium and style LoRA weight.
 
     Each shows the medium's first request in every setting: guidance and steps down, LCM and character weights across.
     """

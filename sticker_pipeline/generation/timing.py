@@ -20,7 +20,7 @@ BATCHES = 3
 
 
 def machine() -> dict[str, Any]:
-    """Return the machine's name, GPU, threads and PyTorch version."""
+    """The machine's name, GPU, threads and PyTorch version."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -30,10 +30,10 @@ def machine() -> dict[str, Any]:
 def seconds_per_image(
     model: Model, requests: Sequence[Request], settings: GenerationSettings, resolution: int
 ) -> float:
-    """Return wall-clock seconds per image of a batch, from prompts to pixels.
+    """Wall-clock seconds per image of a batch, from prompts to pixels.
 
-    `requests` are repeated to fill `settings.batch_size`. One image warms up. The fastest of BATCHES counts: other work
-    on the machine only slows a batch down.
+    `requests` are repeated to fill a batch. One image warms up. The fastest of BATCHES counts: other work on the
+    machine only slows a batch down.
     """
     batch = [requests[number % len(requests)] for number in range(settings.batch_size)]
     list(generate(model, batch[:1], settings, resolution))
@@ -48,9 +48,9 @@ def seconds_per_image(
 def kept_seconds(
     base: str, settings: GenerationSettings, resolution: int, cache: Path, measure: Callable[[], float]
 ) -> float:
-    """Return the seconds per image, from the folder `cache` or from `measure`.
+    """Seconds per image from `cache`, which may be deleted, or from `measure`.
 
-    They are measured once per machine; the cache may be deleted. `base`: hash of the base model's files.
+    `base`: hash of the base model's files.
     """
     decided = {
         "base": base,

@@ -1,19 +1,16 @@
-"""Prompts about invented characters, with traits that none of a style has.
-
-The tags of the style's characters: `dataset/style_set.py::own_traits`.
-"""
+"""Prompts about invented characters, with traits that none of a style has."""
 
 from collections.abc import Collection, Sequence
 
 from sticker_pipeline.core.settings import StyleSettings
 from sticker_pipeline.generation.prompts import Prompt, PromptError, join_tags
 
-STYLE = "unseen"  # `style` of prompts and requests: separates their seeds from the benchmark's
+STYLE = "unseen"  # `medium` of prompts and requests: separates their seeds from the benchmark's
 CHOICE_CHARACTERS, GOAL_CHARACTERS = (0, 2, 4, 6), (1, 3, 5, 7)  # numbers of invented characters, disjoint
 
 
 def invented_characters(traits: Sequence[Sequence[str]], taken: Collection[str], count: int) -> list[list[str]]:
-    """Return `count` characters, each with a free trait of each list.
+    """`count` characters, each with a free trait of each list.
 
     Traits in `taken` are omitted, and lists without others. Characters may repeat before all combinations are used: the
     first 64 of INVENTED_TRAITS with none taken differ. Raises PromptError where nothing is left.
@@ -29,10 +26,10 @@ def invented_characters(traits: Sequence[Sequence[str]], taken: Collection[str],
 
 
 def unseen_prompts(settings: StyleSettings, taken: Collection[str], numbers: Sequence[int]) -> list[Prompt]:
-    """Return a prompt for each of `settings.attributes` per invented character.
+    """Prompt for each of `settings.attributes` per invented character.
 
     `numbers`: the characters, from 0. A prompt's `attributes`, checked in its images, are the traits and
-    `settings.attributes`. No word names the style: the LoRA must generate in it without one.
+    `settings.attributes`. It has no trigger word: the LoRA must generate in the style without one.
     """
     characters = invented_characters(settings.traits, taken, max(numbers) + 1)
     return [
@@ -43,6 +40,6 @@ def unseen_prompts(settings: StyleSettings, taken: Collection[str], numbers: Seq
 
 
 def sampled_prompts(settings: StyleSettings, taken: Collection[str], most: int) -> list[str]:
-    """Return training sample prompts: the first for each of `most` CHOICE_CHARACTERS."""
+    """Prompts of training samples: the first for each of `most` CHOICE_CHARACTERS."""
     first = settings.model_copy(update={"attributes": settings.attributes[:1]})
     return [prompt.text for prompt in unseen_prompts(first, taken, CHOICE_CHARACTERS[:most])]

@@ -1,7 +1,4 @@
-"""LoRA or DoRA adapters in the base model.
-
-Adapted modules and their names in a file are in `diffusion/lora/key_map.py`.
-"""
+"""LoRA or DoRA adapters in the base model (modules: `diffusion/lora/key_map.py`)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -60,7 +57,6 @@ def _kind(key: str, family: str) -> str:
 
 
 def _inject(model: Any, paths: Mapping[str, str], family: str, settings: TrainingSettings) -> None:
-    """Add adapters to `model` at `paths` (module path -> kohya name)."""
     sizes = {path: rank_and_alpha(_kind(key, family), settings) for path, key in paths.items()}
     config = peft.LoraConfig(
         r=settings.rank,
@@ -98,7 +94,7 @@ def adapters_of(layers: Mapping[str, Any]) -> dict[str, Adapter]:
 def load_adapters(layers: Mapping[str, Any], adapters: Mapping[str, Adapter]) -> None:
     """Copy `adapters` into peft's LoRA `layers`.
 
-    Raises ValueError where they are of other modules.
+    Raises ValueError for those of other modules.
     """
     if layers.keys() != adapters.keys():
         raise ValueError("The saved adapters are of other modules than those that are trained now.")

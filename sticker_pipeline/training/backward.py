@@ -1,7 +1,7 @@
-"""Gradient of a batch: forward and backward through the U-Net in its precision.
+"""Gradient of a batch: forward and backward through the U-Net.
 
 In half precision, models compute with copies of the trained weights; learned weights, gradients and optimizer stay
-float32 (Micikevicius et al. 2018, Mixed precision training). `training/accel/cuda_graph.py` replays it on a GPU.
+float32 (Micikevicius et al. 2018, Mixed precision training).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,8 +37,8 @@ class Weights:
     """Trained weights: `learned` float32 parameters, and those `used` to compute.
 
     Where `used` are half-precision copies, `places` are the originals' (module parameters, name), and `copy` updates
-    the copies. Otherwise both are the same tensors, without places. `gradient` float32[all] contains the `grad` of each
-    learned parameter, at a fixed address.
+    the copies. Otherwise both are the same tensors, without places. `gradient` float32[all] contains each learned
+    parameter's `grad`, at a fixed address.
     """
 
     learned: list[torch.nn.Parameter]
@@ -53,9 +53,9 @@ class Weights:
 
 
 def weights_of(layers: Iterable[Any], dtype: torch.dtype) -> Weights:
-    """Trained weights in peft's LoRA `layers`, used in `dtype`; gradients begin at 0.
+    """Trained weights in peft's LoRA `layers`, used in `dtype`; gradients 0.
 
-    Weights and copies lie side by side, to be copied in one call. DoRA's magnitudes are used in float32: rounding a
+    Weights and copies are contiguous, to be copied in one call. DoRA's magnitudes are used in float32: rounding a
     magnitude and the norm that divides it would exceed the change by training.
     """
     matrices, magnitudes = [], []
@@ -81,7 +81,6 @@ def _side_by_side(tensors: list[torch.nn.Parameter], dtype: torch.dtype) -> Tens
 
 
 def _parts(whole: Tensor, like: list[torch.nn.Parameter]) -> list[Tensor]:
-    """Views of `whole` in the shapes of `like`."""
     pieces = whole.split([one.numel() for one in like])
     return [piece.view(one.shape) for piece, one in zip(pieces, like, strict=True)]
 
@@ -96,7 +95,7 @@ def _gradient(parameters: list[torch.nn.Parameter]) -> Tensor:
 
 @contextmanager
 def in_use(*weights: Weights) -> Iterator[None]:
-    """Update the `used` weights and compute with them in the block."""
+    """Update the `used` weights, and compute with them in the block."""
     for one in weights:
         one.copy()
         for (parameters, name), used in zip(one.places, one.used, strict=False):
@@ -110,7 +109,7 @@ def in_use(*weights: Weights) -> Iterator[None]:
 
 
 def predict(unet: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Prediction of the U-Net for a batch, [b, c, h, w] in its dtype."""
+    """The U-Net's prediction for a batch, [b, c, h, w] in its dtype."""
     added = {name: inputs[name] for name in CONDITIONS if name in inputs}
     arguments = (inputs["noisy"], inputs["timesteps"], inputs["encoder_hidden_states"])
     predicted: Tensor = unet(*arguments, added_cond_kwargs=added or None, return_dict=False)[0]
@@ -118,7 +117,7 @@ def predict(unet: Any, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def unet_backward(unet: Any, weights: Weights, scale: Callable[[Tensor], Tensor]) -> Backward:
-    """Backward of `unet`, to be called with the trained `weights` in use.
+    """Backward of `unet`, to be called with `weights` in use.
 
     `scale` maps a loss to itself or, against gradients too small for float16, to a multiple of it.
     """

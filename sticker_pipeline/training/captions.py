@@ -1,7 +1,4 @@
-"""Random variants of captions: tags shuffled, and some left out.
-
-Text only, without torch; `tagging/captions.py` writes captions.
-"""
+"""Random variants of captions: tags shuffled, and some left out."""
 
 import numpy as np
 
@@ -14,8 +11,8 @@ def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> 
     """Vary `caption` at random.
 
     The first `keep_tags` tags stay in place. Each other tag is left out with probability `tag_dropout`; the rest are
-    shuffled under `shuffle_tags`. Tags keep their weight. May be "" where none is kept. Captions with equally many tags
-    use up the same random numbers.
+    shuffled under `shuffle_tags`. Tags keep their weight. Returns "" where none is kept. Captions with equally many
+    tags use equally many random numbers.
     """
     items = caption.split(SEPARATOR)
     kept, free = items[: settings.keep_tags], items[settings.keep_tags :]
@@ -25,7 +22,7 @@ def vary(caption: str, settings: TrainingSettings, rng: np.random.Generator) -> 
 
 
 def caption_variants(caption: str, settings: TrainingSettings, *, seed: int, count: int) -> list[str]:
-    """`count` independent variants of `caption`, or the caption alone if nothing varies.
+    """`count` independent variants of `caption`; it alone if nothing varies.
 
     A function of (caption, settings, seed); a larger `count` only adds to the end. Repeated variants are kept: a
     uniform choice then follows the distribution of `vary`.

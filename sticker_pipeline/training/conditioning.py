@@ -21,7 +21,7 @@ needed: text encoders may have learned more by then.
 
 
 def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
-    """Source of captions encoded by text encoders in training."""
+    """Captions encoded by text encoders in training."""
 
     def sample(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts = list(captions)
@@ -35,7 +35,7 @@ def live_text(models: TextModels, settings: TrainingSettings) -> TextSource:
 
 
 def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
-    """Source of captions encoded in advance; see `variants_to_encode`."""
+    """Captions encoded in advance; see `variants_to_encode`."""
 
     def sample(captions: Sequence[str], rng: np.random.Generator | None) -> Callable[[], Encoded]:
         texts, numbers = list(captions), np.zeros(len(captions), dtype=np.int64)
@@ -51,7 +51,7 @@ def cached_text(encodings: Encodings, settings: TrainingSettings) -> TextSource:
 
 
 def variants_to_encode(settings: TrainingSettings) -> Callable[[str], list[str]]:
-    """Function from a caption to its texts to encode: itself, then its variants."""
+    """Function from a caption to texts to encode: itself, then its variants."""
 
     def variants(caption: str) -> list[str]:
         variants = caption_variants(caption, settings, seed=settings.seed, count=settings.caption_variants)
@@ -78,7 +78,7 @@ def conditions(
 
 
 def time_ids(entry: LatentEntry, factor: int) -> list[int]:
-    """SDXL's conditions of an image in pixels (Podell et al. 2023, section 2.2).
+    """SDXL's conditions of an image, in pixels (Podell et al. 2023, 2.2).
 
     Height and width before scaling, top and left of the cut, height and width after it. `factor`: pixels per latent
     pixel.

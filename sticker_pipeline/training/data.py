@@ -1,4 +1,4 @@
-"""Rows of the training set, batches of each epoch, random numbers of each step.
+"""Training rows, batches of each epoch, random numbers of each step.
 
 Functions of (training set, seed, epoch, step), without state between steps.
 """
@@ -24,9 +24,9 @@ def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda l
     """Rows to train on, from 0: the train split, then regularisation images.
 
     Beside the columns of TRAINING_SET: `path` (absolute), `width`, `height` (pixels), `regularisation`. Probabilities
-    sum to 1, settings.regularisation_share of it for regularisation images. `note` reports those left out, and why.
-    Raises SpecError for a missing table or column, an empty train split, probabilities that do not sum to 1, a size
-    that is no multiple of 8, a missing image, and a regularisation folder without any.
+    sum to 1, of which settings.regularisation_share for regularisation images. `note` reports those left out, and why.
+    Raises SpecError for a missing table, column or image, an empty train split, probabilities that do not sum to 1, a
+    size that is no multiple of 8, and a regularisation folder without images.
     """
     train = _split(spec, TRAIN)
     if train.empty:
@@ -52,10 +52,7 @@ def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda l
 
 
 def read_holdout(spec: TrainingSpec) -> pd.DataFrame:
-    """Rows of the split `holdout`, perhaps none.
-
-    Columns and SpecError as in read_training_set.
-    """
+    """Rows of the split `holdout`, perhaps none; as read_training_set."""
     return _split(spec, HOLDOUT)
 
 
@@ -90,7 +87,6 @@ def _split(spec: TrainingSpec, split: str) -> pd.DataFrame:
 
 
 def _size(path: Path, file: str, spec: TrainingSpec) -> tuple[int, int]:
-    """Width and height of a frame, from its header."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -102,7 +98,7 @@ def _size(path: Path, file: str, spec: TrainingSpec) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of every epoch for one process, computed epoch by epoch to save memory.
+    """Steps of one process, computed epoch by epoch to save memory.
 
     `probabilities` float64[n], `buckets` int64[n] (from 0) of each row; `lengths`: each epoch's steps, which vary where
     buckets do not divide evenly.
@@ -163,8 +159,8 @@ def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.ran
     """Cut `order` into batches of at most `batch_size` rows of one bucket.
 
     `order`: int64[n_samples], rows; `buckets`: int64[n], bucket of each row. A bucket keeps its order and has as few
-    batches as possible, whose sizes differ by one at most: an image alone in a batch would move the weights more than
-    others. Batches are shuffled, so that no bucket or smaller batch always ends an epoch.
+    batches as possible, of sizes that differ by one at most: an image alone in a batch would move the weights more than
+    others. Batches are shuffled: otherwise the same bucket or smaller batch would always end an epoch.
     """
     of_bucket = buckets[order]
     sorted_rows = order[np.argsort(of_bucket, kind="stable")]
@@ -177,7 +173,7 @@ def batches(order: np.ndarray, buckets: np.ndarray, batch_size: int, rng: np.ran
 def share_of_rank(epoch: Sequence[Batch], rank: int, ranks: int) -> list[Batch]:
     """Batches of process `rank` of `ranks`, equally many for each.
 
-    The last round is filled up from the epoch's beginning.
+    The epoch's beginning fills up the last round.
     """
     rounds = -(-len(epoch) // ranks)
     return [epoch[(number * ranks + rank) % len(epoch)] for number in range(rounds)]

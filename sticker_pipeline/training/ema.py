@@ -1,4 +1,4 @@
-"""Exponential moving average of trained weights: updates, and temporary use."""
+"""Exponential moving average of trained weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass
 class MovingAverage:
-    """Moving average of parameters: copies, and the number of updates."""
+    """Copies of parameters, averaged, and the number of updates."""
 
     decay: float
     values: list[Tensor] = field(default_factory=list)
@@ -25,7 +25,7 @@ def moving_average(parameters: Sequence[Tensor], decay: float) -> MovingAverage:
 def decay_at(updates: int, decay: float) -> float:
     """Share kept at the update after n: 0, then min(decay, (1+n)/(10+n)).
 
-    A constant share would keep mostly the untrained beginning in short trainings (as in EMAModel of diffusers and
+    In short trainings, a constant share would keep mostly the untrained beginning (as in EMAModel of diffusers and
     TensorFlow's averages).
     """
     return 0.0 if updates == 0 else min(decay, (1 + updates) / (10 + updates))
@@ -66,10 +66,7 @@ def average_tensors(average: MovingAverage) -> dict[str, Tensor]:
 
 
 def load_average(average: MovingAverage, tensors: Mapping[str, Tensor]) -> None:
-    """Restore what `average_tensors` returned.
-
-    Raises ValueError for other parameters.
-    """
+    """Restore the result of `average_tensors`. Raises ValueError for other parameters."""
     shapes = {str(place): value.shape for place, value in enumerate(average.values)}
     if {name: tensor.shape for name, tensor in tensors.items() if name != "updates"} != shapes:
         raise ValueError("The saved moving average (EMA) is one of other parameters than those that are trained now.")

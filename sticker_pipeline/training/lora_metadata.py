@@ -171,7 +171,7 @@ def _captions(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def _clip_skip(spec: TrainingSpec) -> int | None:
-    """clip_skip; None for SDXL, where the layer is fixed."""
+    """None for SDXL, where the layer is fixed."""
     return None if FAMILIES[spec.family].penultimate else spec.settings.clip_skip
 
 
@@ -207,7 +207,7 @@ def _modelspec(spec: TrainingSpec, prediction_type: str) -> dict[str, Any]:
         "modelspec.resolution": f"{spec.resolution}x{spec.resolution}",
         **({"modelspec.trigger_phrase": spec.trigger} if spec.trigger else {}),
         "modelspec.prediction_type": PREDICTION_NAMES[prediction_type],
-        "modelspec.usage_hint": f"Begin the prompt with {spec.trigger}." if spec.trigger else "It needs no word.",
+        "modelspec.usage_hint": f"Begin the prompt with {spec.trigger}." if spec.trigger else "It has no trigger word.",
         **({"modelspec.encoder_layer": layer} if layer is not None else {}),
     }
 

@@ -79,9 +79,9 @@ def move(parts: Iterable[Any], device: torch.device | str) -> None:
 
 
 def checkpoint_gradients(model: Any) -> None:
-    """Recompute the forward pass of `model` in the backward pass to save memory.
+    """Recompute the forward pass in the backward pass to save memory.
 
-    About a third more time. `model`: of diffusers or transformers.
+    It takes about a third more time. `model`: of diffusers or transformers.
     """
     if hasattr(model, "gradient_checkpointing_enable"):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

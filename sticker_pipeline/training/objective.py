@@ -1,7 +1,7 @@
-"""Objective of a training: losses and their weights, as pure functions of tensors.
+"""Losses of a training and their weights, as pure functions of tensors.
 
-`training/models.py` adds noise and computes v. b: images of a batch; c, h, w: channels and size of latents; T: noise
-levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al. 2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
+b: images of a batch; c, h, w: channels and size of latents; T: noise levels. `alphas_cumprod` is ᾱ of DDPM (Ho et al.
+2020), float[T], falling; SNR is ᾱ/(1 − ᾱ).
 """
 
 import torch
@@ -11,15 +11,15 @@ from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.training.spec import SpecError
 
 MOST_SNR = 1000.0
-"""Upper bound of the SNR in `debiased`, as in sd-scripts: that of the first noise levels may be infinite."""
+"""Upper bound of the SNR in `debiased`, as in sd-scripts: the first noise levels may have an infinite one."""
 
 
 def check_objective(settings: TrainingSettings, prediction_type: str) -> None:
     """Raise SpecError for settings unfit for `prediction_type` (epsilon, v_prediction)."""
     if settings.zero_terminal_snr and prediction_type == "epsilon":
         raise SpecError(
-            "settings.zero_terminal_snr: the last noise level is pure noise, of which a model that predicts noise "
-            "(epsilon) learns nothing about the image. Set `prediction: v_prediction` with a base model of that "
+            "settings.zero_terminal_snr: the last noise level is pure noise. A model that predicts noise (epsilon) "
+            "learns nothing about the image from it. Set `prediction: v_prediction` with a base model of that "
             "kind, or leave zero_terminal_snr out."
         )
 
@@ -33,9 +33,9 @@ def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
 def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
     """`noise` [b, c, h, w] plus offset · normal sample per image and channel.
 
-    Trains mean colours too (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`, unused at noise_offset 0. The
-    offset is settings.noise_offset + adaptive_noise_scale · |mean of the channel in `latents`|, at least 0 (sd-scripts,
-    library/custom_train_functions.py).
+    It trains mean colours too (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`, unused at noise_offset 0.
+    The offset is settings.noise_offset + adaptive_noise_scale · |mean of the channel in `latents`|, at least 0
+    (sd-scripts, library/custom_train_functions.py).
     """
     if settings.noise_offset == 0:
         return noise
@@ -47,9 +47,9 @@ def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, gen
 def multires_noise(noise: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
     """`noise` [b, c, h, w] plus coarser noise, divided by its standard deviation.
 
-    Trains large shapes too (J. Whitaker 2023). On the CPU, from `generator`, unused for 0 iterations. Iteration i adds
-    discountⁱ times a normal sample of size (h/rⁱ, w/rⁱ), cut to whole pixels and enlarged bilinearly, r uniform in 2–4;
-    a side of one pixel ends it (sd-scripts, pyramid_noise_like).
+    It trains large shapes too (J. Whitaker 2023). On the CPU, from `generator`, unused for 0 iterations. Iteration i
+    adds discountⁱ times a normal sample of size (h/rⁱ, w/rⁱ), cut to whole pixels and enlarged bilinearly, r uniform in
+    2–4; a side of one pixel ends it (sd-scripts, pyramid_noise_like).
     """
     if settings.multires_noise_iterations == 0:
         return noise
@@ -99,10 +99,14 @@ def image_losses(predicted: Tensor, wanted: Tensor, weights: Tensor | None = Non
 def loss_weights(settings: TrainingSettings, prediction_type: str, snr: Tensor) -> Tensor:
     """Weight of each image's loss, float[b], by settings.loss_weighting.
 
-    `snr` float[b] of its noise level. uniform: 1. min_snr (Hang et al. 2023): min(snr, γ)/snr, for v-prediction
-    min(snr, γ)/(snr + 1). debiased (Yu et al. 2023, Debias the training of diffusion models): 1/√snr; for v-prediction,
-    as in sd-scripts, 1/(snr + 1); snr at most MOST_SNR. At zero terminal SNR (v-prediction only, see check_objective)
-    they are 0 and 1.
+    `snr` float[b] of its noise level.
+
+    - uniform: 1.
+    - min_snr (Hang et al. 2023): min(snr, γ)/snr, for v-prediction min(snr, γ)/(snr + 1).
+    - debiased (Yu et al. 2023, Debias the training of diffusion models): 1/√snr; for v-prediction, as in sd-scripts,
+      1/(snr + 1); snr at most MOST_SNR.
+
+    At zero terminal SNR (v-prediction only, see check_objective) the last two are 0 and 1.
     """
     velocity = prediction_type == "v_prediction"
     if settings.loss_weighting == "min_snr":

@@ -1,7 +1,4 @@
-"""The optimizer of the settings; its state as tensors and JSON, without pickle.
-
-`core/optimizer_table.py` lists the optimizers; `training/state.py` keeps the state.
-"""
+"""The optimizer of the settings; its state as tensors and JSON, without pickle."""
 
 import contextlib
 import importlib
@@ -61,7 +58,7 @@ def _arguments(row: Optimizer, settings: TrainingSettings) -> dict[str, Any]:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
-    """State of `optimizer`: tensors by name on the CPU; the rest as JSON, naming them.
+    """State of `optimizer`: tensors on the CPU by name; JSON that names them.
 
     Raises TypeError for a value that is neither tensor nor number, string, list, tuple or dict of such.
     """
@@ -91,7 +88,7 @@ def _to_json(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return {"float": repr(value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"The optimizer's {name} is a {type(value).__name__}, which its saved state has no form for.")
+    raise TypeError(f"The optimizer's {name} is a {type(value).__name__}, which its saved state cannot contain.")
 
 
 def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:

@@ -43,7 +43,7 @@ def run(
     train: Callable[[Spec, Progress, StopRequest], Path],
     to_save_memory: str,
 ) -> int:
-    """Train the spec named by the argument of `python -m <module>`; return the exit code.
+    """Train the spec in `arguments` of `python -m <module>`; return the exit code.
 
     `load` reads and checks the spec without heavy libraries; `train`, which loads them, returns the LoRA file.
     `to_save_memory`: what to lower where a GPU's memory does not suffice.
@@ -111,7 +111,7 @@ def _end_without_starter(message: int | None) -> None:
 
 
 def let_memory_grow() -> None:
-    """Let this process's GPU memory blocks grow, so that phases can reuse them.
+    """Let GPU memory blocks grow, so that phases can reuse them.
 
     Linux only; a user's own setting stays.
     """

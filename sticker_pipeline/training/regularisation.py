@@ -1,4 +1,4 @@
-"""Images of the base model's kind, so that the trigger alone carries the character.
+"""Images of the base model's kind: the trigger alone carries the character.
 
 Read from a folder into rows like the training set's; `training/step.py` weighs their loss.
 """
@@ -40,10 +40,7 @@ Size = tuple[int, int]  # width, height in pixels
 
 @dataclass(frozen=True)
 class _Found:
-    """A file of the folder: image size, or the reason for none.
-
-    Neither for text beside images.
-    """
+    """A file's image size, or the reason for none; neither for text."""
 
     size: Size | None = None
     reason: str = ""
@@ -64,7 +61,7 @@ def read_regularisation(
     Sampled equally often, with `share` (0..1) of all samples; of an animation, the first frame. Files and links must
     lie below `roots` (see `core/files/inside.py`), by default `folder`. The caption is the first line of the .txt or
     .caption beside the image, as in sd-scripts, else empty. Broken and useless images, and those with an unreadable
-    caption, are left out; `note` reports which and why, and how many have no caption. Each image is decoded once;
+    caption, are left out; `note` reports them, with reasons, and how many have no caption. Each image is decoded once;
     `cache` keeps usable ones' sizes by content. Raises SpecError without a folder or usable image.
     """
     if not folder.is_dir():
@@ -103,7 +100,6 @@ def read_regularisation(
 
 
 def _usable(folder: Path, cache: Path, roots: Sequence[Path], note: Callable[[str], None]) -> dict[Path, Size]:
-    """Usable images with their sizes, sorted by path."""
     files = media_files(folder.absolute(), roots)
     memos = cache / "regularisation"
     name = content_hash(os.fspath(folder.absolute()))[:16]
@@ -133,7 +129,7 @@ def _usable(folder: Path, cache: Path, roots: Sequence[Path], note: Callable[[st
 
 
 def _judge(path: Path, roots: Sequence[Path]) -> _Found:
-    """Decode one file for its size, or the reason to leave it out."""
+    """Decode one file for its size, or the reason against it."""
     if not is_unicode(os.fspath(path)):
         return _Found(reason="its name is not UTF-8: rename it")
     try:
@@ -152,9 +148,10 @@ def _judge(path: Path, roots: Sequence[Path]) -> _Found:
 def _captions(
     folder: Path, images: Sequence[str], roots: Sequence[Path], note: Callable[[str], None]
 ) -> dict[str, str]:
-    """Caption of each of `images` (relative to `folder`), found as a character's; "" for none.
+    """Caption of each of `images`, found as a character's; "" for none.
 
-    Images with an unreadable caption are left out. `note` reports that, and a text without words replaced by another.
+    Relative to `folder`. Images with an unreadable caption are left out. `note` reports that, and a text without words
+    replaced by another.
     """
     texts = {
         path.relative_to(folder).as_posix(): read_caption_file(path, roots)

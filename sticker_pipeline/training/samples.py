@@ -1,4 +1,4 @@
-"""Sample images after each epoch, for a quick look; `generation/` makes the benchmark's."""
+"""Sample images after each epoch; `generation/` makes the benchmark's."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -62,10 +62,7 @@ def sample_images(
 
 
 def pipeline_of(models: Models, scheduler: str) -> Any:
-    """Pipeline of the models in training for encoded prompts, sharing weights.
-
-    `scheduler`: as in `diffusion/samplers.py`.
-    """
+    """Pipeline of the models in training for encoded prompts, sharing weights."""
     texts = {name: None for part in models.family.text_encoders for name in (part.folder, part.tokenizer)}
     extra: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline: Any = getattr(diffusers, models.family.pipeline)(

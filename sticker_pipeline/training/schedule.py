@@ -9,11 +9,20 @@ from sticker_pipeline.core.settings import TrainingSettings
 def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int], float]:
     """Function of step 0 ≤ s < total_steps to 0–1 of the peak.
 
-    `cosine_restarts_warmup_each` has its own function. The others warm up once, over w =
-    round(warmup_fraction·total_steps) steps: s/w while s < w. Then, with p = (s−w)/(total_steps−w), cosine is ½(1 + cos
-    πp); cosine_restarts ½(1 + cos π(cycles·p mod 1)); linear 1 − p; constant 1: as in diffusers and transformers (with
-    warm-up). Two have no warm-up and ignore total_steps: cosine_annealing is ½(1 + cos πs/annealing_steps), as
-    PyTorch's CosineAnnealingLR; relative is min(0.01, 1/√(s+1)), Adafactor's relative step (Shazeer and Stern 2018).
+    `cosine_restarts_warmup_each` has its own function. Four others warm up once, over w =
+    round(warmup_fraction·total_steps) steps: s/w while s < w. Then, with p = (s−w)/(total_steps−w), as in diffusers and
+    transformers (with warm-up):
+
+    - cosine: ½(1 + cos πp)
+    - cosine_restarts: ½(1 + cos π(cycles·p mod 1))
+    - linear: 1 − p
+    - constant: 1
+
+    Two have no warm-up and ignore total_steps:
+
+    - cosine_annealing: ½(1 + cos πs/annealing_steps), as PyTorch's CosineAnnealingLR
+    - relative: min(0.01, 1/√(s+1)), Adafactor's relative step (Shazeer and Stern 2018)
+
     Raises ValueError for total_steps < 1.
     """
     if settings.schedule == "cosine_annealing":

@@ -1,6 +1,6 @@
-"""Setup of a training: checks, then models, adapters, latents, encodings.
+"""Setup of a training, in the order of least memory.
 
-In the order of least memory.
+Checks, then models, adapters, latents, encodings.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training ready for its next step, with each epoch's probes and prompts."""
+    """A training ready for its next step, with probes and sample prompts."""
 
     run: Run
     probes: list[Probe]
@@ -126,7 +126,7 @@ def make_run(
     layers: dict[str, Any],
     latents: Latents,
 ) -> Run:
-    """Build the Run before its first step: plan, optimizer, schedule, moving average."""
+    """Build the Run before its first step."""
     settings = spec.settings
     peaks = {"unet": settings.learning_rate_unet, "text_encoder": settings.learning_rate_text_encoder}
     weights = {name: weights_of(group, models.dtype) for name, group in by_model(layers).items()}
@@ -174,8 +174,8 @@ def make_accelerator(spec: TrainingSpec) -> accelerate.Accelerator:
 def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate.Accelerator, say: Say) -> MemoryPlan:
     """Memory plan within the budget of the settings.
 
-    Without one: within a GPU's free memory; on a CPU, unlimited. Raises SpecError where no plan fits, SpaceError where
-    a CPU without a budget has too little.
+    Without one: within a GPU's free memory; on a CPU, unlimited. Raises SpecError where no plan fits, SpaceError for a
+    CPU without a budget that has too little.
     """
     budget: int | None = spec.settings.memory_budget
     on_gpu = accelerator.device.type == "cuda"
@@ -207,7 +207,7 @@ def plan_memory(spec: TrainingSpec, table: pd.DataFrame, accelerator: accelerate
 
 
 def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> None:
-    """Write spec and memory plan; with `afresh`, first remove an earlier training's files."""
+    """Write spec and memory plan; `afresh`: first remove an earlier training."""
     with writing(spec.output):
         if afresh:
             for name in ("checkpoints", "samples", BOARD, STATE):
@@ -290,7 +290,7 @@ def to_device(
     device: Device,
     count: Callable[[int, int], None],
 ) -> Placed:
-    """Place the models; untrained text encoders encode everything first, then move away.
+    """Place the models; untrained text encoders encode, then move away.
 
     `how`: the settings of that encoding; None: text encoders are trained.
     """
@@ -317,7 +317,7 @@ def to_device(
 
 
 def uses_cuda_graphs(settings: TrainingSettings, device: torch.device) -> bool:
-    """Return whether batches run as CUDA graphs."""
+    """True if batches run as CUDA graphs."""
     return device.type == "cuda" and settings.accelerate == "auto"
 
 

@@ -1,7 +1,4 @@
-"""Spec of one training: every effective value, as a strict model in JSON.
-
-Choices and defaults belong to `core/profile.py`.
-"""
+"""Spec of one training: every effective value, as strict JSON."""
 
 import json
 from pathlib import Path
@@ -23,18 +20,18 @@ Spec = TypeVar("Spec", bound=Strict)
 
 
 class SpecError(UserError):
-    """A spec that cannot be trained; the message has file, key and remedy."""
+    """A spec that cannot be trained; the message names file, key and remedy."""
 
 
 class TrainingSpec(Strict):
     """One training run.
 
-    Relative paths are relative to the working folder: better make them absolute.
+    Relative paths are relative to the working folder; absolute ones are safer.
     """
 
     name: str = Field(min_length=1, description="output name, e.g. the character's")
     trigger: str | None = Field(
-        min_length=1, description="the learned tag that every caption begins with; None: it is bound to no word"
+        min_length=1, description="the learned tag that every caption begins with; None: no trigger word"
     )
     family: Family = Field("sd15", description="of the base model; decides the keys in the LoRA file")
     base: Path = Field(description="the base model: a folder in the diffusers layout, or one .safetensors file")
@@ -46,20 +43,22 @@ class TrainingSpec(Strict):
     )
     cache: Path = Field(description="folder of cached latents and text encodings, shared between runs")
     resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training image")
-    background: str = Field("white", description="what transparent images are flattened over")
+    background: str = Field("white", description="colour behind transparent images")
     buckets: BucketSettings = Field(
         BucketSettings(shape="square"), description="how the training set's sizes were chosen, and images are cut"
     )
     regularisation: Path | None = Field(None, description="folder of the images that settings.regularisation names")
     regularisation_roots: tuple[Path, ...] = Field(
-        (), description="folders below which that one and all that it links to lie; none: it is its own"
+        (), description="folders that contain the regularisation folder and all its links; none: that folder alone"
     )
     settings: TrainingSettings
     save_precision: Literal["float16", "float32"] = Field(
         "float16",
         description="of the LoRA file's matrices: float16 halves the file and costs under 0.1 % of a weight's value",
     )
-    sample_prompts: list[str] = Field(default_factory=list, description="an image of each is drawn after every epoch")
+    sample_prompts: list[str] = Field(
+        default_factory=list, description="prompts: one sample image of each after every epoch"
+    )
     state_seconds: float = Field(300.0, ge=0, description="between two states to go on from; one is kept at each epoch")
     sample_seed: int = Field(0, ge=0, description="prompt k of every epoch starts from the noise of sample_seed + k")
     generation: GenerationSettings = GenerationSettings()
@@ -73,7 +72,7 @@ class TrainingSpec(Strict):
     @model_validator(mode="after")
     def _samples_are_stated(self) -> "TrainingSpec":
         if self.settings.samples_per_epoch is None:
-            raise ValueError("settings.samples_per_epoch must be a number here: whoever writes the spec works it out")
+            raise ValueError("settings.samples_per_epoch must be a number here: the step that writes the spec sets it")
         return self
 
     @model_validator(mode="after")
@@ -91,7 +90,7 @@ class TrainingSpec(Strict):
 def load_spec(path: Path) -> TrainingSpec:
     """Read a spec from a JSON file.
 
-    Raises SpecError, naming file and faulty keys.
+    Raises SpecError, with file and faulty keys.
     """
     return read_spec(path, TrainingSpec)
 
@@ -126,7 +125,10 @@ def without_paths(spec: TrainingSpec) -> dict[str, Any]:
 
 
 def check_paths(spec: TrainingSpec) -> None:
-    """Raise SpecError for a missing base model or frames folder, before heavy imports."""
+    """Raise SpecError for a missing base model or frames folder.
+
+    It is called before heavy imports.
+    """
     try:
         check_base(spec.base, spec.family)
     except BaseModelError as error:

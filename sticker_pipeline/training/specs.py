@@ -26,10 +26,7 @@ def character_spec(
     regularisation: Path | None,
     store: ArtifactStore,
 ) -> TrainingSpec:
-    """Spec of a character's training.
-
-    `base_sha`: hash of the base model. At most SAMPLE_PROMPTS of `prompts` become samples.
-    """
+    """Spec of a character's training; at most SAMPLE_PROMPTS of `prompts` become samples."""
     rows, lineage = training_set.table(), frames.table()
     sources = dict(zip(lineage["frame_id"], lineage["source_id"], strict=True))
     return TrainingSpec(

@@ -1,4 +1,4 @@
-"""State of a training to resume exactly: weights, optimizer, moving average, log.
+"""State of a training to resume exactly: weights, optimizer, average, log.
 
 Random choices are a function of (seed, step), the schedule of the step.
 """
@@ -28,7 +28,7 @@ NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "s
 
 
 def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], images: list[str], processes: int) -> str:
-    """Hash of all that decides a training and its logs; it must match to resume.
+    """Hash of all that decides a training; it must match to resume.
 
     The spec, the rows of all `tables` (one per split), the hashes of the trained `images`, the number of processes.
     """
@@ -38,7 +38,7 @@ def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], images: list
 
 
 def keep_state(run: Run) -> Path:
-    """Write the state of `run`, then remove the one before: one is always whole."""
+    """Write the state of `run`, then remove the previous: one is always whole."""
     folder = run.spec.output / FOLDER
     # Only an epoch's end lies between two states of the same step.
     final = folder / f"step_{len(run.history.log):07d}_epoch_{run.history.epochs_done:04d}"
@@ -98,9 +98,9 @@ def last_intact(states: Path) -> Path | None:
 
 
 def take_threads(folder: Path) -> None:
-    """Set the CPU threads to those of the state in `folder`.
+    """Set the CPU threads to those of the state, before any computation.
 
-    Other numbers change PyTorch's rounding. Call it before any computation.
+    Other numbers change PyTorch's rounding.
     """
     if not torch.cuda.is_available():
         torch.set_num_threads(_description(folder).get("threads", torch.get_num_threads()))

@@ -1,4 +1,4 @@
-"""One optimizer step, without files: its inputs, samples, and change of the adapters."""
+"""One optimizer step, without files: inputs, samples, change of the adapters."""
 
 import math
 import time
@@ -26,7 +26,7 @@ from sticker_pipeline.training.weight_norms import UNLIMITED, limit_norms
 
 
 class TrainingDiverged(RuntimeError):
-    """Raised when the loss is not finite or has multiplied; earlier epochs' checkpoints are whole."""
+    """A loss that is not finite or has multiplied; earlier checkpoints are whole."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
     with in_use(*run.weights.values()):
         parts = [forward_backward(run, one, sum(map(len, batches))) for one in sampled]
     average_over_processes(run)
-    # Needed even without clipping: the norm shows divergence first.
+    # Also without clipping: the norm shows divergence first.
     norm_ahead = run.accelerator.clip_grad_norm_(run.parameters, settings.max_grad_norm or math.inf)
     if upcoming is not None:
         run.ahead[step + 1] = sample_step(run, upcoming, step + 1)

@@ -21,6 +21,6 @@ class Interrupted(Exception):
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Collect stop signals in the block; yield a function that returns the first one."""
+    """Collect stop signals in the block; the function yielded returns the first."""
     with collected() as signals:
         yield lambda: signals[0][0] if signals else None

@@ -2,8 +2,8 @@
 
     python -m sticker_pipeline.training.supervisor COMMAND [ARG ...]   with a lifeline as standard input
 
-The command has its own process group. When the lifeline closes, because the starter stops the command or died, the
-group gets SIGINT, then SIGTERM, each with a grace period to save a checkpoint in, then SIGKILL. The command has a
+The command has its own process group. When the lifeline closes, because the starter stops the command or ended, the
+group gets SIGINT, then SIGTERM, each with a grace period to save a checkpoint, then SIGKILL. The command has a
 lifeline too, in case the supervisor is killed.
 """
 
@@ -31,7 +31,7 @@ def run(command: Sequence[str], grace_seconds: float) -> int:
     stop = threading.Event()
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
-    # A group to signal, in the supervisor's session, by which the starter finds it if the supervisor dies.
+    # A group to signal, in the supervisor's session: the starter finds it by that if the supervisor is killed.
     lifeline.listen(lambda _: stop.set())
     environment = lifeline.environment(os.environ)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, process_group=0)

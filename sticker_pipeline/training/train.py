@@ -1,4 +1,4 @@
-"""The training: set up → loop → save; independent of Dagster and the command line.
+"""The training: set up → loop → save, without Dagster.
 
 On several GPUs every process runs it (torchrun or `accelerate launch`); the first one writes.
 """
@@ -41,8 +41,8 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
     checkpoints/epoch_NN.safetensors, samples/epoch_NN_k.png, tensorboard/, state/. Resumes an unfinished training in
     state/ with the same spec and images, with the result of an uninterrupted one: bit for bit on a CPU.
 
-    Raises SpecError before any long work; TrainingDiverged when the loss is not finite or explodes; SpaceError when
-    something cannot be written; Interrupted when `stop` asks to end, after saving
+    Raises SpecError or BaseModelError before any long work; TrainingDiverged when the loss is not finite or explodes;
+    SpaceError when a file cannot be written; Interrupted when `stop` asks to end, after saving
     checkpoints/interrupted_step_NNNN.safetensors (nothing before the first step).
     """
     prepared = set_up(spec, progress, stop)
@@ -83,7 +83,7 @@ def steps_left(run: Run, epoch: int) -> list[Step]:
 def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRequest, epoch: int) -> None:
     """Write an epoch's checkpoint, fixed-image losses, samples, then a state.
 
-    An epoch stopped before its last sample is ended again, whole.
+    If stopped before the last sample, an epoch is ended again, whole.
     """
     run, history = prepared.run, prepared.run.history
     forget(run.recordings)
@@ -103,12 +103,12 @@ def end_epoch(prepared: Prepared, board: Board, progress: Progress, stop: StopRe
 
 
 def averaged(run: Run) -> AbstractContextManager[None]:
-    """Use the adapters' moving average in the block, if settings.ema_decay is set."""
+    """Use the moving average, if settings.ema_decay is set, in the block."""
     return ema.averaged(run.average, run.parameters) if run.average else nullcontext()
 
 
 def note_validation_losses(run: Run, board: Board, rows: list[dict[str, Any]]) -> None:
-    """Add the losses on fixed images to the history and the board."""
+    """Add losses on fixed images to the history and the board."""
     run.history.validation += rows
     board.scalars({f"fixed/{row['split']}": row["loss"] for row in rows}, len(run.history.log))
 
@@ -133,7 +133,7 @@ def checkpoint_path(run: Run, name: str) -> Path:
 
 
 def save(run: Run, name: str, epoch: int) -> Path:
-    """Write checkpoints/<name>.safetensors, whole or not at all, after `epoch` whole epochs."""
+    """Write checkpoints/<name>.safetensors, whole or not at all, after `epoch` epochs."""
     path = checkpoint_path(run, name)
     if run.accelerator.is_main_process:
         regular = run.table["regularisation"]

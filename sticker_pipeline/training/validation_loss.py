@@ -1,6 +1,6 @@
-"""The error on fixed images, noise and timesteps: smooth, unlike that of single steps.
+"""The error on fixed images, noise and timesteps: smoother than each step's.
 
-On images not trained on, and on as many trained ones: where the curves part, overfitting begins. `holdout` has the
+Of images not trained on, and of as many trained ones: where the curves part, overfitting begins. `holdout` has the
 benchmark's references and chooses nothing; `validation` has others, and chooses the epoch.
 """
 
@@ -38,7 +38,7 @@ class Probe:
 
 
 def chosen_rows(table: pd.DataFrame) -> np.ndarray:
-    """At most MOST_IMAGES evenly spread row numbers, without regularisation images."""
+    """At most MOST_IMAGES evenly spread rows, without regularisation images."""
     rows = np.flatnonzero(~table["regularisation"].to_numpy())
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).round().astype(int)] if len(rows) else rows
 
@@ -93,7 +93,6 @@ def _errors(run: Run, probe: Probe, texts: Sequence[Encoded], places: Sequence[i
 
 
 def _repeated(texts: Sequence[Encoded], times: int) -> Encoded:
-    """Encodings of single captions, each repeated `times` times."""
     pooled = [text.pooled for text in texts if text.pooled is not None]
     hidden = torch.cat([text.hidden for text in texts])
     return Encoded(
@@ -102,10 +101,7 @@ def _repeated(texts: Sequence[Encoded], times: int) -> Encoded:
 
 
 def validation_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int) -> list[dict[str, Any]]:
-    """Rows of VALIDATION_LOSS for all probes after `epoch` whole epochs.
-
-    `at_once`: see probe_errors.
-    """
+    """Rows of VALIDATION_LOSS for all probes after `epoch` whole epochs."""
     rows = []
     for probe in probes:
         bands = probe_errors(run, probe, at_once).mean(axis=0)
@@ -124,10 +120,7 @@ def validation_rows(run: Run, probes: Sequence[Probe], epoch: int, at_once: int)
 
 
 def write_validation_losses(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write `rows` as the table VALIDATION_LOSS in Parquet, whole or not at all.
-
-    Raises SchemaError.
-    """
+    """Write the table VALIDATION_LOSS, whole or not at all. Raises SchemaError."""
     table = typed(pd.DataFrame(list(rows), columns=VALIDATION_LOSS.names), VALIDATION_LOSS)
     check(table, VALIDATION_LOSS)
     with atomic_file(path) as staging:

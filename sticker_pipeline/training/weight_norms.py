@@ -1,4 +1,4 @@
-"""Limit on each LoRA module's change of its weight, applied after each step.
+"""Limit on the change of each LoRA module's weight, after each step.
 
 As `scale_weight_norms` of sd-scripts 48d368f (networks/lora.py, apply_max_norm_regularization).
 """
@@ -27,10 +27,10 @@ UNLIMITED = Norms(0, math.nan)
 
 @torch.no_grad()
 def limit_norms(adapters: Iterable[Adapter], most: float) -> Norms:
-    """Scale `adapters` in place to a weight change of Frobenius norm at most `most`.
+    """Scale `adapters` in place to a change of Frobenius norm at most `most`.
 
-    Where n = ‖alpha/rank · up·down‖ > most, up and down are each multiplied by √(most/n), which gives norm `most`.
-    Others stay, bit for bit, as does a DoRA's magnitude.
+    Where n = ‖alpha/rank · up·down‖ > most, up and down are each multiplied by √(most/n). Others stay, bit for bit, as
+    does a DoRA's magnitude.
     """
     found = []
     for adapter in adapters:
@@ -44,7 +44,7 @@ def limit_norms(adapters: Iterable[Adapter], most: float) -> Norms:
 
 
 def change_norm(adapter: Adapter) -> Tensor:
-    """‖alpha/rank · up·down‖, the Frobenius norm of a module's change, float32[].
+    """‖alpha/rank · up·down‖, the Frobenius norm of a module's change: float32[].
 
     From rank × rank matrices, far smaller than the product: ‖up·down‖² = Σ (upᵀ·up) ∘ (down·downᵀ). A convolution
     counts as its matrix of kernels, [rank, in·n·n].

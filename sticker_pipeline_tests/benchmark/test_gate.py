@@ -227,7 +227,7 @@ def test_what_was_not_measured_is_said_and_refused() -> None:
     alone = figures()[lambda table: table["metric"] != "identity"]
     check = gate(alone, compared(0.5, 0.1, 0.9), None, Gate())[3]
     assert (check.verdict.passed, check.checked) == (True, False)
-    assert check.verdict.summary == "not checked: there is no other character to tell it from."
+    assert check.verdict.summary == "not checked: there is no other character to compare with."
 
     empty = figures()[:0]
     nothing = pd.DataFrame(columns=planted.COMPARISON)

@@ -167,7 +167,7 @@ def test_for_another_lora_nothing_counts(profile: str, character: str | None) ->
     found, left_out = settings_for(recommended(at_4=FAST), profile, {**LORAS, "character": character})
     assert found == []
     (said,) = left_out
-    assert said.startswith("What `sampling_grid` recommends is for another LoRA of the character")
+    assert said.startswith("The settings that `sampling_grid` recommends are for another LoRA of the character")
     assert said.endswith("once this LoRA is released.")
 
 
@@ -178,8 +178,8 @@ def test_a_setting_counts_while_the_loras_that_it_uses_are_the_same(now: str | N
     assert settings_for(found, "sd15", {**LORAS, "lcm": now}) == (
         [Setting(25, SLOW, "ddim")],
         [
-            f"What `sampling_grid` recommends for at most {budget} steps is not drawn: it was measured with another "
-            "LCM-LoRA. Materialize it again."
+            f"The setting that `sampling_grid` recommends for at most {budget} steps is not used: it was measured with "
+            "another LCM-LoRA. Materialize it again."
             for budget in (4, 8)
         ],
     )
@@ -194,7 +194,7 @@ def test_advice_is_said_in_words() -> None:
     none = Recommendation(1, None, "No setting of at most 1 steps was tried.", {})
     fast = Recommendation(2, {**setting, "scheduler": "lcm"}, "why", {"quality": 0.5})
     bare = Recommendation(4, {**setting, "character_weight": 0.0, "lcm_weight": 0.0}, "why", {"quality": 0.25})
-    assert headline([none]) == headline([]) == "none is without fault"
+    assert headline([none]) == headline([]) == "every setting has a fault"
     assert headline([none, fast]) == "at most 2 steps: character 0.8, lcm 1, 2 steps, CFG 1, quality 0.500"
     rows = advice_table([none, fast, bare])
     assert rows["steps_at_most"].tolist() == [1, 2, 4]

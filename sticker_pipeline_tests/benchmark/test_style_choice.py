@@ -55,9 +55,9 @@ def test_where_later_epochs_leak_an_earlier_one_wins() -> None:
     assert told(rows) == {
         0: "the base model, for comparison.",
         1: "not: its style similarity is 0.140 below that of epoch 3 (at least 0.140).",
-        2: "not: it shows 60% of what is asked; the limit is 70%.",
+        2: "not: it shows 60% of the prompted tags; the limit is 70%.",
         3: "chosen: the earliest that is as good in style as any that neither leaks nor ignores prompts: "
-        "style similarity 0.340 (base model 0.100), 75% of what is asked (80%), 5% leaks (2%).",
+        "style similarity 0.340 (base model 0.100), 75% of the prompted tags (80%), 5% leaks (2%).",
         4: "not: epoch 3 is as good, and earlier.",
         5: "not: epoch 3 is as good, and earlier.",
         6: "not: 50% of its images pass for a character of the style or copy one; the limit is 12%.",
@@ -79,7 +79,7 @@ def test_where_all_leak_or_disobey_the_least_bad_is_chosen_and_says_so() -> None
     leaking = told({0: (0.1, 0.8, 0.0), 1: (0.2, 0.8, 0.5), 2: (0.9, 0.8, 0.6)})
     assert leaking[1].startswith("chosen: all epochs leak more than 10%, and none leaks less: ")
     disobeying = told({0: (0.1, 0.8, 0.0), 1: (0.2, 0.2, 0.0), 2: (0.1, 0.3, 0.0)})
-    assert disobeying[2].startswith("chosen: none shows 70% of what is asked, and this one shows most: ")
+    assert disobeying[2].startswith("chosen: none shows 70% of the prompted tags, and this one shows most: ")
 
 
 @pytest.mark.parametrize("epochs", [[0], [1, 2], []])

@@ -201,7 +201,7 @@ def test_planted_bad_models_are_each_found_out_by_their_metric() -> None:
 
 
 def test_compare_names_a_model_that_is_not_there() -> None:
-    with pytest.raises(ValueError, match="no figures of 'released'; there are of base, chance, lora, reference, rival"):
+    with pytest.raises(ValueError, match="no metrics of 'released'; there are of base, chance, lora, reference, rival"):
         compare(result(), "lora", "released")
 
 

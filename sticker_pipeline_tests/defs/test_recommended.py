@@ -183,7 +183,7 @@ def test_what_was_measured_with_another_lora_is_left_out_and_said(
         samples = measured.store.read(NAME, "samples")
         pd.testing.assert_frame_equal(samples.table(), before["samples"])
         (said,) = json.loads((samples.folder / "left_out.json").read_text())
-        assert "for at most 2 steps is not drawn: it was measured with another LCM-LoRA" in said
+        assert "for at most 2 steps is not used: it was measured with another LCM-LoRA" in said
     finally:
         plant(measured.store, "_profiles/embedded", "lcm_lora", 3)
     plant(measured.store, NAME, "selected_lora", 5)

@@ -86,7 +86,7 @@ def test_it_is_trained_as_a_character_is_and_bound_to_no_word(styled: Bench) -> 
     assert spec["trigger"] is None and spec["name"] == "chibi"
     assert len(pd.read_parquet(lora.folder / "log.parquet")) == 2 * 64 // 8
     _, metadata = read_tensors(lora.folder / "checkpoints" / "epoch_02.safetensors")
-    assert metadata["modelspec.usage_hint"] == "It needs no word." and "modelspec.trigger_phrase" not in metadata
+    assert metadata["modelspec.usage_hint"] == "It has no trigger word." and "modelspec.trigger_phrase" not in metadata
     assert not list((styled.store.root / CHIBI / ".work" / "style_lora").rglob("*"))
 
 

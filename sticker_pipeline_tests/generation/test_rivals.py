@@ -15,17 +15,17 @@ from sticker_pipeline.generation.rivals import is_left_out, why_not_generated
             PermissionError(13, "Permission denied", "a.safetensors"),
             "Permission denied: 'a.safetensors'). Make it",
         ),
-        (MemoryError(), "there was not enough memory to draw it (MemoryError). Free some, or lower"),
+        (MemoryError(), "there was not enough memory to generate with it (MemoryError). Free some, or lower"),
         (
             torch.OutOfMemoryError("CUDA out of memory.\nMore"),
-            "to draw it (CUDA out of memory.). Free some",
+            "to generate with it (CUDA out of memory.). Free some",
         ),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 64 bytes"),
-            "not enough memory to draw it ([enforce fail",
+            "not enough memory to generate with it ([enforce fail",
         ),
-        (KeyError("to_q"), "drawing it failed (KeyError: 'to_q'). Name another file, or remove it"),
-        (AssertionError(), "drawing it failed (AssertionError: AssertionError)."),
+        (KeyError("to_q"), "generating with it failed (KeyError: 'to_q'). Name another file, or remove it"),
+        (AssertionError(), "generating with it failed (AssertionError: AssertionError)."),
     ],
 )
 def test_each_error_is_one_sentence_with_a_remedy(error: Exception, words: str) -> None:

@@ -151,8 +151,8 @@ def example_checks(failed: bool = False, refused: bool = False) -> list[Check]:
         Check("frames", "different_enough", True, "19 sources are as different as 11.2 unrelated images"),
         Check(
             "frames", "same_character", not failed,
-            "2 of 61 frames may show somebody else: gifs/dance.gif. Look at them; remove them if so."
-            if failed else "none of 61 frames looks like somebody else.",
+            "2 of 61 frames may show another character: gifs/dance.gif. Look at them, and remove those that do."
+            if failed else "none of 61 frames looks like another character.",
         ),
         Check("frame_weights", "balanced", True, "61 frames count as 24.0 equal images; no group is left behind."),
         Check("curated_tags", "trigger_clash", True, "no word of the trigger means anything to the base model."),
@@ -164,7 +164,7 @@ def example_checks(failed: bool = False, refused: bool = False) -> list[Check]:
         ),
         Check(
             "benchmark", "not_collapsed", not refused,
-            "sticker: nearest to one source 0.830, must be ≤ 0.500. It draws nearly the same again and again: add "
+            "sticker: nearest to one source 0.830, must be ≤ 0.500. It generates nearly the same again and again: add "
             "other sources, or lower the share of the one that it is nearest to." if refused else
             "sticker: nearest to one source 0.210, must be ≤ 0.500.", blocking=True,
         ),

@@ -493,7 +493,7 @@ def test_a_style_stands_beside_the_base_model_and_fewer_leaks_are_better(example
             "0.580 0.520 … 0.640",
         ],
         [
-            "does as told↑higher is better",
+            "prompt fidelity↑higher is better",
             "61 % 52 % … 70 %",
             "59 % 50 % … 68 %",
             "−2 % −8 % … +4 % unclear",

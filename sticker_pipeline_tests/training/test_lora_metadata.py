@@ -47,7 +47,7 @@ def test_a_lora_that_is_bound_to_no_word_says_so(make_spec: SpecMaker) -> None:
         spec, read_training_set(spec), prediction_type="epsilon", epoch=1, step=3, total_steps=6, mixed_precision="no"
     )
     assert "modelspec.trigger_phrase" not in metadata
-    assert metadata["modelspec.usage_hint"] == "It needs no word."
+    assert metadata["modelspec.usage_hint"] == "It has no trigger word."
     assert metadata["ss_training_comment"] == "no trigger"
 
 

@@ -1,7 +1,7 @@
 """CUDA graphs of a batch's forward and backward, recorded once per shape.
 
-At a few images a step, launching thousands of small kernels from Python takes longer than running them; a graph is one
-launch (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
+With a few images a step, launching thousands of small kernels from Python takes longer than running them. A graph is
+one launch (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Recordings = dict[Shape, Recording]
 
 
 def recorded(backward: Backward, recordings: Recordings) -> Backward:
-    """Return `backward`, replayed from `recordings` once it ran for the batch's shape.
+    """`backward`, replayed from `recordings` once it ran for the batch's shape.
 
     A shape's first batch runs without a graph. `forget` frees memory; dropped recordings are made again.
     """
@@ -41,7 +41,7 @@ def recorded(backward: Backward, recordings: Recordings) -> Backward:
         if shape not in known:
             forget(recordings)  # their memory is unavailable to a run without a graph
             known.add(shape)
-            return backward(inputs)  # libraries choose and load kernels now, which a recording does not allow
+            return backward(inputs)  # libraries load kernels here, which a recording does not allow
         if shape not in recordings:
             if len(recordings) == MOST:
                 recordings.pop(next(iter(recordings)))
@@ -63,12 +63,12 @@ def forget(recordings: Recordings) -> None:
 
 
 def _record(backward: Backward, inputs: Inputs, others: Recordings) -> Recording:
-    """Record without replaying, in the pool of `others`: no two run at once."""
+    """Record in the memory pool of `others`, which never run at once."""
     own = {name: tensor.detach().clone().requires_grad_(tensor.requires_grad) for name, tensor in inputs.items()}
     graph = torch.cuda.CUDAGraph()
     pool = next((other.graph.pool() for other in others.values()), None)
     torch.cuda.empty_cache()
-    # Other threads may use CUDA meanwhile, such as a watchdog of exchanges between processes.
+    # Other threads may use CUDA meanwhile, such as the watchdog of exchanges between processes.
     with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         errors, gradients = backward(own)
     return Recording(graph, own, errors, gradients)

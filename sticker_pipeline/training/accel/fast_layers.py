@@ -1,7 +1,6 @@
-"""Frozen layers, and LoRA around them, made faster on a CPU with equal results.
+"""Frozen layers, and LoRA around them, made faster on a CPU.
 
 Frozen weights are laid out once in oneDNN's order, for forward and backward; PyTorch reorders them in every call.
-`training/adapters.py` selects trained layers.
 """
 
 import functools
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-# PyTorch's oneDNN operators for weights laid out in advance, as torch.compile uses them.
+# Operators for weights laid out in advance, as torch.compile uses them.
 _onednn = torch.ops.mkldnn
 _PLAIN: tuple[str, list[Any], str] = ("none", [], "")  # no fused operation
 
@@ -19,11 +18,11 @@ SMALL, LARGE = 6, 64  # usual range of a U-Net convolution's input side, in late
 
 
 def speed_up(model: nn.Module) -> int:
-    """Replace the frozen float32 Linear and Conv2d layers of `model`; return their number.
+    """Replace frozen float32 Linear and Conv2d layers; return their number.
 
-    `model` is on the CPU, with adapters: trained layers and DoRA layers stay. peft's LoRA around a replaced layer then
-    runs in one call with it, on the same parameters. Results are equal but for rounding. New layers hold their weight
-    twice, once per direction, and have no `weight`: merge, save or decompose first. Returns 0 without oneDNN.
+    `model` is on the CPU, with adapters: trained layers and DoRA layers stay. peft's LoRA around a replaced layer runs
+    in one call with it, on the same parameters. Results are equal but for rounding. New layers hold their weight twice,
+    once per direction, and have no `weight`: merge, save or decompose first. Returns 0 without oneDNN.
     """
     if not torch.backends.mkldnn.is_available():
         return 0
@@ -43,7 +42,6 @@ def speed_up(model: nn.Module) -> int:
 
 
 def _frozen(layer: nn.Module) -> nn.Module | None:
-    """Replacement of `layer`; None: it stays."""
     if type(layer) not in (nn.Linear, nn.Conv2d):
         return None
     weight = layer.weight
@@ -59,7 +57,7 @@ def _frozen(layer: nn.Module) -> nn.Module | None:
 
 
 def _has_plain_lora(layer: nn.Module) -> bool:
-    """Return True for peft's `layer` over a FrozenLinear adding scale · up(down(x))."""
+    """True for peft's `layer` over a FrozenLinear adding scale · up(down(x))."""
     if not isinstance(getattr(layer, "base_layer", None), FrozenLinear):
         return False
     adapters: Any = layer
@@ -68,8 +66,6 @@ def _has_plain_lora(layer: nn.Module) -> bool:
 
 
 class _Product(torch.autograd.Function):
-    """x Wᵀ + b with the gradient of x."""
-
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, layer: "FrozenLinear") -> Any:
         ctx.layer = layer
@@ -143,7 +139,7 @@ class _AdaptedProduct(torch.autograd.Function):
 
 
 class Adapted(nn.Module):
-    """peft's LoRA `layer` over a FrozenLinear in one call; `layer` keeps parameters and scale."""
+    """peft's LoRA `layer` over a FrozenLinear, in one call on its parameters."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -152,7 +148,7 @@ class Adapted(nn.Module):
         self.pointwise = isinstance(layer.base_layer, FrozenPointwise)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map [..., in] to [..., out]; a 1×1 convolution maps [n, in, h, w]."""
+        """Map [..., in] to [..., out]; for a 1×1 convolution [n, in, h, w]."""
         if self.layer.disable_adapters:
             return self.layer.base_layer(x)
         down, up = self.layer.lora_A[self.adapter].weight, self.layer.lora_B[self.adapter].weight
@@ -167,7 +163,7 @@ class Adapted(nn.Module):
 
 @dataclass(frozen=True)
 class Geometry:
-    """Geometry of a convolution with one group and zero padding; pairs: (height, width)."""
+    """A convolution with one group and zero padding; pairs are (height, width)."""
 
     in_channels: int
     out_channels: int
@@ -202,7 +198,7 @@ class Geometry:
 
 
 def geometry_of(conv: nn.Conv2d) -> Geometry | None:
-    """Geometry of `conv`; None where FrozenConv2d cannot replace it."""
+    """Geometry of `conv`, or None if FrozenConv2d cannot replace it."""
     if conv.groups != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return None
     pairs: Any = (conv.kernel_size, conv.padding, conv.stride, conv.dilation)
@@ -212,9 +208,10 @@ def geometry_of(conv: nn.Conv2d) -> Geometry | None:
 
 @functools.cache
 def one_order_for_all_sizes(geometry: Geometry) -> bool:
-    """Return True if oneDNN has one order of such weights for all image sizes.
+    """True if oneDNN orders such weights alike for all image sizes.
 
-    Some channel numbers (240, say) have two, and the wrong one takes thirty times as long: PyTorch computes those.
+    Some channel numbers (240, say) have two orders, and the wrong one takes thirty times as long: PyTorch computes
+    those.
     """
     weight = torch.zeros(geometry.out_channels, geometry.in_channels, *geometry.kernel)
     return all(
@@ -228,8 +225,6 @@ def _order(weight: torch.Tensor) -> bytes:
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution with the gradient of x."""
-
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, layer: "FrozenConv2d") -> Any:
         ctx.layer, ctx.size = layer, x.shape[2:]

@@ -1,6 +1,6 @@
-"""LoRA around a frozen linear layer as one operation: fewer kernels on a GPU.
+"""LoRA around a frozen linear layer in one operation, for GPUs.
 
-`training/accel/fast_layers.py` is its equivalent for CPUs.
+It launches fewer kernels. fast_layers.py is its equivalent for CPUs.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def fuse(model: nn.Module) -> int:
-    """Fuse peft's LoRA layers over frozen nn.Linear in `model`; return their number.
+    """Fuse peft's LoRA layers over frozen nn.Linear; return their number.
 
     Results are equal but for rounding; peft's layers keep parameters and scale. DoRA and other layers stay.
     """
@@ -26,7 +26,7 @@ def fuse(model: nn.Module) -> int:
 
 
 def _is_plain(layer: Any) -> bool:
-    """Return True for one adapter that adds scale · up(down(x))."""
+    """True for one adapter that adds scale · up(down(x))."""
     names = list(layer.active_adapters)
     if len(names) != 1 or layer.lora_magnitude_vector:
         return False

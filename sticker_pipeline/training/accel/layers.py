@@ -1,4 +1,4 @@
-"""The choice of faster layers for a device."""
+"""Faster layers for a device."""
 
 from typing import Any
 
@@ -9,8 +9,5 @@ from sticker_pipeline.training.accel.fused_lora import fuse
 
 
 def accelerate_layers(model: Any, device: torch.device) -> None:
-    """Replace frozen layers, and the LoRA around them, by faster ones.
-
-    Results are equal up to rounding.
-    """
+    """Replace frozen layers and their LoRA by faster ones, equal up to rounding."""
     speed_up(model) if device.type == "cpu" else fuse(model)

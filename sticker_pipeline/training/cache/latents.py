@@ -1,7 +1,6 @@
-"""VAE posteriors of images, cached for each view, and samples from them.
+"""Cached VAE posteriors of views of images, and samples from them.
 
-An entry is named by a hash of all that decides it: found without decoding, shared between characters and runs. Padding
-and cutting are in `dataset/pixels.py`.
+An entry is named by a hash of all that decides it: found without decoding, shared between characters and runs.
 """
 
 import errno
@@ -34,7 +33,7 @@ from sticker_pipeline.training.spec import SpecError, TrainingSpec
 VERSION = 3  # of the function from prepared pixels to an entry; raise it when that changes
 MEMORY = 2**30  # bytes of entries: about 7,000 images of 512×512 pixels
 THREADS = 2  # preparing images while the VAE encodes others
-# No limits here: they were checked when the dataset was made.
+# Limits were checked when the dataset was made.
 NO_LIMITS = MediaSettings(max_pixels=2**62, max_frames=2**62, max_seconds=1e18, max_bytes=2**62)
 
 Posterior = tuple[torch.Tensor, torch.Tensor]  # mean and standard deviation, float32[c, h/f, w/f], unscaled
@@ -76,13 +75,13 @@ class LatentEntry:
 
 
 def views_of(table: pd.DataFrame, spec: TrainingSpec) -> list[list[View]]:
-    """Views of each row of `table` (see data.read_training_set), sampled equally often.
+    """Views of each row of `table` (data.read_training_set), sampled equally often.
 
-    A row's cuts, each also mirrored under settings.flip; without free room there is one cut. Raises SpecError for an
-    image that cannot be read.
+    A row's cuts, each also mirrored under settings.flip; one cut without free room. Raises SpecError for an unreadable
+    image.
     """
     paths = [Path(path) for path in table["path"]]
-    memo = content_hash([str(spec.frames), sorted(set(table["split"]))])  # one for each split: it drops other files
+    memo = content_hash([str(spec.frames), sorted(set(table["split"]))])  # one per split: a memo drops other files
     hashes = file_hashes(sorted(set(paths)), spec.cache / "hashes" / f"{memo[:16]}.json")
     missing = next((path for path in paths if path not in hashes), None)
     if missing:
@@ -143,7 +142,7 @@ def entry_path(cache: Path, vae: str, dtype: torch.dtype, view: View) -> Path:
 
 
 class Latents:
-    """Cache entries of a training set's `views`, read on demand; recent ones stay in memory.
+    """Cache entries of `views`, read on demand; recent ones stay in memory.
 
     Opening reads no image and needs no VAE: `encode` the `missing` first. `dtype`: of the VAE; float32, since SDXL's
     overflows in float16.
@@ -167,22 +166,22 @@ class Latents:
 
     @cached_property
     def _read(self) -> Callable[[Path], LatentEntry]:
-        """`read_entry` with memory for as many of the largest entries as fit."""
+        """`read_entry`, remembering as many of the largest entries as fit."""
         largest = max(self._views, key=lambda path: self._views[path].width * self._views[path].height)
         return lru_cache(maxsize=max(1, self.memory // max(1, largest.stat().st_size)))(read_entry)
 
     def variants(self, row: int) -> int:
-        """Number of views of row number `row`."""
+        """Number of views of a row."""
         return len(self._paths[row])
 
     def missing(self) -> dict[Path, View]:
-        """Views without a cache entry, by its path; remove damaged entries."""
+        """Views without an entry, by its path; removes damaged entries."""
         return {path: view for path, view in self._views.items() if read_cached(path) is None}
 
     def entry(self, row: int, variant: int) -> LatentEntry:
         """Entry of view number `variant` of row number `row`.
 
-        Raises OSError, with the remedy, where it is gone or damaged.
+        Raises OSError, with the remedy, if gone or damaged.
         """
         path = self._paths[row][variant]
         try:
@@ -203,7 +202,7 @@ class Latents:
     ) -> None:
         """Make the entries of `missing`; each of several processes makes its share.
 
-        One image at a time: the result must not depend on others. `encoded` gets their number after each, and may
+        One image at a time: the result must not depend on others. `encoded` gets the number done after each, and may
         raise: finished entries stay. Raises SpecError for an unreadable image, ValueError for a VAE of another dtype,
         SpaceError where an entry cannot be written.
         """
@@ -223,10 +222,7 @@ class Latents:
 
 
 def prepare(view: View) -> pixels.Prepared:
-    """Image prepared as `view` says.
-
-    Raises SpecError if unreadable or of another hash.
-    """
+    """Image prepared for `view`. Raises SpecError if unreadable or of another hash."""
     try:
         data = view.path.read_bytes()
         if hashlib.sha256(data).hexdigest() != view.sha256:
@@ -243,7 +239,7 @@ def prepare(view: View) -> pixels.Prepared:
 
 
 def prepared_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """Yield `function` of each item, in order, computed ahead in THREADS threads."""
+    """Yield `function` of each item in order, computed ahead in THREADS threads."""
     pool = ThreadPoolExecutor(THREADS)
     try:
         waiting: deque[Future[Result]] = deque()
@@ -267,9 +263,9 @@ def make_entry(vae: Any, image: pixels.Prepared) -> LatentEntry:
 
 @torch.no_grad()
 def encode(vae: Any, image: np.ndarray) -> Posterior:
-    """Mean and standard deviation of the posterior of an image uint8[h, w, 3].
+    """Posterior's mean and standard deviation of an image uint8[h, w, 3].
 
-    0 for AutoencoderTiny, which has none.
+    The deviation is 0 for AutoencoderTiny, which has none.
     """
     scaled = torch.from_numpy(image.astype(np.float32) / 127.5 - 1.0).permute(2, 0, 1)[None]
     output = vae.encode(scaled.to(vae.device, vae.dtype))
@@ -284,7 +280,7 @@ def read_entry(path: Path) -> LatentEntry:
 
     Raises FileNotFoundError for none, ValueError for a damaged one.
     """
-    # load_file only maps the file: one map each, and SIGBUS if it is cut off
+    # load_file would map the file: one map each, and SIGBUS if it is cut off
     tensors = from_bytes(unsealed(path.read_bytes()))
     height, width, top, left = tensors["geometry"].tolist()
     return LatentEntry(tensors["mean"], tensors["std"], tensors["mask"], (height, width), (top, left))
@@ -293,7 +289,7 @@ def read_entry(path: Path) -> LatentEntry:
 def sample_posteriors(
     entries: Sequence[LatentEntry], scale: float, shift: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """Sample each posterior as float32[b, c, h, w] = (z − shift) · scale.
+    """Sample each posterior: float32[b, c, h, w] = (z − shift) · scale.
 
     `generator` is a CPU generator: equal samples for every device.
     """

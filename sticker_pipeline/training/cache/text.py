@@ -1,4 +1,4 @@
-"""Encodings of captions, cached on disk, so that untrained text encoders leave memory.
+"""Encodings of captions, cached on disk; untrained text encoders leave memory.
 
 An entry, named by a hash of all that decides it, holds all variants of one caption, equal ones once. Each chunk of a
 variant takes 77·768·2 = 118 kB in half precision on SD1.5 and 77·2048·2 + 1280·2 = 318 kB on SDXL, twice that in
@@ -31,7 +31,7 @@ Variants = Callable[[str], Sequence[str]]
 
 @dataclass(frozen=True)
 class Reading:
-    """All that decides an encoding beside the caption's words.
+    """All that decides an encoding, except the caption's words.
 
     `text_sha`: hash of the text models' files; `dtype`: of the encoders and of the stored encodings.
     """
@@ -83,10 +83,10 @@ def encode_captions(
     """Encodings of all `variants` of distinct `captions` and of the empty one.
 
     From the cache or the text encoders, which the result does not reference. `models` is called once, only for missing
-    entries. A caption's texts are encoded together, apart from others: the result must not depend on what else is
-    missing. `memory` bounds the bytes kept after reading. `encoded` gets the number of captions done after each, not
-    counting the empty one, which has one variant; it may raise to stop. Raises ValueError where the encoders' dtype is
-    not `reading.dtype`.
+    entries. A caption's texts are encoded together, apart from others: the result must not depend on other missing
+    entries. `memory` bounds the bytes kept after reading. `encoded` gets the number of captions done after each,
+    without the empty one, which has one variant; it may raise to stop. Raises ValueError for encoders of another dtype
+    than `reading.dtype`.
     """
     entries: dict[str, _Entry] = {}
     loaded: TextModels | None = None
@@ -107,15 +107,11 @@ def encode_captions(
 
 
 def _cached(path: Path) -> tuple[int, ...] | None:
-    """`starts` of the entry at `path`; None if missing or damaged."""
     return caching.read_entry(path, _starts)
 
 
 def _starts(path: Path) -> tuple[int, ...]:
-    """`starts` of a checked entry.
-
-    Raises ValueError for a damaged one.
-    """
+    """`starts` of a checked entry. Raises ValueError for a damaged one."""
     try:
         tensors = load(path.read_bytes())
     except SafetensorError as error:
@@ -166,7 +162,7 @@ def _write(path: Path, models: TextModels, reading: Reading, texts: Sequence[str
 
 
 class Encodings:
-    """Encodings of a training's captions, read on demand; recent ones stay in bounded memory."""
+    """Encodings of captions, read on demand; recent ones stay in bounded memory."""
 
     def __init__(self, entries: Mapping[str, _Entry], memory: int = MEMORY) -> None:
         self._entries = entries
@@ -174,10 +170,7 @@ class Encodings:
         self._empty = self._text("", 0)
 
     def variants(self, caption: str) -> int:
-        """Number of variants of `caption`.
-
-        Raises KeyError if not encoded.
-        """
+        """Number of variants of `caption`. Raises KeyError if not encoded."""
         return len(self._entries[caption].texts)
 
     def batch(self, captions: Sequence[str], numbers: Sequence[int]) -> Encoded:
@@ -227,12 +220,10 @@ def _read(entry: _Entry, text: int) -> Encoded:
 
 
 def _text_of(hidden: Any, pooled: Any, starts: Sequence[int], text: int) -> Encoded:
-    """One text out of all texts' tensors or file slices."""
     return Encoded(hidden[starts[text] : starts[text + 1]].flatten(0, 1), None if pooled is None else pooled[text])
 
 
 def _checksum(encoded: Encoded) -> int:
-    """Checksum of a text's encodings, with dtype."""
     value = caching.checksum(str(encoded.hidden.dtype).encode("ascii"))
     for tensor in (encoded.hidden, encoded.pooled):
         if tensor is not None:
@@ -250,7 +241,6 @@ class _Recent:
         self.bytes = 0
 
     def get(self, key: tuple[str, int], read: Callable[[], Encoded]) -> Encoded:
-        """Encoding `key` from memory, else from `read`."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

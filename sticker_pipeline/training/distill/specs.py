@@ -15,10 +15,7 @@ from sticker_pipeline.training.distill.spec import ConsistencySpec, Tuning
 
 
 def base_spec(profile: Profile, base_sha: str, prompts: list[str], output: Path) -> ConsistencySpec:
-    """Spec of the profile's base model, on images that it generates of `prompts`.
-
-    `base_sha`: its hash.
-    """
+    """Spec of the base model (hash `base_sha`), on images that it generates."""
     return ConsistencySpec(
         name=f"lcm-{profile.name}",
         output=output,
@@ -41,7 +38,7 @@ def character_spec(
 ) -> ConsistencySpec:
     """Spec that continues `start` for the character `name` and its `lora`.
 
-    Images and captions are sampled once by weight, systematically, from `rows`, the training set's table; files are in
+    Images and captions are sampled once by weight, systematically, from the training set's table `rows`; files are in
     `frames`.
     """
     tuning = profile.lcm.tuning

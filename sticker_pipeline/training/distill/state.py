@@ -34,7 +34,7 @@ def fingerprint(spec: ConsistencySpec) -> str:
 
 
 def keep_state(run: Distillation) -> Path:
-    """Write the state of `run`, then remove the one before: one is always whole."""
+    """Write the state of `run`, then remove the previous: one is always whole."""
     folder = run.spec.output / FOLDER
     final = folder / f"step_{len(run.log):07d}"
     if final.is_dir():

@@ -152,7 +152,7 @@ def student(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping
 
 
 def unet_prediction(run: Distillation, noisy: Tensor, timesteps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Prediction of the U-Net, float32[b, c, h, w], computed in its own precision."""
+    """The U-Net's prediction, float32[b, c, h, w], computed in its precision."""
     return predict(run.models.unet, {"noisy": noisy.to(run.models.dtype), "timesteps": timesteps, **inputs}).float()
 
 

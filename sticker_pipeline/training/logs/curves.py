@@ -1,4 +1,4 @@
-"""Charts of a training's log: tables in, images out."""
+"""Charts of a training's log."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ BAND = "loss_"
 
 
 def losses(log: pd.DataFrame) -> Image.Image:
-    """Chart of each step's loss, and its mean over a twentieth of the training."""
+    """Chart of each step's loss, and its mean over a twentieth of the steps."""
     window = _window(log)
     curves = {"each step": _curve(log, log["loss"]), f"mean of {window}": _smooth(log, log["loss"])}
     return line_chart(curves, title="loss", x="step", y="loss")
@@ -27,7 +27,7 @@ def losses_by_timestep(log: pd.DataFrame) -> Image.Image:
 
 
 def fixed_losses(rows: pd.DataFrame) -> Image.Image:
-    """Chart of the error on fixed images, noise and timesteps after each epoch.
+    """Chart of the error on fixed images, noise and timesteps, by epoch.
 
     A rising holdout curve above a falling train curve shows overfitting.
     """
@@ -61,5 +61,5 @@ def _curve(log: pd.DataFrame, values: pd.Series) -> tuple[np.ndarray, np.ndarray
 
 
 def _smooth(log: pd.DataFrame, values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Running mean of existing values: a step without timesteps in a band has no error."""
+    """Running mean of existing values: not every step has timesteps in a band."""
     return _curve(log, values.rolling(_window(log), min_periods=1).mean())

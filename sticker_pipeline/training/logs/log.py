@@ -1,7 +1,4 @@
-"""The log of a training, one row per step.
-
-`training/logs/progress.py` and `training/logs/tensorboard.py` show it.
-"""
+"""The log of a training, one row per step."""
 
 import math
 from collections.abc import Sequence
@@ -50,7 +47,7 @@ class LogRow:
 
 
 def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, ...]:
-    """Mean of `errors` float32[b] in each of BANDS by `timesteps` int64[b]; NaN for none."""
+    """Mean of `errors` float32[b] in each of BANDS by `timesteps` int64[b], or NaN."""
     found = []
     for low, high in BANDS:
         inside = errors[(timesteps >= low) & (timesteps < high)]
@@ -59,7 +56,7 @@ def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, .
 
 
 def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
-    """State at the end of the log; speed and time left from the last steps."""
+    """State at the end of the log, with speed and time left by recent steps."""
     row, recent = log[-1], log[-STEPS_IN_PACE:]
     return State(
         step=row.step,
@@ -75,7 +72,7 @@ def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
 
 
 def has_exploded(log: Sequence[LogRow]) -> bool:
-    """Return True if the error exploded, checked once in WINDOW steps."""
+    """True if the error exploded, checked once in WINDOW steps."""
     if len(log) < 2 * WINDOW or len(log) % WINDOW:
         return False
     means = np.array([row.error for row in log]).reshape(-1, WINDOW).mean(axis=1)
@@ -108,10 +105,7 @@ def log_table(log: Sequence[LogRow]) -> pd.DataFrame:
 
 
 def write_log(log: Sequence[LogRow], path: Path) -> None:
-    """Write `log` as the table LOG in Parquet, whole or not at all.
-
-    Raises SchemaError.
-    """
+    """Write `log` as the table LOG, whole or not at all. Raises SchemaError."""
     table = log_table(log)
     check(table, LOG)
     with atomic_file(path) as staging:

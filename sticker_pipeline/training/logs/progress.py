@@ -57,7 +57,7 @@ class Progress:
         self._write(text)
 
     def report(self, **message: Any) -> None:
-        """Send a message about a rare event, such as an epoch's end, without delay."""
+        """Send a message about a rare event, such as an epoch's end."""
         if self._send:
             self._send(message)
 

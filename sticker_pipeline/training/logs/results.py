@@ -15,16 +15,13 @@ MEMORY = "memory.json"
 
 
 def checkpoints_of(training: Artifact) -> dict[int, Path]:
-    """Checkpoint of each epoch.
-
-    Raises StorageError for a damaged one.
-    """
+    """Checkpoint of each epoch. Raises StorageError for a damaged one."""
     names = sorted(name for name in training.files if name.startswith("checkpoints/epoch_"))
     return {int(Path(name).stem.removeprefix("epoch_")): training.file(name) for name in names}
 
 
 def is_checkpoint(name: str) -> bool:
-    """Return True for files that decide the data version; the log has timings."""
+    """True for files that decide the data version; the log has timings."""
     return name.startswith("checkpoints/")
 
 
@@ -44,7 +41,7 @@ def headline(folder: Path, log: pd.DataFrame) -> str:
 
 
 def memory(folder: Path) -> Any:
-    """Read the trainer's memory plan, as JSON types."""
+    """The trainer's memory plan, as JSON types."""
     return json.loads((folder / MEMORY).read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Tables of a training, and each column's meaning; without PyTorch, for the definitions."""
+"""Tables of a training, without PyTorch, for the definitions."""
 
 from sticker_pipeline.core.schemas import Column, TableSchema
 
@@ -11,12 +11,13 @@ LOG = TableSchema(
     (
         Column("step", "int64", "number of the step, from 1", low=1),
         Column("epoch", "int64", "number of the epoch, from 1", low=1),
-        Column("loss", "float64", "what the step minimised, with all weights of the objective"),
+        Column("loss", "float64", "the minimised loss, with all weights of the objective"),
         *(
             Column(
                 f"loss_{low}_{high}",
                 "float64",
-                f"plain mean squared error at timesteps {low} to {high - 1}; no number where the step had none",
+                f"mean squared error at timesteps {low} to {high - 1}, without loss weights except those of pixels "
+                "(background_weight below 1); no number where the step had none",
                 nullable=True,
             )
             for low, high in BANDS
@@ -38,7 +39,7 @@ LOG = TableSchema(
         ),
         Column("samples_per_s", "float64", "images per second, of all processes"),
         Column("seconds", "float64", "seconds that the step took"),
-        Column("memory_bytes", "int64", "bytes: the most taken of a GPU so far, else resident in this process", low=0),
+        Column("memory_bytes", "int64", "peak bytes reserved on the GPU, or resident bytes of a CPU process", low=0),
     ),
     key=("step",),
     file="log.parquet",
@@ -51,14 +52,14 @@ VALIDATION_LOSS = TableSchema(
         Column(
             "split",
             "str",
-            "which images: trained on, the validation split by which the epoch is chosen, or the held-out references",
+            "split of the images: trained on, validation (by which the epoch is chosen), or held-out references",
             values=("train", "validation", "holdout"),
         ),
-        Column("images", "int64", "how many images", low=1),
+        Column("images", "int64", "number of images", low=1),
         Column(
             "loss",
             "float64",
-            "mean squared error on fixed images, noise and timesteps, of all bands alike",
+            "mean squared error on fixed images, noise and timesteps, each band counted alike",
             nullable=True,
         ),
         *(

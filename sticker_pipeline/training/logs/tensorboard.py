@@ -47,7 +47,7 @@ class Board:
 
 @contextmanager
 def open_board(folder: Path | None, step: int) -> Iterator[Board]:
-    """Open a board that goes on after `step`; None: nothing is written.
+    """Open a board that continues after `step`; None: nothing is written.
 
     Later points of an earlier run are hidden. Raises SpaceError, at some later call, where the board cannot be written.
     """

@@ -3,8 +3,8 @@
 It runs a step of the real architecture on fake tensors (shapes without content) and counts live bytes.
 plan.py chooses measures by these counts.
 
-Attention slicing is no measure: attention never holds its whole matrix; slices would, piece by piece, and keep all for
-the gradient. For SD1.5 at 512 px this counts 5.1 GiB with slices of one head, and 3.6 GiB without.
+Attention slicing does not save memory: attention never holds its whole matrix; slices would, one by one, and keep all
+for the gradient. For SD1.5 at 512 px: 5.1 GiB with slices of one head, 3.6 GiB without.
 """
 
 import json
@@ -51,7 +51,7 @@ FRAGMENTATION = 0.05
 
 @dataclass(frozen=True)
 class Parts:
-    """Constructors of a base model's parts, without weights, for the meta device."""
+    """Constructors of a base model's parts without weights, for the meta device."""
 
     unet: Callable[[], Any]
     vae: Callable[[], Any]
@@ -79,7 +79,7 @@ class Workload:
 
 
 def true_parts(family: str) -> Parts:
-    """Real architecture of `family`: that of every single file."""
+    """Real architecture of `family`, as in every single file."""
     encoders = tuple(partial(build, family, encoder.folder) for encoder in FAMILIES[family].text_encoders)
     return Parts(partial(build, family, "unet"), partial(build, family, "vae"), encoders)
 
@@ -129,7 +129,7 @@ def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
 class LiveBytes(TorchDispatchMode):
     """Counter of the bytes of live tensors, fake or real, made inside it.
 
-    `peak`: the most so far. Memory allocated and freed within one operation of a kernel is not counted.
+    `peak`: the most so far. It does not count memory allocated and freed within one kernel operation.
     """
 
     def __init__(self) -> None:
@@ -220,7 +220,6 @@ class DryRun:
         return self.work.settings.learning_rate_text_encoder > 0
 
     def _resident(self) -> list[Tensor]:
-        """Weights of the trained models, which stay on the device."""
         models = (self.unet, *self.text_encoders) if self._trains_text else (self.unet,)
         return [tensor for model in models for tensor in tensors_of(model)]
 
@@ -252,7 +251,7 @@ class DryRun:
         self.vae.decode(self._latents(1, torch.float32))
 
     def _encoded_captions(self, batch: int, chunks: int) -> tuple[Tensor, Tensor]:
-        """Hidden states and pooled output of the text encoders for `chunks` · 77 tokens."""
+        """Hidden states and pooled output of `chunks` · 77 tokens."""
         layer = -2 if FAMILIES[self.work.family].penultimate else -1
         states = []
         for encoder in self.text_encoders:
@@ -284,7 +283,7 @@ class DryRun:
     def _kept(self) -> int:
         """Bytes kept between steps beside the weights that compute.
 
-        Learned originals where these are copies, their gradients, states of optimizer and moving average.
+        Learned originals of copies, gradients, states of optimizer and moving average.
         """
         learned = sum(4 * parameter.numel() for parameter in self.trained if parameter.dtype != torch.float32)
         averages = 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
@@ -292,7 +291,7 @@ class DryRun:
         return learned + self._adapter_bytes() + averages + optimizer
 
     def _replaced(self) -> int:
-        """Bytes of the weights set aside while their average generates samples."""
+        """Bytes of the weights set aside while their average generates."""
         return 0 if self.work.settings.ema_decay is None else self._adapter_bytes()
 
     def _adapter_bytes(self) -> int:
@@ -309,7 +308,7 @@ def dry_run(work: Workload) -> DryRun:
 
 
 def meta_models(work: Workload) -> tuple[Any, ...]:
-    """U-Net, VAE and text encoders on the meta device, frozen except for adapters."""
+    """U-Net, VAE and text encoders on the meta device, frozen except adapters."""
     with torch.device("meta"):
         unet, vae = _frozen(work.parts.unet(), work.dtype), _frozen(work.parts.vae(), torch.float32)
         text_encoders = tuple(_frozen(make(), work.dtype) for make in work.parts.text_encoders)
@@ -320,7 +319,6 @@ def meta_models(work: Workload) -> tuple[Any, ...]:
 
 
 def _use_copies(model: Any, dtype: torch.dtype) -> None:
-    """Convert adapters to the precision that computes (`training/backward.py`)."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and "lora_magnitude_vector" not in name:
             parameter.data = parameter.data.to(dtype)
@@ -333,9 +331,9 @@ def _frozen(model: Any, dtype: torch.dtype) -> Any:
 
 
 def _give_weights(model: Any, fake: FakeTensorMode) -> None:
-    """Replace weights and buffers on the meta device by fake CPU tensors, sharing kept.
+    """Replace weights and buffers on the meta device by fake CPU tensors.
 
-    On the meta device, attention would hold its whole matrix.
+    Shared ones stay shared. On the meta device, attention would hold its whole matrix.
     """
     made: dict[int, Tensor] = {}
     with fake:

@@ -1,6 +1,6 @@
-"""The plan of measures that keep a training within a budget of GPU memory.
+"""Measures that keep a training within a budget of GPU memory.
 
-dry_run.py counts the bytes. `training/setup.py` and `training/samples.py` apply the plan.
+dry_run.py counts the bytes; `training/setup.py` and `training/samples.py` apply the plan.
 """
 
 import json
@@ -72,7 +72,7 @@ def decide(budget: int, work: Workload, kept: Path | None = None) -> MemoryPlan:
 
     In order: nothing; fewer samples at once and VAE tiles, almost free; phasing, which moves models between phases;
     gradient checkpointing, which computes the forward pass twice. Takes seconds, no GPU and little memory; `kept`
-    caches counts. Raises SpecError, naming the least memory needed and what to lower, where none fits.
+    caches counts. Raises SpecError, with the least memory needed and what to lower, where none fits.
     """
     plans = []
     for plan in _plans(counting(work, kept), work, budget):

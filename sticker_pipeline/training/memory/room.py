@@ -1,7 +1,4 @@
-"""Checks that a training fits: on the disk, and in a CPU's memory.
-
-`core/files/space.py` has estimates for each kind of work.
-"""
+"""Checks that a training fits on the disk and in a CPU's memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +17,7 @@ MOST_CHANNELS, LEAST_FACTOR = 16, 8  # of the latents of any known VAE
 
 
 def check_disk(spec: TrainingSpec, layers: Mapping[str, Any], uncached: int, processes: int, say: space.Say) -> None:
-    """Raise SpaceError where the training would fill the disk of its output or cache.
+    """Raise SpaceError where the training would fill its output's or cache's disk.
 
     `layers`: the adapters; `uncached`: bytes still to be cached. Files in the output, of this or a replaced training,
     need no more room.
@@ -32,7 +29,7 @@ def check_disk(spec: TrainingSpec, layers: Mapping[str, Any], uncached: int, pro
 
 
 def output_bytes(spec: TrainingSpec, layers: Mapping[str, Any], processes: int) -> int:
-    """Bytes of a training's output: checkpoints, states, logs, samples (TensorBoard's too)."""
+    """Bytes of checkpoints, states, logs and samples (TensorBoard's too)."""
     settings = spec.settings
     trained = [parameter for layer in layers.values() for parameter in layer.parameters() if parameter.requires_grad]
     epochs = settings.epochs
@@ -69,7 +66,7 @@ def texts_to_cache(
 
 
 def check_memory(spec: TrainingSpec, images: int, work: Workload, kept: Path, say: space.Say) -> None:
-    """Raise SpaceError where training on the CPU needs more memory than available.
+    """Raise SpaceError where training on the CPU needs too much memory.
 
     `images`: their number. Where a rough bound fits, nothing is counted; `kept` caches counts.
     """
