@@ -1,6 +1,6 @@
 """A release's model card: Markdown with the Hugging Face hub's front matter.
 
-It states what was measured and what was not; no licence, which is the publisher's to state.
+It states the measured and the unchecked. The licence is left to the publisher.
 """
 
 import math
@@ -58,11 +58,11 @@ def _front_matter(record: Record) -> str:
 
 
 class _OneLine(yaml.SafeDumper):
-    """Writes each text in one line: a line `---` could end the front matter."""
+    """A dumper of each text in one line: a line `---` could end the front matter."""
 
 
 def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Represent text quoted unless all readers agree without quotes.
+    """Represent text, quoted unless all YAML readers agree without quotes.
 
     A line beginning with a letter is never a number, `---` or a comment.
     """
@@ -93,7 +93,7 @@ def _sampling_line(sampling: SamplingRecord) -> str:
 
 
 def _table(metrics: list[MetricRow]) -> str:
-    """Return metrics: a row per metric and medium, a column per model."""
+    """Return a table: a row per metric and medium, a column per model."""
     cells = {(figure.metric, figure.medium, figure.model): figure for figure in metrics}
     present = list(dict.fromkeys(figure.model for figure in metrics))
     models = [
