@@ -1,6 +1,6 @@
 """Serves the Dagster UI behind access control (`cli/door.py`), with daemon and code server.
 
-Run as `python -m sticker_pipeline.cli.ui` under a guard: `dagster dev` with access control. All of it ends together: on
+Run as `python -m sticker_pipeline.cli.ui` under a guard: `dagster dev` with access control. All parts end together: on
 request, when the guard is gone, or when webserver or daemon has ended.
 """
 
@@ -40,11 +40,11 @@ CLOSING_SECONDS = 3  # for connections of open pages
 
 
 class PortTaken(Exception):
-    """The port is in use; the message gives the remedy."""
+    """A port in use; the message gives the remedy."""
 
 
 class PartEnded(Exception):
-    """Webserver or daemon has ended; the message names it."""
+    """The end of webserver or daemon; the message names it."""
 
 
 @click.command()

@@ -63,7 +63,7 @@ def main() -> None:
 @click.argument("names", nargs=-1)
 @click.pass_obj
 def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
-    """Materialize what is stale of the characters NAMES (default: all), and the leaderboard."""
+    """Materialize stale assets of the characters NAMES (default: all), and the leaderboard."""
     from sticker_pipeline.cli.update import update
     from sticker_pipeline.core.character import rights
     from sticker_pipeline.definitions import defs
@@ -106,7 +106,7 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
 @click.argument("number", type=int)
 @click.pass_obj
 def release_command(stopping: Stopping | None, name: str, number: int) -> None:
-    """Materialize what shows release NUMBER of the character NAME, now the current one."""
+    """Materialize assets that show release NUMBER, now current, of the character NAME."""
     from sticker_pipeline.benchmark.releases import current, releases_folder
     from sticker_pipeline.cli.update import follow_roll_back
     from sticker_pipeline.definitions import defs
@@ -185,7 +185,7 @@ def _print_outcome(store: "ArtifactStore") -> None:
 
 
 def _show_waiting() -> None:
-    """Print the holders for which a step waits.
+    """Print the holders that a step waits for.
 
     Dagster passes on this package's other log lines (python_logs).
     """

@@ -1,4 +1,4 @@
-"""Jobs: selections of assets that a person starts as one."""
+"""Jobs: selections of assets that a person starts together."""
 
 import dagster as dg
 

@@ -1,6 +1,6 @@
 """The scopes (character, style, profile, all characters) and their roots, as observed assets.
 
-A root's parts name its settings and files; `roots/` has their values. An asset names the parts that it uses:
+The parts of a root name its settings and files; `roots/` has their values. An asset names the parts that it uses:
 `@dg.asset(**made_from("frames", uses=["sampling"]), …)`.
 """
 
@@ -147,10 +147,7 @@ StyleStep = Step[Style]
 
 
 def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
-    """Return the character's scope.
-
-    Its `load` raises CharacterError or ProfileError.
-    """
+    """Return the character's scope; its `load` raises CharacterError or ProfileError."""
 
     def load() -> OneCharacter:
         loaded = workspace.character(name)
@@ -180,10 +177,7 @@ def _with_values(workspace: Workspace, own: OneCharacter, section: str, values: 
 
 
 def of_style(workspace: Workspace, name: str) -> Scope[Style]:
-    """Return the style's scope.
-
-    Its `load` raises StyleError or ProfileError.
-    """
+    """Return the style's scope; its `load` raises StyleError or ProfileError."""
     return Scope(
         name=f"style {name}",
         partitions=STYLES,
@@ -199,10 +193,7 @@ def of_style(workspace: Workspace, name: str) -> Scope[Style]:
 
 
 def of_profile(workspace: Workspace, name: str) -> Scope[Profile]:
-    """Return the profile's scope.
-
-    Its `load` raises ProfileError.
-    """
+    """Return the profile's scope; its `load` raises ProfileError."""
     return Scope(
         name=f"profile {name}",
         partitions=PROFILE_NAMES,

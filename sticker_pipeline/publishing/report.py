@@ -410,7 +410,7 @@ def speed(estimates: Sequence[MetricEstimate]) -> dict[str, float]:
 
 
 def number(value: float, form: str = ".3f") -> str:
-    """Return `value` with a true minus sign and a thin space before %; a dash if not finite."""
+    """Return `value` with a minus sign and a thin space before %; not finite: a dash."""
     return format(value, form).replace("-", "−").replace("%", "\u202f%") if math.isfinite(value) else "–"
 
 

@@ -118,7 +118,7 @@ def _new_lora(work: CharacterStep) -> Path:
 def _released(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
     """Return the baseline release's job with its own trigger, and notes.
 
-    Both empty without a release; a note explains another base model family.
+    Both are empty without a release. A note reports a release for another family.
     """
     release = baseline_release(releases_folder(work.store, work.character.name), file_sha256(_new_lora(work)))
     if release is None:
@@ -131,10 +131,7 @@ def _released(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
 
 
 def _rivals(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
-    """Return the usable rivals' jobs, and a sentence per other one.
-
-    A bad rival never stops the rest.
-    """
+    """Return the usable rivals' jobs, and a sentence per unusable one."""
     character, profile = work.character, work.profile
     usable, left_out = usable_rivals(character, profile)
     jobs = [

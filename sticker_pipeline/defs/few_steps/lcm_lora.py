@@ -1,6 +1,6 @@
 """Asset `lcm_lora` of a profile: its base model distilled to few steps, and measured.
 
-Made only on request, as is `character_lcm_lora`, which shares distillation and measurement.
+Made only on request, like `character_lcm_lora`, which shares distillation and measurement.
 """
 
 import json

@@ -45,7 +45,6 @@ def released_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> It
 
 @once
 def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult | None:
-    """Publish the release that is now current, if any."""
     with open_step(context, workspace, of_character) as work:
         character, store = work.character, work.store
         checks, folder = gate_checks(work.inputs["benchmark"], character), releases_folder(store, character.name)
