@@ -1,4 +1,4 @@
-"""Commands for functions that Dagster's CLI and UI lack; each is a few lines over the package."""
+"""Commands for functions that Dagster's CLI and UI lack."""
 
 import math
 import re

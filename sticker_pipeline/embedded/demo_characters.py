@@ -1,6 +1,6 @@
 """Writes the demo characters' folders: GIFs, stickers, art and character.yaml.
 
-The characters are defined in `embedded/roster.py` and drawn by `embedded/drawing.py`.
+`embedded/roster.py` defines the characters, `embedded/drawing.py` draws them.
 """
 
 from __future__ import annotations
@@ -108,10 +108,8 @@ def draw_demo_characters(folder: Path, seed: int = SEED) -> list[Path]:
     """Write the three demo characters' folders into `folder` (usually data/characters).
 
     The same seed and library versions give the same bytes. Other people's files stay; files of earlier calls are
-    replaced, or removed if no longer drawn. Returns all files written, sorted.
-
-    Raises:
-        FileExistsError: a file to write is not from here or was changed since; then nothing is written.
+    replaced, or removed if no longer drawn. Returns all files written, sorted. Raises FileExistsError if a file to
+    write is not from here or was changed since; then nothing is written.
     """
     drawn = {
         f"{name}/{path}": content
@@ -211,7 +209,7 @@ benchmark:
 
 @dataclass(frozen=True)
 class Animation:
-    """One GIF of each character: its scenes and its file's storage."""
+    """One GIF of each character: its scenes, and the storage of its frames."""
 
     name: str
     size: int
@@ -224,7 +222,7 @@ class Animation:
     scene_at: Callable[[Identity, float], Scene]
 
     def scenes(self, identity: Identity) -> list[Scene]:
-        """Return each frame's scene; time runs from 0 to just below 1."""
+        """Return each frame's scene; time goes from 0 to just below 1."""
         return [self.scene_at(identity, index / self.n_frames) for index in range(self.n_frames)]
 
     def delays(self, n_frames: int) -> list[int]:
@@ -264,7 +262,7 @@ def _greet(identity: Identity, time: float) -> Scene:
 
 
 def _in_love(identity: Identity, time: float) -> Scene:
-    """Stands still while a heart comes and goes."""
+    """Stands still while a heart appears and disappears."""
     shown = 0.15 < time < 0.85
     return Scene(
         identity,

@@ -1,6 +1,6 @@
 """Measures the shipped models and writes REPORT.md and its images.
 
-Uses fresh drawings, the models in the output folder, and the loaders of users; trains nothing.
+It uses fresh drawings, the models in the output folder, and the loaders of users; it trains nothing.
 """
 
 from __future__ import annotations
