@@ -82,7 +82,6 @@ def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, 
 
 
 def _work(*arguments: str) -> None:
-    """Run a long command in a guarded process; exit with its status."""
     _guarded("sticker_pipeline.cli.work", *arguments)
 
 

@@ -168,7 +168,6 @@ def _workspace_of(code_servers: list[dict[str, Any]]) -> Iterator[Path]:
 def _webserver(
     instance: dg.DagsterInstance, workspace: Path, listening: socket.socket, hosts: Sequence[str], read_only: bool
 ) -> Iterator[threading.Thread]:
-    """Run the webserver behind access control, in a thread."""
     instance.optimize_for_webserver(**DATABASE)
     remember_members(instance)
     with compat.webserver_app(instance, workspace, read_only=read_only, poll_milliseconds=POLL_RATE) as app:

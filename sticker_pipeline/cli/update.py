@@ -163,7 +163,6 @@ def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -
 def _make_stale(
     work: Work, job: str, place: str, partition: str | None, look: Callable[[], Sequence[dg.AssetKey]]
 ) -> Outcome:
-    """Materialize what `look` returns, after other updates of the place."""
     work.stopping.check()
     title = f"{partition} {job}" if partition else job
     with claimed(

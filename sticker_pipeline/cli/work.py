@@ -152,7 +152,6 @@ def no_character(folder: str) -> str:
 
 @contextmanager
 def _opened() -> "Iterator[dg.DagsterInstance]":
-    """Open the Dagster instance, with dead runs ended."""
     from sticker_pipeline.dagster_kit.compat import captured_interrupts
     from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, steps_under_way
     from sticker_pipeline.dagster_kit.instance import open_instance

@@ -98,7 +98,6 @@ class TrainerLauncher(dg.ConfigurableResource):
 def _follow(
     process: subprocess.Popen[str], session: PipesSession, on_progress: Callable[[Mapping[str, Any]], None]
 ) -> None:
-    """Pass on progress messages until the process ends."""
     seen = 0
     while True:
         ended = process.poll() is not None

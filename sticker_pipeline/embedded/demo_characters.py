@@ -231,7 +231,6 @@ class Animation:
 
 
 def _wave(time: float, beats: float = 1.0) -> float:
-    """Sine in -1…1, `beats` periods per loop."""
     return math.sin(2 * math.pi * beats * time)
 
 

@@ -194,7 +194,6 @@ def _draw_arms(brush: Brush, scene: Scene, colours: Palette, pair: Sequence[Arm]
 
 
 def _on_head(brush: Brush, scene: Scene, colours: Palette, *parts: Callable[[Brush, Scene, Palette], None]) -> None:
-    """Draw `parts` in head coordinates."""
     brush.canvas.save()
     brush.canvas.translate(*head_offset(scene))
     brush.canvas.translate(0, 44)

@@ -312,7 +312,6 @@ def _sent(value: Any) -> Any:
 
 
 def _links(nodes: list[_Node]) -> list[list[Any]]:
-    """Return each link: number, from node and output, to node and socket, type."""
     ends = [
         (node.inputs[name].node, node.inputs[name].slot, node.id, socket, kind)
         for node in nodes

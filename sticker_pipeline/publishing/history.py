@@ -48,7 +48,6 @@ def refused_candidate(epoch: int, sha256: str, checks: Iterable[Check], releases
 
 
 def _events(log: Sequence[Event], number: int) -> list[str]:
-    """Return the events of release `number` as sentences."""
     lines = []
     published = False
     for event in log:

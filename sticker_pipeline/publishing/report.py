@@ -429,7 +429,6 @@ class Versus:
 
 
 def _helpers(looks: Mapping[str, Look]) -> dict[str, Callable[..., Any]]:
-    """Return the templates' functions by name."""
     return {
         "best": best_lora,
         "by_model": by_model,

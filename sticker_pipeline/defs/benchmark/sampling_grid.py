@@ -110,7 +110,6 @@ def sampling_grid(context: dg.AssetExecutionContext, config: GridConfig, workspa
 
 
 def _lora_and_prompts(work: CharacterStep) -> tuple[str, Path, list[Prompt]]:
-    """Return the name and file of the LoRA to sample, and its prompts."""
     release = release_to_sample(work.character, work.profile, work.store)
     if release is None:
         lora = work.inputs["selected_lora"].file(LORA_FILE)

@@ -37,7 +37,6 @@ def _subject(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> On
 
 
 def _artifacts(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Callable[[str], Artifact]:
-    """Return a reader of the checked character's artifacts."""
     return partial(workspace.store.read, _subject(context, workspace).character.name)
 
 

@@ -115,7 +115,6 @@ def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
 
 
 def _check_prompts(work: CharacterStep) -> None:
-    """Raise PromptError for an unusable benchmark prompt."""
     if problem := prompt_problem(work.character, work.profile):
         raise PromptError(problem)
     for note in prompt_notes(work.character):
