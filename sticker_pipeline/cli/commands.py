@@ -62,8 +62,10 @@ def update_command(names: tuple[str, ...]) -> None:
     envvar="STICKER_UI_HOSTS",
     help="Another address by which browsers reach the UI, as of a proxy. STICKER_UI_HOSTS has several, with spaces.",
 )
-@click.option("--read-only", is_flag=True, help="To look at: nothing can be started or changed, and no daemon runs.")
-@click.option("--workspace", default="workspace.yaml", show_default=True, help="What Dagster loads.")
+@click.option(
+    "--read-only", is_flag=True, help="For viewing only: nothing can be started or changed, and no daemon runs."
+)
+@click.option("--workspace", default="workspace.yaml", show_default=True, help="The workspace file that Dagster loads.")
 def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, workspace: str) -> None:
     """Open the Dagster UI at a port of this machine, with its daemon.
 
@@ -94,12 +96,12 @@ def _guarded(module: str, *arguments: str) -> None:
 @main.command("new-character")
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--trigger", help="The made-up word that will call the character. Default: NAME_char.")
+@click.option("--trigger", help="The trigger, a made-up word for the character. Default: NAME_char.")
 @click.option("--link", is_flag=True, help="Link to the files instead of copying them.")
 @click.option(
     "--follow-links",
     is_flag=True,
-    help="Take what links in FOLDER lead to elsewhere, too; without it they are refused.",
+    help="Also take files outside FOLDER that its links lead to; without it they are refused.",
 )
 def new_character(name: str, folder: Path, trigger: str | None, link: bool, follow_links: bool) -> None:
     """Make the character NAME from a FOLDER of GIFs and images."""
@@ -173,12 +175,14 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
 @main.command("import-kohya")
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--trigger", help="The made-up word that calls the character. Default: what every caption begins with.")
+@click.option(
+    "--trigger", help="The trigger, a made-up word for the character. Default: the beginning of all captions."
+)
 @click.option("--link", is_flag=True, help="Link to the images instead of copying them.")
 @click.option(
     "--follow-links",
     is_flag=True,
-    help="Take what links in FOLDER lead to elsewhere, too; without it they are refused.",
+    help="Also take files outside FOLDER that its links lead to; without it they are refused.",
 )
 def import_kohya_command(name: str, folder: Path, trigger: str | None, link: bool, follow_links: bool) -> None:
     """Make the character NAME from a FOLDER of <repeats>_<name> folders, as kohya's sd-scripts train on."""
@@ -234,7 +238,9 @@ def _weighted(text: str) -> tuple[Path, float]:
 
 @main.command("check-base")
 @click.argument("base", type=click.Path(exists=True, path_type=Path))
-@click.option("--family", type=click.Choice(["sd15", "sdxl"]), required=True, help="What the base model has to be.")
+@click.option(
+    "--family", type=click.Choice(["sd15", "sdxl"]), required=True, help="The family that the base model must have."
+)
 def check_base_command(base: Path, family: str) -> None:
     """Say whether the file or folder BASE can be trained on.
 
@@ -255,9 +261,7 @@ def check_base_command(base: Path, family: str) -> None:
 
 @main.command("explain-kohya")
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--profile", "name", help="The profile that the character will have; without it sd15 or sdxl, by the file."
-)
+@click.option("--profile", "name", help="The character's profile. Default: sd15 or sdxl, by the file.")
 def explain_kohya_command(path: Path, name: str | None) -> None:
     """Explain each key of a kohya_ss FILE: its effect in sd-scripts, and here.
 
@@ -352,7 +356,7 @@ def releases_command(name: str) -> None:
 @main.command("roll-back")
 @click.argument("name")
 @click.argument("number", type=click.IntRange(1))
-@click.option("--reason", default="", help="What is wrong with the present release; kept with the releases.")
+@click.option("--reason", default="", help="The fault of the current release; kept with the releases.")
 def roll_back_command(name: str, number: int, reason: str) -> None:
     """Make release NUMBER of the character NAME the current one.
 
@@ -422,8 +426,8 @@ def report_command() -> None:
 @main.command("fetch-models")
 @click.argument("names", nargs=-1)
 @click.option("--profile", help="Fetch the models of this profile, e.g. sd15.")
-@click.option("--as", "place", metavar="PLACE", help="What a single file is to be: sd15/base or sdxl/base.")
-@click.option("--sha256", help="The SHA-256 that the single file at an address, or at a path, has to have.")
+@click.option("--as", "place", metavar="PLACE", help="The place of a single file: sd15/base or sdxl/base.")
+@click.option("--sha256", help="The required SHA-256 of the single file at an address or path.")
 @click.option(
     "--update", is_flag=True, help="Move on to the newest revision (or to owner/repo@revision) and lock that."
 )
@@ -520,8 +524,10 @@ def _list_models(models: Path) -> None:
 
 
 @main.command()
-@click.option("--mend", is_flag=True, help="End dead runs, free what they held, and remove folders that they left.")
-@click.option("--gone", metavar="MACHINE", help="Another machine that is no more: with --mend its runs are ended too.")
+@click.option(
+    "--mend", is_flag=True, help="End dead runs, free their places in pools, and remove folders that they left."
+)
+@click.option("--gone", metavar="MACHINE", help="Another machine that no longer exists: --mend ends its runs, too.")
 def doctor(mend: bool, gone: str | None) -> None:
     """Check folders, characters, models and work under way; print problems with remedies."""
     from sticker_pipeline.core.character import FILE_NAME, folders_of_nobody, rights
@@ -534,7 +540,7 @@ def doctor(mend: bool, gone: str | None) -> None:
     from sticker_pipeline.models.lock import problems as model_problems
 
     if gone and not mend:
-        raise click.UsageError("--gone says whose runs --mend ends: give both.")
+        raise click.UsageError("--gone names the machine of the runs that --mend ends: give both.")
     workspace = workspace_from_environment()
     check_folders(workspace)
     for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):

@@ -119,8 +119,8 @@ def release_command(stopping: Stopping | None, name: str, number: int) -> None:
         counts = current(releases_folder(store, name))
         if counts is None or counts.record.number != number:
             raise click.ClickException(
-                f"Another release of {name} was published meanwhile and counts now: `sticker-pipeline releases {name}` "
-                f"lists them, and roll-back {name} {number} makes this one count again."
+                f"Another release of {name} was published meanwhile and is current now: `sticker-pipeline releases {name}` "
+                f"lists them, and roll-back {name} {number} makes this one current again."
             )
 
 
@@ -176,7 +176,7 @@ def _print_outcome(store: "ArtifactStore") -> None:
     except StorageError as error:
         raise click.ClickException(str(error)) from error
     tell(text)
-    tell(f"\nImages:  {store.root}/<character>/samples/")
+    tell(f"\nImages:    {store.root}/<character>/samples/")
     tell(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
     tell(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
     tell(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")

@@ -86,7 +86,7 @@ class AboveOutOfDate(dg.AutomationCondition):
 
     @property
     def description(self) -> str:
-        return "Something that it is made from, directly or not, is out of date"
+        return "A direct or indirect input is out of date"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         return _where(context, _staleness(context.asset_graph_view).above_out_of_date)
@@ -202,5 +202,5 @@ automation = _Automation(
     emit_backfills=False,  # one run per character: a failure delays no other
     use_user_code_server=True,  # for the conditions of this module
     description=f"Makes what is out of date: everything but LoRAs at once, LoRAs on the schedule {RETRAIN_AT!r} (UTC). "
-    "Released is only what has passed every check.",
+    "A LoRA is released only if it has passed every check.",
 )

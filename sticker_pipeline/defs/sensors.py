@@ -53,8 +53,8 @@ class Cursor:
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Adds a partition for each folder with a valid character.yaml, and for each style that characters with "
-    "datasets name; removes those whose folder is gone, or that nobody names any more; and observes files and "
-    "settings, so that exactly what they change is shown as stale.",
+    "datasets name; removes those whose folder is gone, or that no character names any more; and observes files "
+    "and settings, so that exactly the assets that they change are shown as stale.",
 )
 def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace) -> dg.SensorResult | dg.SkipReason:
     start = time.monotonic()

@@ -177,7 +177,7 @@ def character_yaml(name: str, identity: Identity) -> str:
 # {_STORIES[name]}
 # Drawn by this project: original, nobody else's. `make models` draws these files again.
 
-# The word that will mean this character. Made up, so that the base model has no idea of it yet.
+# The word for this character. Made up, so that it has no meaning to the base model yet.
 trigger: skv_{word}
 
 # Each subfolder with media is a group. `learned` tags follow the trigger in each caption of the group.
@@ -186,20 +186,20 @@ groups:
     learned: [{word}_sticker]
   stickers:
     learned: [{word}_sticker]
-    share: 1.0          # how much one source counts here beside a source of another group
+    share: 1.0          # weight of a source here, relative to one of another group
   art:
     medium: art          # compared with art, never with stickers
 
-# What this character always has is left out of the captions, so that the trigger comes to mean it. `inherent: auto`
-# finds hair, eyes and marks by how often they are seen; clothes can change: a person has to say that these never do.
+# Inherent traits are left out of the captions, so that they bind to the trigger. `inherent: auto` finds hair, eyes
+# and marks by their frequency. Clothes can change: list here those that never do.
 curation:
   inherent: [{inherent}]
-  min_images: 1         # each tag is said, were it on one source only: what is not said, the trigger comes to mean
+  min_images: 1         # tags of a single source are kept, too: tags left out bind to the trigger
 
 benchmark:
-  validation: 0         # of few sources all that are not held out are trained on
-  holdout: 0.3          # share of each group's sources that is never trained on, but compared with
-  prompts:              # what new images are asked to show
+  validation: 0         # few sources: all that are not held out are trained on
+  holdout: 0.3          # share of each group's sources that are references, never trained on
+  prompts:              # attributes of the images to generate
 {prompts}
 """
 

@@ -22,7 +22,7 @@ from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
 
 OUTCOMES = {
     "new": "it replaces the one before",
-    "again": "the same LoRA was released before, and counts again",
+    "again": "the same LoRA was released before, and is current again",
     "already": "the LoRA is released already",
     "withdrawn": "it stays: a person chose it, and not the new LoRA",
 }

@@ -18,9 +18,9 @@ from sticker_pipeline.tagging.captions import escaped_prompt
 WORKFLOWS = TableSchema(
     "each image that carries its workflow",
     (
-        Column("image", "str", "names the image: its file"),
-        Column("setting", "str", "how it was drawn: as released, or the setting recommended for so many steps"),
-        Column("medium", "str", "the medium that was asked for, such as art or sticker"),
+        Column("image", "str", "name of the image: its file"),
+        Column("setting", "str", "as released, or the setting recommended for a number of steps"),
+        Column("medium", "str", "the requested medium, such as art or sticker"),
         Column("prompt", "str", "the whole prompt"),
         Column("seed", "int64", "of the noise", low=0),
         Column("file", "str", "its PNG file in this artifact"),
@@ -190,7 +190,7 @@ _NOTE, _CHECKPOINT, _LORA, _SAMPLING, _LAST_LAYER, _POSITIVE, _NEGATIVE, _LATENT
 _COLUMNS = {
     "Model and LoRA": ("Note", "CheckpointLoaderSimple", "LoraLoader", "ModelSamplingDiscrete", "CLIPSetLastLayer"),
     "Prompts and size": ("CLIPTextEncode", "EmptyLatentImage"),
-    "Drawing": ("KSampler", "VAEDecode"),
+    "Sampling": ("KSampler", "VAEDecode"),
     "Images": ("SaveImage",),
 }
 _TITLE, _GAP, _MARGIN, _BETWEEN = 30, 30, 20, 70  # canvas pixels; a node's title is above its position
@@ -241,7 +241,7 @@ def _model_nodes(workflow: Workflow) -> Iterator[_Node]:
     if workflow.v_prediction or workflow.zero_snr:
         prediction = "v_prediction" if workflow.v_prediction else "eps"
         inputs = {"model": _From(loaded, 0), "sampling": prediction, "zsnr": workflow.zero_snr}
-        yield _Node(_SAMPLING, "ModelSamplingDiscrete", "What the base model predicts", inputs)
+        yield _Node(_SAMPLING, "ModelSamplingDiscrete", "Prediction type of the base model", inputs)
     if workflow.clip_skip != 1:
         inputs = {"clip": _From(loaded, 1), "stop_at_clip_layer": -workflow.clip_skip}
         yield _Node(_LAST_LAYER, "CLIPSetLastLayer", f"Clip skip {workflow.clip_skip}", inputs)
@@ -295,7 +295,7 @@ def _note(workflow: Workflow) -> str:
             *(f"LoRA: models/loras/{lora.file}" for lora in workflow.loras),
             "",
             "Other names? Choose your files in the boxes of base model and LoRA. The first image has the seed that "
-            "the sampler shows; after each, it draws another.",
+            "the sampler shows; later ones have random seeds.",
             "",
             f"In A1111, write {lora_tags(workflow)} into the prompt.",
         ]

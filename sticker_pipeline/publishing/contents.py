@@ -68,7 +68,7 @@ MOST_PROMPTS, MOST_REFERENCES = 8, 8
 SMOOTHED = 20  # a step's loss is noisy: means over a twentieth of the training
 BY_EPOCH = {name: METRICS[name].title for name in (SIMILARITY, "nearest_training", "diversity", COPIES)}
 LOOKS = ("m-lora", "m-base", "m-released", "m-rival0", "m-rival1")  # of curves that belong to no model
-WHY = "It has the highest similarity; of equal epochs the earliest is taken, which has had the least time to copy."
+WHY = "It has the highest similarity; of equal epochs the earliest is taken, which had the least time to copy."
 
 
 def style_report(store: ArtifactStore, name: str) -> StyleReport | None:

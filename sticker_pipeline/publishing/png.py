@@ -23,7 +23,7 @@ def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256:
     for a batch other than one.
     """
     if workflow.batch != 1:
-        raise WorkflowError(f"An image is of one seed, and this workflow draws {workflow.batch} from it.")
+        raise WorkflowError(f"An image file has one image, and this workflow generates {workflow.batch}.")
     info = PngInfo()
     info.add_text("parameters", a1111_parameters(workflow, checkpoint_sha256))
     info.add_text("prompt", json.dumps(api_format(workflow)))

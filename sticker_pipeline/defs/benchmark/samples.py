@@ -46,9 +46,9 @@ LEFT_OUT = "left_out.json"
     kinds={"diffusers", "parquet"},
     metadata=columns(SAMPLES, WITHOUT_TRIGGER),
     pool=GPU,
-    description="The benchmark's prompts drawn by the base model, by the LoRA, by the release that it may replace and "
-    "by each rival, all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting "
-    "that the sampling grid recommends for it. Only what was never drawn is generated.",
+    description="Images of the benchmark's prompts by the base model, the LoRA, the baseline release and each rival, "
+    "all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting that the "
+    "sampling grid recommends for it. Existing images are not generated again.",
 )
 @once
 def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:

@@ -28,9 +28,9 @@ UI = "http://127.0.0.1:3000"  # address of `make ui`
     freshness_policy=NIGHT_IS_DONE,
     group_name="publishing",
     kinds={"html"},
-    description="An index of all characters and a page for each, in files that ask the network for nothing: "
-    "leaderboard, images beside held-out ones, curves, tags, weights, lineage; pages of their styles, and of "
-    "drawing in a few steps. What of a character is not there yet says so.",
+    description="An index of all characters and a page for each, in files without network requests: leaderboard, "
+    "images beside held-out ones, curves, tags, weights, lineage; pages of their styles, and of generating in a few "
+    "steps. Missing parts of a character are named.",
 )
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Publish the report, with current check results.

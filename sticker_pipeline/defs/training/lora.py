@@ -56,7 +56,7 @@ class LoraConfig(OneOff):
     pool=GPU,
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
     "every step, the loss on held-out images, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
-    "that was stopped or killed goes on where it was when this is materialized again.",
+    "that was stopped or killed resumes when this is materialized again.",
 )
 @once
 def lora(
