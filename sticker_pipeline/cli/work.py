@@ -119,8 +119,8 @@ def release_command(stopping: Stopping | None, name: str, number: int) -> None:
         counts = current(releases_folder(store, name))
         if counts is None or counts.record.number != number:
             raise click.ClickException(
-                f"Another release of {name} was published meanwhile and is current now: `sticker-pipeline releases {name}` "
-                f"lists them, and roll-back {name} {number} makes this one current again."
+                f"Another release of {name} was published meanwhile and is current now: "
+                f"`sticker-pipeline releases {name}` lists them, and roll-back {name} {number} makes this one current again."
             )
 
 
