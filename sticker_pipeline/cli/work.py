@@ -120,7 +120,7 @@ def release_command(stopping: Stopping | None, name: str, number: int) -> None:
         if counts is None or counts.record.number != number:
             raise click.ClickException(
                 f"Another release of {name} was published meanwhile and is current now: "
-                f"`sticker-pipeline releases {name}` lists them, and roll-back {name} {number} makes this one current again."
+                f"`sticker-pipeline releases {name}` lists them, and roll-back {name} {number} makes this one current."
             )
 
 

@@ -1,4 +1,4 @@
-"""What the commands say when something is missing or wrong; what they do when all is well is test_line's business."""
+"""Messages of the commands for missing or wrong input. test_line has their normal work."""
 
 import errno
 import json
