@@ -44,7 +44,7 @@ def characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Result:
-    """What a command does; of `update`, what the process does that it starts."""
+    """Run a command; for `update`, the code of the process that it starts."""
     return CliRunner().invoke(work.main if arguments[0] == "update" else main, list(arguments))
 
 

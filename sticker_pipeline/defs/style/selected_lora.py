@@ -35,8 +35,8 @@ from sticker_pipeline.training.logs.results import checkpoints_of
     metadata=columns(CHOICE, GOAL),
     pool=GPU,
     description="The epoch to use, by a stated rule, on images of invented characters: none with images that pass for "
-    "a character of the style, none that shows fewer prompted tags; of those that are as much in the style as any, the "
-    "earliest. Its quality is measured on other invented characters.",
+    "a character of the style, none that shows fewer prompted tags than the base model; of those that are as much in "
+    "the style as any, the earliest. Its quality is measured on other invented characters.",
 )
 @once
 def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
