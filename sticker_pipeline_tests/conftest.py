@@ -1,4 +1,4 @@
-"""Fixtures that every stage's tests share."""
+"""Fixtures shared by the tests of all stages."""
 
 import signal
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Files that a disk, or a crash, has damaged."""
+"""Files damaged by a disk or a crash."""
 
 import random
 import shutil

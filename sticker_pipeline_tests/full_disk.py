@@ -1,4 +1,4 @@
-"""Small disks and limits of files, on which a write fails in the middle."""
+"""Small disks and file limits that make a write fail midway."""
 
 import os
 import shutil

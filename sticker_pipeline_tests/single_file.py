@@ -1,7 +1,7 @@
 """A diffusers folder as one checkpoint in the original Stable Diffusion layout.
 
-The inverse of what `from_single_file` does, for tests of opening such files. Names: CompVis' latent-diffusion (SD1.5),
-Stability's generative-models and open_clip (SDXL).
+The inverse of `from_single_file`, for tests of such files. Names: CompVis' latent-diffusion (SD1.5), Stability's
+generative-models and open_clip (SDXL).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Tables in place of an asset's, with only the columns of a test."""
+"""Tables with only the columns of a test, in place of an asset's."""
 
 from pathlib import Path
 

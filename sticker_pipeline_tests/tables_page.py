@@ -1,4 +1,4 @@
-"""The text of docs/reference/tables.md, from the definitions: what the UI shows of each table before any run."""
+"""Text of docs/reference/tables.md, from the definitions: as in the UI before any run."""
 
 from collections.abc import Iterator, Sequence
 

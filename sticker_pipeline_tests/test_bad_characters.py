@@ -1,4 +1,4 @@
-"""A stranger's character that is wrong is one sentence; every other character goes on."""
+"""An invalid character gives one sentence; every other character continues."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ FILES = ("pipe", "folder", "itself", "to-nothing", "to-zero", "hidden-group", "U
 
 @dataclass
 class Told:
-    """What doctor and update said of one workspace of many bad characters, and what the sensor observed."""
+    """Messages of doctor and update for a workspace of many bad characters, and the sensor's observations."""
 
     root: Path
     words: dict[str, str]

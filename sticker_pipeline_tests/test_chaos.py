@@ -1,4 +1,4 @@
-"""An update that is stopped or killed at any moment comes out as any other. bench_chaos.py is the long form."""
+"""Updates stopped or killed at any moment give the same result. bench_chaos.py is the long form."""
 
 import os
 import random
@@ -32,8 +32,10 @@ def test_kills_change_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_one_signal_ends_the_command_as_a_whole(tmp_path: Path) -> None:
-    """In mid-training: the training is saved, no other character begins, the run is cancelled, one line says how to
-    go on; and the same command goes on from there."""
+    """One signal in mid-training: the training is saved, and no other character begins.
+
+    The run is cancelled, one line says how to resume, and the same command resumes.
+    """
     chaos.add_characters(tmp_path / "characters", draws=4800)
     variables = chaos.workspace(tmp_path, tmp_path / "characters")
     steps = 0

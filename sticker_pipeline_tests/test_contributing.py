@@ -1,4 +1,4 @@
-"""The changes that docs/contributing/index.md shows, applied to a copy of the code and tested there."""
+"""The diffs of docs/contributing/index.md, applied to a copy of the code and tested there."""
 
 import os
 import re

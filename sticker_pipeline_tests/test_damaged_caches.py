@@ -1,4 +1,4 @@
-"""Each file of each cache, damaged in each way: what is computed is what it was, whatever is in the cache."""
+"""Each file of each cache, damaged in each way: results stay the same."""
 
 import hashlib
 import random
@@ -164,7 +164,7 @@ def test_sizes_of_regularisation_images(tmp_path: Path, caplog: pytest.LogCaptur
 def test_latents_of_a_distillation(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a base model generates to be distilled from is kept in the work folder, batch by batch."""
+    """A base model's generated training images are kept in the work folder, batch by batch."""
     spec = SimpleNamespace(
         output=tmp_path / "cache",
         prompts=["a", "b", "c"],

@@ -1,4 +1,4 @@
-"""Small files that are damaged: an error that names the file, its owner and the remedy, for that owner alone."""
+"""Damaged small files: an error names file, owner and remedy, for that owner alone."""
 
 import json
 import logging
@@ -55,7 +55,7 @@ def made(store: ArtifactStore, name: str, asset: str = "frames", table: pd.DataF
 
 
 def ways_to_damage(path: Path, types: list[str] = TYPES) -> Iterator[str]:
-    """Damage a small file in each way but flipped bits: what is still JSON, and says something else, is not found."""
+    """Damage a small file in each way but flipped bits: valid JSON with other values is not detected."""
     whole = path.read_bytes()
     for way in damaged_files(path.parent, flips=0):
         if way.startswith(path.name):

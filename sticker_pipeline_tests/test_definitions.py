@@ -1,4 +1,4 @@
-"""Loading the definitions is cheap, and they are what the design says."""
+"""Loading of the definitions: cheap, and as designed."""
 
 import itertools
 import subprocess

@@ -1,4 +1,4 @@
-"""The table of environment variables has every name that the code uses, and no other."""
+"""Table of environment variables: exactly the names in the code."""
 
 import os
 import re

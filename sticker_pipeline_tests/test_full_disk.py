@@ -1,4 +1,4 @@
-"""A disk that fills at any write leaves all that is earlier whole, and the same work goes on once there is room."""
+"""A disk that fills at any write leaves earlier files whole; work resumes once there is room."""
 
 import errno
 import os
@@ -115,7 +115,7 @@ def test_a_release_and_a_roll_back(squeeze: tuple[Path, Squeezed]) -> None:
 
 
 def test_decoded_frames(squeeze: tuple[Path, Squeezed]) -> None:
-    """What was decoded before the disk was full is not decoded again."""
+    """Frames decoded before the disk was full are not decoded again."""
     folder, squeezed = squeeze
     character = REPOSITORY / "data" / "characters" / "pip_comet"
     inventory = scan(character, ["stickers"], MediaSettings())
@@ -174,7 +174,7 @@ def test_a_memo_of_hashes_is_done_without(squeeze: tuple[Path, Squeezed]) -> Non
 
 
 def test_a_new_character(tmp_path: Path) -> None:
-    """What is copied is compared with what is free before the first file is."""
+    """The size of the copy is compared with the free space before the first file is copied."""
     source = tmp_path / "media"
     (source / "stickers").mkdir(parents=True)
     for number in range(4):

@@ -1,4 +1,4 @@
-"""What the pages name exists."""
+"""Names in the pages exist."""
 
 import json
 import re

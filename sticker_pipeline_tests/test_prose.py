@@ -1,4 +1,4 @@
-"""Rules of first lines, on lines that keep and break them."""
+"""Rules of first lines, on valid and invalid lines."""
 
 from pathlib import Path
 

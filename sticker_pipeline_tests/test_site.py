@@ -1,4 +1,4 @@
-"""The documentation builds strictly, and its pages ask the network for nothing."""
+"""The documentation builds strictly; its pages make no network requests."""
 
 import re
 import subprocess

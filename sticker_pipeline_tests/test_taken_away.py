@@ -1,4 +1,4 @@
-"""Artifacts that are deleted, exchanged or made read-only under a running step: one sentence, and nothing half made."""
+"""Artifacts deleted, replaced or made read-only during a step: one sentence, nothing incomplete."""
 
 import errno
 import shutil
@@ -84,7 +84,7 @@ def test_a_disk_that_becomes_read_only_is_one_sentence(tmp_path: Path, monkeypat
 
 
 def test_links_in_the_artifacts_lead_nowhere(tmp_path: Path) -> None:
-    """Links with the names of what killed runs leave, and of what is exchanged: they go, and not what they lead to."""
+    """Links with the names of killed runs' remains, or of replaced artifacts: they are removed, their targets stay."""
     mine = tmp_path / "mine"
     (mine / "folder").mkdir(parents=True)
     (mine / "folder" / "file").write_text("mine")

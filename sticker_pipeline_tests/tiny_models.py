@@ -1,6 +1,6 @@
 """Small random models in real formats: Stable Diffusion and CLIP folders.
 
-Only building belongs here. They have learned nothing: use them for plumbing, determinism and formats, not for quality.
+They are untrained: use them for plumbing, determinism and formats, not for quality. This module only builds them.
 """
 
 import json

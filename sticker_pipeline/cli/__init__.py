@@ -1,1 +1,1 @@
-"""The command line: functions that Dagster's UI lacks."""
+"""Command line for functions that Dagster's UI lacks."""

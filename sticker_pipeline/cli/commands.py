@@ -1,7 +1,4 @@
-"""The command line: functions that Dagster's CLI and UI lack.
-
-Each command is a few lines over the rest of the package.
-"""
+"""Commands for functions that Dagster's CLI and UI lack."""
 
 import math
 import re
@@ -47,9 +44,9 @@ def demo() -> None:
 @main.command("update")
 @click.argument("names", nargs=-1)
 def update_command(names: tuple[str, ...]) -> None:
-    """Materialize what is stale of the characters NAMES (default: all), and the leaderboard.
+    """Materialize stale assets of the characters NAMES (default: all), and the leaderboard.
 
-    Ctrl-C stops it in good order, a second one at once; the same command goes on from there.
+    Ctrl-C stops it cleanly, a second one at once; the same command resumes.
     """
     _work("update", *names)
 
@@ -65,12 +62,14 @@ def update_command(names: tuple[str, ...]) -> None:
     envvar="STICKER_UI_HOSTS",
     help="Another address by which browsers reach the UI, as of a proxy. STICKER_UI_HOSTS has several, with spaces.",
 )
-@click.option("--read-only", is_flag=True, help="To look at: nothing can be started or changed, and no daemon runs.")
-@click.option("--workspace", default="workspace.yaml", show_default=True, help="What Dagster loads.")
+@click.option(
+    "--read-only", is_flag=True, help="For viewing only: nothing can be started or changed, and no daemon runs."
+)
+@click.option("--workspace", default="workspace.yaml", show_default=True, help="The workspace file that Dagster loads.")
 def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, workspace: str) -> None:
     """Open the Dagster UI at a port of this machine, with its daemon.
 
-    Ctrl-C ends all of it. Requests of other pages and under other names are refused (docs/guide/ui.md). There is no
+    Ctrl-C ends both. Requests from other pages and under other host names are refused (docs/guide/ui.md). There is no
     login.
     """
     if not Path(workspace).is_file():
@@ -85,7 +84,6 @@ def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, 
 
 
 def _work(*arguments: str) -> None:
-    """Run a long command in a guarded process; exit with its status."""
     _guarded("sticker_pipeline.cli.work", *arguments)
 
 
@@ -98,12 +96,12 @@ def _guarded(module: str, *arguments: str) -> None:
 @main.command("new-character")
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--trigger", help="The made-up word that will call the character. Default: NAME_char.")
+@click.option("--trigger", help="The trigger, a made-up word for the character. Default: NAME_char.")
 @click.option("--link", is_flag=True, help="Link to the files instead of copying them.")
 @click.option(
     "--follow-links",
     is_flag=True,
-    help="Take what links in FOLDER lead to elsewhere, too; without it they are refused.",
+    help="Also take files outside FOLDER that its links lead to; without it they are refused.",
 )
 def new_character(name: str, folder: Path, trigger: str | None, link: bool, follow_links: bool) -> None:
     """Make the character NAME from a FOLDER of GIFs and images."""
@@ -177,12 +175,14 @@ def export_kohya_command(name: str, folder: Path, max_error: float) -> None:
 @main.command("import-kohya")
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--trigger", help="The made-up word that calls the character. Default: what every caption begins with.")
+@click.option(
+    "--trigger", help="The trigger, a made-up word for the character. Default: the beginning of all captions."
+)
 @click.option("--link", is_flag=True, help="Link to the images instead of copying them.")
 @click.option(
     "--follow-links",
     is_flag=True,
-    help="Take what links in FOLDER lead to elsewhere, too; without it they are refused.",
+    help="Also take files outside FOLDER that its links lead to; without it they are refused.",
 )
 def import_kohya_command(name: str, folder: Path, trigger: str | None, link: bool, follow_links: bool) -> None:
     """Make the character NAME from a FOLDER of <repeats>_<name> folders, as kohya's sd-scripts train on."""
@@ -207,7 +207,7 @@ def import_kohya_command(name: str, folder: Path, trigger: str | None, link: boo
 def merge_loras_command(out: Path, files: tuple[str, ...], rank: int | None) -> None:
     """Merge LoRA files into the new file OUT, each with its WEIGHT.
 
-    It is for programs that load one file only. For example: merge-loras both.safetensors style.safetensors:0.7
+    For programs that load one file only. Example: merge-loras both.safetensors style.safetensors:0.7
     character.safetensors:1
     """
     from sticker_pipeline.diffusion.lora.file import LoraError
@@ -238,11 +238,13 @@ def _weighted(text: str) -> tuple[Path, float]:
 
 @main.command("check-base")
 @click.argument("base", type=click.Path(exists=True, path_type=Path))
-@click.option("--family", type=click.Choice(["sd15", "sdxl"]), required=True, help="What the base model has to be.")
+@click.option(
+    "--family", type=click.Choice(["sd15", "sdxl"]), required=True, help="The family that the base model must have."
+)
 def check_base_command(base: Path, family: str) -> None:
     """Say whether the file or folder BASE can be trained on.
 
-    BASE is a .safetensors file or a diffusers folder; headers are read, no weights. Where it cannot, one sentence says
+    BASE is a .safetensors file or a diffusers folder; headers are read, no weights. If it cannot, one sentence says
     why, and the exit status is 2.
     """
     from sticker_pipeline.diffusion.base_model import BaseModelError, base_noise, check_base
@@ -259,16 +261,14 @@ def check_base_command(base: Path, family: str) -> None:
 
 @main.command("explain-kohya")
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--profile", "name", help="The profile that the character will have; without it sd15 or sdxl, by the file."
-)
+@click.option("--profile", "name", help="The character's profile. Default: sd15 or sdxl, by the file.")
 def explain_kohya_command(path: Path, name: str | None) -> None:
-    """Say what each key of a kohya_ss FILE makes sd-scripts do.
+    """Explain each key of a kohya_ss FILE: its effect in sd-scripts, and here.
 
-    Also say what a character trained like it is trained with. FILE is what kohya_ss's LoRA tab has saved (.json), or a
-    --config_file of sd-scripts (.toml). Such a character has it in its folder, and in its character.yaml: training:
-    {preset: kohya_import, kohya_json: FILE}. Where keys are refused, what the others would set is shown too, and the
-    exit status is 1. For a folder, each such file in it is listed as taken over, or refused with the reason.
+    FILE was saved by kohya_ss's LoRA tab (.json), or is a --config_file of sd-scripts (.toml). The effective settings
+    of a character trained like it are shown too. Such a character has FILE in its folder, and in its character.yaml:
+    training: {preset: kohya_import, kohya_json: FILE}. If keys are refused, the settings of the other keys are shown,
+    and the exit status is 1. For a folder, each such file in it is listed as taken over, or refused with the reason.
     """
     from sticker_pipeline.core.kohya_settings.form import KohyaSettingsError
     from sticker_pipeline.core.profile import ProfileError
@@ -329,7 +329,7 @@ def _explain_kohya_folder(folder: Path, name: str | None) -> None:
 @main.command("releases")
 @click.argument("name")
 def releases_command(name: str) -> None:
-    """List the releases of the character NAME, and what was rolled back and why."""
+    """List the releases of the character NAME, and its roll-backs with reasons."""
     from sticker_pipeline.benchmark.releases import ReleaseError, all_releases, current, events
 
     folder = _releases(name)
@@ -356,11 +356,11 @@ def releases_command(name: str) -> None:
 @main.command("roll-back")
 @click.argument("name")
 @click.argument("number", type=click.IntRange(1))
-@click.option("--reason", default="", help="What is wrong with the present release; kept with the releases.")
+@click.option("--reason", default="", help="The fault of the current release; kept with the releases.")
 def roll_back_command(name: str, number: int, reason: str) -> None:
     """Make release NUMBER of the character NAME the current one.
 
-    Later releases are kept, and are not published again by themselves; roll-back to their number brings them back.
+    Later releases are kept, and not published again automatically; roll-back to their number brings them back.
     """
     from sticker_pipeline.benchmark.releases import ReleaseError, roll_back
     from sticker_pipeline.core.storage import MANIFEST
@@ -426,8 +426,8 @@ def report_command() -> None:
 @main.command("fetch-models")
 @click.argument("names", nargs=-1)
 @click.option("--profile", help="Fetch the models of this profile, e.g. sd15.")
-@click.option("--as", "place", metavar="PLACE", help="What a single file is to be: sd15/base or sdxl/base.")
-@click.option("--sha256", help="The SHA-256 that the single file at an address, or at a path, has to have.")
+@click.option("--as", "place", metavar="PLACE", help="The place of a single file: sd15/base or sdxl/base.")
+@click.option("--sha256", help="The required SHA-256 of the single file at an address or path.")
 @click.option(
     "--update", is_flag=True, help="Move on to the newest revision (or to owner/repo@revision) and lock that."
 )
@@ -436,9 +436,9 @@ def fetch_models(
 ) -> None:
     """Download models into STICKER_MODELS, verified, at the revisions of models.lock.json there.
 
-    NAMES are those that the command lists when it is given none, or owner/repo[@revision] of any other WD14 tagger on
-    the hub. A base model may also be one file: civitai:VERSION (the number of the model version), or with --sha256 an
-    https address or the path of a .safetensors file.
+    Without NAMES, the command lists them. Another WD14 tagger on the hub is owner/repo[@revision]. A base model may
+    also be one file: civitai:VERSION (the number of the model version), or with --sha256 an https address or the path
+    of a .safetensors file.
     """
     from sticker_pipeline.core.files.places import check_writable
     from sticker_pipeline.core.known_models import FetchError, Source, known_models, source_of
@@ -524,10 +524,12 @@ def _list_models(models: Path) -> None:
 
 
 @main.command()
-@click.option("--mend", is_flag=True, help="End dead runs, free what they held, and remove folders that they left.")
-@click.option("--gone", metavar="MACHINE", help="Another machine that is no more: with --mend its runs are ended too.")
+@click.option(
+    "--mend", is_flag=True, help="End dead runs, free their places in pools, and remove folders that they left."
+)
+@click.option("--gone", metavar="MACHINE", help="Another machine that no longer exists: --mend ends its runs, too.")
 def doctor(mend: bool, gone: str | None) -> None:
-    """Check folders, characters, models, and work under way, and say what to mend."""
+    """Check folders, characters, models and work under way; print problems with remedies."""
     from sticker_pipeline.core.character import FILE_NAME, folders_of_nobody, rights
     from sticker_pipeline.core.texts import shortened
     from sticker_pipeline.dagster_kit.instance import open_instance
@@ -538,7 +540,7 @@ def doctor(mend: bool, gone: str | None) -> None:
     from sticker_pipeline.models.lock import problems as model_problems
 
     if gone and not mend:
-        raise click.UsageError("--gone says whose runs --mend ends: give both.")
+        raise click.UsageError("--gone names the machine of the runs that --mend ends: give both.")
     workspace = workspace_from_environment()
     check_folders(workspace)
     for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):

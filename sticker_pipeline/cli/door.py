@@ -20,8 +20,7 @@ READING = ("GET", "HEAD")
 POLICY_VIOLATION = 1008  # of a WebSocket
 SHOWN = 80  # characters of a header shown in a refusal
 
-# They replace the application's of the same name. Its
-# content security policy stays beside ours; a browser obeys both.
+# They replace the application's of the same name, except for its content security policy: a browser obeys both.
 HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -34,7 +33,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """A refusal: HTTP status and sentence."""
+    """HTTP status and sentence of a refusal."""
 
     status: int
     sentence: str
@@ -144,7 +143,7 @@ def _media_type(headers: Sequence[tuple[bytes, bytes]]) -> str:
 def _policy(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> str:
     """Return the content security policy: own resources only, no frames.
 
-    An image in a text thus requests no other host.
+    So an image in a text requests no other host.
     """
     host = (_values(headers, b"host") or [""])[0].lower()
     sockets = f" ws://{host} wss://{host}" if host in hosts else ""  # not 'self' in some browsers
@@ -166,7 +165,6 @@ def _policy(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> str
 
 
 def _with_headers(send: Send, policy: str) -> Send:
-    """Return `send` with HEADERS and `policy` in each response."""
     ours = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
     async def answer(message: Message) -> None:

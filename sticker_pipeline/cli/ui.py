@@ -1,6 +1,6 @@
 """Serves the Dagster UI behind access control (`cli/door.py`), with daemon and code server.
 
-Run as `python -m sticker_pipeline.cli.ui` under a guard: `dagster dev` with access control. All of it ends together: on
+Run as `python -m sticker_pipeline.cli.ui` under a guard: `dagster dev` with access control. All parts end together: on
 request, when the guard is gone, or when webserver or daemon has ended.
 """
 
@@ -40,11 +40,11 @@ CLOSING_SECONDS = 3  # for connections of open pages
 
 
 class PortTaken(Exception):
-    """The port is in use; the message gives the remedy."""
+    """A port in use; the message gives the remedy."""
 
 
 class PartEnded(Exception):
-    """Webserver or daemon has ended; the message names it."""
+    """The end of webserver or daemon; the message names it."""
 
 
 @click.command()
@@ -168,7 +168,6 @@ def _workspace_of(code_servers: list[dict[str, Any]]) -> Iterator[Path]:
 def _webserver(
     instance: dg.DagsterInstance, workspace: Path, listening: socket.socket, hosts: Sequence[str], read_only: bool
 ) -> Iterator[threading.Thread]:
-    """Run the webserver behind access control, in a thread."""
     instance.optimize_for_webserver(**DATABASE)
     remember_members(instance)
     with compat.webserver_app(instance, workspace, read_only=read_only, poll_milliseconds=POLL_RATE) as app:

@@ -88,8 +88,7 @@ def update(
     instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
     failed: list[str] = []
     refused: list[str] = []
-    # By default datasets first: an unchanged one needs no training, and each character is
-    # compared with all others.
+    # By default datasets first: an unchanged one needs no training, and each character is compared with all others.
     for job in jobs:
         if job == "style_line":
             failed += _update_styles(work, workspace, characters)
@@ -118,7 +117,7 @@ def follow_roll_back(
     console: Console,
     stopping: Stopping | None = None,
 ) -> bool:
-    """Materialize what shows the current release; return True on success.
+    """Materialize assets that show the current release; return True on success.
 
     The newest LoRA is not checked again: a roll-back holds whatever the gate's result. Raises Stopped as `update` does.
     """
@@ -130,7 +129,7 @@ def follow_roll_back(
 def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[Character, Profile]]) -> list[str]:
     """Materialize stale assets of the styles of `characters`; return failed styles.
 
-    Styles include members outside `characters`.
+    Members of the styles may be outside `characters`.
     """
     wanted = named_styles(characters)
     valid = workspace.valid_characters()[0] if wanted else []
@@ -148,7 +147,7 @@ def _update_styles(work: Work, workspace: Workspace, characters: Sequence[tuple[
 def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -> Outcome:
     """Materialize the job's stale assets in the scope.
 
-    If `glance` shows none, waits for no other update.
+    Waits for no other update if `glance` shows none.
     """
     try:
         if _stale_now(work, job, scope, glance):
@@ -164,7 +163,6 @@ def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -
 def _make_stale(
     work: Work, job: str, place: str, partition: str | None, look: Callable[[], Sequence[dg.AssetKey]]
 ) -> Outcome:
-    """Materialize what `look` returns, after other updates of the place."""
     work.stopping.check()
     title = f"{partition} {job}" if partition else job
     with claimed(

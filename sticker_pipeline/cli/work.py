@@ -63,7 +63,7 @@ def main() -> None:
 @click.argument("names", nargs=-1)
 @click.pass_obj
 def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
-    """Materialize what is stale of the characters NAMES (default: all), and the leaderboard."""
+    """Materialize stale assets of the characters NAMES (default: all), and the leaderboard."""
     from sticker_pipeline.cli.update import update
     from sticker_pipeline.core.character import rights
     from sticker_pipeline.definitions import defs
@@ -106,7 +106,7 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
 @click.argument("number", type=int)
 @click.pass_obj
 def release_command(stopping: Stopping | None, name: str, number: int) -> None:
-    """Materialize what shows release NUMBER of the character NAME, now the current one."""
+    """Materialize assets that show release NUMBER, now current, of the character NAME."""
     from sticker_pipeline.benchmark.releases import current, releases_folder
     from sticker_pipeline.cli.update import follow_roll_back
     from sticker_pipeline.definitions import defs
@@ -119,8 +119,8 @@ def release_command(stopping: Stopping | None, name: str, number: int) -> None:
         counts = current(releases_folder(store, name))
         if counts is None or counts.record.number != number:
             raise click.ClickException(
-                f"Another release of {name} was published meanwhile and counts now: `sticker-pipeline releases {name}` "
-                f"lists them, and roll-back {name} {number} makes this one count again."
+                f"Another release of {name} was published meanwhile and is current now: "
+                f"`sticker-pipeline releases {name}` lists them, and roll-back {name} {number} makes this one current."
             )
 
 
@@ -152,7 +152,6 @@ def no_character(folder: str) -> str:
 
 @contextmanager
 def _opened() -> "Iterator[dg.DagsterInstance]":
-    """Open the Dagster instance, with dead runs ended."""
     from sticker_pipeline.dagster_kit.compat import captured_interrupts
     from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, steps_under_way
     from sticker_pipeline.dagster_kit.instance import open_instance
@@ -177,7 +176,7 @@ def _print_outcome(store: "ArtifactStore") -> None:
     except StorageError as error:
         raise click.ClickException(str(error)) from error
     tell(text)
-    tell(f"\nImages:  {store.root}/<character>/samples/")
+    tell(f"\nImages:    {store.root}/<character>/samples/")
     tell(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
     tell(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
     tell(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")
@@ -185,7 +184,7 @@ def _print_outcome(store: "ArtifactStore") -> None:
 
 
 def _show_waiting() -> None:
-    """Print the holders for which a step waits.
+    """Print the holders that a step waits for.
 
     Dagster passes on this package's other log lines (python_logs).
     """

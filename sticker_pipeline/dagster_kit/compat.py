@@ -25,18 +25,18 @@ from dagster._utils import concurrency, interrupts, log, schedules
 from dagster_shared.record import copy
 
 DAEMON = "dagster._daemon"
-"""The module of Dagster's daemon: `python -m dagster._daemon run`."""
+"""Module of Dagster's daemon: `python -m dagster._daemon run`."""
 
 CODE_SERVER_LOG_LEVEL = "WARNING"
 
 DATA_VERSION_TAG = data_version.DATA_VERSION_TAG
-"""The tag of an observation with its data version."""
+"""Tag of an observation with its data version."""
 
 AssetPartition = events.AssetKeyPartitionKey
 """An asset and one of its partitions, or none."""
 
 AssetGraphView = asset_graph_view.AssetGraphView
-"""The state of all assets in one evaluation of the automation."""
+"""State of all assets in one evaluation of the automation."""
 
 AssetGraph = base_asset_graph.BaseAssetGraph[Any]
 """All assets, their dependencies and checks."""
@@ -45,13 +45,13 @@ AssetNode = base_asset_graph.BaseAssetNode
 """An asset of the graph."""
 
 SensorExecutionData = sensor_definition.SensorExecutionData
-"""The result of one evaluation of a sensor."""
+"""Result of one evaluation of a sensor."""
 
 CheckRecord = asset_check_execution_record.AssetCheckExecutionRecord
 """One execution of a check: planned, or evaluated."""
 
 ConcurrencyContext = instance_concurrency_context.InstanceConcurrencyContext
-"""Claims places in pools for the steps of a run."""
+"""Base class: claims places in pools for the steps of a run."""
 
 LaunchRunContext = launcher.LaunchRunContext
 CheckRunHealthResult = launcher.CheckRunHealthResult
@@ -66,7 +66,7 @@ AT_A_TIME = 500  # executions of a check in one query
 def provenance(tags: Mapping[str, str]) -> data_version.DataProvenance | None:
     """Return the versions in `tags` that a step noted at its start.
 
-    None for a materialization that a person reported.
+    None for a materialization reported by a person.
     """
     return data_version.DataProvenance.from_tags(tags)
 
@@ -74,7 +74,7 @@ def provenance(tags: Mapping[str, str]) -> data_version.DataProvenance | None:
 def provenance_tags(
     version: str, code_version: str, inputs: Mapping[dg.AssetKey, tuple[str | None, int]]
 ) -> dict[str, str]:
-    """Return the tags of a materialization, as a step writes them.
+    """Return a materialization's tags, as a step writes them.
 
     `inputs`: data version and storage id of each input's event.
     """
@@ -151,7 +151,7 @@ def candidates(context: dg.AutomationContext) -> Iterable[AssetPartition]:
 
 
 def true_of(context: dg.AutomationContext, chosen: set[AssetPartition]) -> dg.AutomationResult:
-    """Return a condition's result that is true for `chosen`."""
+    """Return a condition's result: true for `chosen`."""
     subset = context.asset_graph_view.get_asset_subset_from_asset_partitions(context.key, chosen)
     return dg.AutomationResult(context, subset)
 
@@ -164,7 +164,7 @@ def candidate_names(context: dg.AutomationContext) -> Iterable[str]:
 def true_of_names(
     context: dg.AutomationContext, partitions: dg.PartitionsDefinition, chosen: set[str]
 ) -> dg.AutomationResult:
-    """Return a condition's result that is true for the partitions `chosen`."""
+    """Return a condition's result: true for the partitions `chosen`."""
     subset = context.asset_graph_view.get_subset_from_partition_keys(context.key, partitions, chosen)
     return dg.AutomationResult(context, subset)
 
@@ -183,7 +183,7 @@ def latest_checks(
 ) -> Mapping[dg.AssetCheckKey, CheckRecord]:
     """Return each check's last execution for the partition, in one query.
 
-    Dagster's UI uses this too; there is no public way by partition.
+    Dagster's UI uses it too; there is no public way by partition.
     """
     return instance.event_log_storage.get_latest_asset_check_execution_by_key(
         checks, partition_filter=PartitionKeyFilter(key=partition)
@@ -191,17 +191,14 @@ def latest_checks(
 
 
 def is_planned(check: CheckRecord) -> bool:
-    """Return True for an execution without an evaluation yet.
-
-    Its run is under way or ended too early.
-    """
+    """Return True for an execution without an evaluation: under way, or ended too early."""
     return check.status == _Status.PLANNED
 
 
 def last_evaluations(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey, partitions: Iterable[str]
 ) -> dict[str, dg.AssetCheckEvaluation]:
-    """Return the check's last evaluation of each of `partitions` that has one.
+    """Return the last evaluation of each of `partitions` that has one.
 
     Reads AT_A_TIME executions per query, newest first. After a bounded number of queries, partitions are read singly.
     """
@@ -276,7 +273,7 @@ def failed_by_interrupt(failure: objects.StepFailureData) -> bool:
 def replace_claims(*, in_own_process: type[ConcurrencyContext], in_processes: type[ConcurrencyContext]) -> None:
     """Make this process's executors claim places in pools by these classes.
 
-    For steps in the run's process, and for steps with their own.
+    One is for steps in the run's process, one for steps with their own.
     """
     in_process.InstanceConcurrencyContext = in_own_process  # type: ignore[attr-defined]
     multiprocess.InstanceConcurrencyContext = in_processes  # type: ignore[attr-defined]

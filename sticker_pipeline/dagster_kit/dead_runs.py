@@ -16,7 +16,7 @@ from dagster import DagsterEventType, DagsterRun
 
 from sticker_pipeline.dagster_kit.compat import free_places, runs_with_places
 
-UPDATE_TAG = "sticker/update"  # marks the runs of the command `update`
+UPDATE_TAG = "sticker/update"  # marks runs of the command `update`
 HOST_TAG = "sticker/host"  # the machine of a run
 PROCESS_TAG = "sticker/process"  # process number and start time, set by the run
 NAMING = {DagsterEventType.ENGINE_EVENT, DagsterEventType.STEP_WORKER_STARTED}  # may contain a process number
@@ -127,7 +127,7 @@ def described(run: DagsterRun) -> str:
 def started(pid: int) -> str:
     """Return the process's start as text independent of the clock.
 
-    Linux: boot id and ticks since boot; elsewhere: the creation time. Raises psutil.NoSuchProcess.
+    Linux: boot id and ticks since boot; elsewhere: creation time. Raises psutil.NoSuchProcess.
     """
     boot = Path("/proc/sys/kernel/random/boot_id")
     if not boot.is_file():

@@ -22,7 +22,7 @@ def fixed_executor(settings: dict[str, Any]) -> dg.ExecutorDefinition:
 
 
 class NoValues(dg.IOManager):
-    """Refuses values: assets are files, kept by `core/storage.py`."""
+    """An IO manager that refuses values: assets are files, kept by `core/storage.py`."""
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Raise TypeError: a step returns no value."""

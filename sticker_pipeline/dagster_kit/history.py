@@ -31,8 +31,8 @@ class Event:
 class History:
     """The last event of each asset and partition, and earlier versions, cached.
 
-    Storage ids and versions are read for all partitions at once. The records with steps' notes also hold images: they
-    are read only for requested partitions, once per process.
+    Storage ids and versions are read for all partitions at once. Records with steps' notes also hold images: they are
+    read only for requested partitions, once per process.
     """
 
     def __init__(self, instance: dg.DagsterInstance, graph: compat.AssetGraph) -> None:
@@ -187,7 +187,7 @@ def remembered_partitions(instance: dg.DagsterInstance) -> Iterator[None]:
 
 
 def remember_members(instance: dg.DagsterInstance) -> None:
-    """Look dynamic partitions up in the whole set, read at most every MEMBERS_SECONDS.
+    """Look up dynamic partitions in the whole set, read at most every MEMBERS_SECONDS.
 
     The UI queries each partition of each check. New partitions are still queried, so found at once; removed ones may
     remain for MEMBERS_SECONDS.

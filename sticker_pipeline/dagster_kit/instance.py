@@ -1,4 +1,4 @@
-"""The deployment's Dagster instance: its history's folder and settings."""
+"""The deployment's Dagster instance: folder and settings of its history."""
 
 import os
 import shutil
@@ -17,12 +17,12 @@ from sticker_pipeline.core.storage import atomic_file
 from sticker_pipeline.core.texts import UserError, shortened
 
 SETTINGS = "dagster.yaml"
-STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # keys that place the history elsewhere
+STORAGES = {"storage", "run_storage", "event_log_storage", "schedule_storage"}  # they place the history elsewhere
 HISTORY = ("history", "schedules")  # its folders in DAGSTER_HOME
 
 
 class SettingsError(UserError):
-    """dagster.yaml cannot be read; the message gives the remedy."""
+    """An unreadable dagster.yaml; the message gives the remedy."""
 
 
 def home() -> Path:

@@ -1,7 +1,7 @@
 """Runs the trainer as a process through Dagster Pipes, and ends it reliably.
 
-The stock client signals only its direct child and never kills it. Here a supervisor owns the trainer's process group
-and ends it when the step is cancelled, fails or dies. Swap this resource to train on another machine.
+Dagster's own client signals only its direct child and never kills it. Here a supervisor owns the trainer's process
+group and ends it when the step is cancelled, fails or dies. Replace this resource to train on another machine.
 """
 
 import os
@@ -70,7 +70,7 @@ class TrainerLauncher(dg.ConfigurableResource):
                 GRACE_VARIABLE: str(self.stop_grace_seconds),
                 "PYTHONUNBUFFERED": "1",
             }
-            # A session of its own: Ctrl-C in the terminal reaches the trainer once, through the launcher.
+            # Own session: Ctrl-C in the terminal reaches the trainer once, through the launcher.
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -98,7 +98,6 @@ class TrainerLauncher(dg.ConfigurableResource):
 def _follow(
     process: subprocess.Popen[str], session: PipesSession, on_progress: Callable[[Mapping[str, Any]], None]
 ) -> None:
-    """Pass on progress messages until the process ends."""
     seen = 0
     while True:
         ended = process.poll() is not None
@@ -137,8 +136,8 @@ def _forwarded(source: IO[str] | None, target: IO[str], last_lines: deque[str]) 
 def _end(process: subprocess.Popen[str], grace_seconds: float) -> None:
     """Close the supervisor's lifeline, which ends the trainer, and wait.
 
-    Further signals do not cut this short. After a killed supervisor, the trainer ends by its own lifeline, or is killed
-    after two graces.
+    Further signals do not cut this short. If the supervisor was killed, the trainer ends by its own lifeline, or is
+    killed after two graces.
     """
     assert process.stdin is not None
     process.stdin.close()

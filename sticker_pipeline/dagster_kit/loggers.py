@@ -13,18 +13,18 @@ from sticker_pipeline.dagster_kit.compat import failed_by_checks, failed_by_inte
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
 
 DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that are not shown
-OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # the beginning of this package's error messages
+OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # beginning of this package's error messages
 
 
 @dg.logger({}, description="Progress of a run as a person reads it in a terminal.")
 def terminal(_: dg.InitLoggerContext) -> logging.Logger:
-    logger = logging.Logger("terminal", level=logging.DEBUG)  # the level of Dagster's events
+    logger = logging.Logger("terminal", level=logging.DEBUG)  # of Dagster's events
     logger.addHandler(TerminalHandler(CONSOLE))
     return logger
 
 
 class TerminalHandler(logging.Handler):
-    """Prints steps, progress and summaries; the rest stays in the event log."""
+    """A handler that prints steps, progress and summaries; the rest stays in the event log."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def _was_said(event: dg.DagsterEvent) -> bool:
 def innermost_message(event: dg.DagsterEvent) -> str:
     """Return a failed step's own error, without Dagster's wrapping and class name.
 
-    An error of this package takes precedence over its cause.
+    This package's error is preferred to its cause.
     """
     error = event.step_failure_data.error
     while error is not None and error.cause is not None and not OWN_ERROR.match(error.message):

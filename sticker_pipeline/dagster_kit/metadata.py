@@ -1,6 +1,6 @@
 """Metadata of assets in the UI: images, tables and columns.
 
-Keys beginning with `dagster/` are Dagster's, with a place in its UI.
+Dagster's own keys begin with `dagster/` and have a place in its UI.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,7 @@ def inline_image(image: Image.Image, alt: str) -> dg.MetadataValue:
 
 
 def table(rows: pd.DataFrame, most: int = PREVIEW_ROWS) -> dg.TableMetadataValue:
-    """Return metadata that shows a table's first rows.
-
-    Numbers have four significant digits.
-    """
+    """Return metadata that shows a table's first rows, with four significant digits."""
     shown = rows.head(most)
     columns = [dg.TableColumn(str(name), _column_type(shown[name])) for name in shown.columns]
     records = [

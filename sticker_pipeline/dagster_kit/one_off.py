@@ -10,7 +10,7 @@ ONE_OFF = "one_off"  # their entry in an artifact's settings
 
 
 class OneOffError(UserError):
-    """A launch's value is refused; the message gives the remedy."""
+    """A refused value of a launch; the message gives the remedy."""
 
 
 class OneOff(dg.Config):

@@ -10,8 +10,8 @@ from multiprocessing.process import BaseProcess
 def end_with_run() -> None:
     """Kill this process when its run's process ends.
 
-    The launcher's supervisor, whose pipe closes, then ends a training with a checkpoint. No effect in the run's own
-    process.
+    The launcher's supervisor, whose pipe closes, then ends a training with a checkpoint. It has no effect in the run's
+    own process.
     """
     run = multiprocessing.parent_process()
     if run is not None:

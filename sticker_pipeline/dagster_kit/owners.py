@@ -10,13 +10,13 @@ VARIABLE = "STICKER_OWNER"
 
 
 class OwnerError(UserError):
-    """STICKER_OWNER is invalid; the message gives the remedy."""
+    """An invalid STICKER_OWNER; the message gives the remedy."""
 
 
 def owners(environment: Mapping[str, str]) -> list[str]:
     """Return the owners in STICKER_OWNER, comma-separated; default: none.
 
-    Raises OwnerError for neither an e-mail address nor `team:` and a name.
+    Raises OwnerError unless each is an e-mail address, or `team:` and a name.
     """
     found = [name for part in environment.get(VARIABLE, "").split(",") if (name := part.strip())]
     for name in found:

@@ -18,11 +18,11 @@ from sticker_pipeline.dagster_kit.pools import GPU
 LOGGER = logging.getLogger(__name__)  # for the terminal; in the UI, an event of the run
 SECONDS_BETWEEN_CLAIMS = 1.0
 SECONDS_BETWEEN_LOOKS = 5.0  # for dead runs, which never free their places
-NAP_SECONDS = 0.05  # between claims; short, for events of the run's other steps wait meanwhile
+NAP_SECONDS = 0.05  # between claims; short, as events of the run's other steps wait meanwhile
 
 
 class PatientClaims(ConcurrencyContext):
-    """Claims places in pools like Dagster; after a refusal, reports and pauses."""
+    """Claims of places in pools; after a refusal, they report and pause."""
 
     def __init__(self, instance: dg.DagsterInstance, dagster_run: dg.DagsterRun) -> None:
         super().__init__(instance, dagster_run)
@@ -34,7 +34,7 @@ class PatientClaims(ConcurrencyContext):
     def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
         """Claim a place in the pool for the step.
 
-        If none is free: report the holders, pause, return False.
+        If none is free, report the holders, pause, and return False.
         """
         if super().claim(concurrency_key, step_key, step_priority):
             return True
@@ -45,7 +45,6 @@ class PatientClaims(ConcurrencyContext):
         return False
 
     def pause(self) -> None:
-        """Sleep for NAP_SECONDS."""
         time.sleep(NAP_SECONDS)
 
     def _tell(self, text: str) -> None:
@@ -61,7 +60,7 @@ class InterruptibleClaims(PatientClaims):
     """Claims for steps in the run's process, where nothing else checks signals."""
 
     def pause(self) -> None:
-        """Sleep for NAP_SECONDS; raises DagsterExecutionInterruptedError after an interrupt."""
+        """Sleep; raise DagsterExecutionInterruptedError after an interrupt."""
         super().pause()
         if was_interrupted():
             raise dg.DagsterExecutionInterruptedError("stopped while it waited")

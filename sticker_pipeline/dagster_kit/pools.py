@@ -1,4 +1,4 @@
-"""The pool of steps that take the GPU, or without one all cores, for long."""
+"""The pool of steps that need the GPU, or without one all cores, for long."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def has_gpu(environment: Mapping[str, str] = os.environ, drivers: Path = Path("/
 
 
 BRIEF = GPU if has_gpu() else None
-"""The pool of a step that needs the GPU briefly.
+"""Pool of a step that needs the GPU briefly.
 
 None without a GPU: datasets are made beside another character's training.
 """

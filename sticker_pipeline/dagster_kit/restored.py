@@ -16,7 +16,7 @@ from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.scope import Scope, Values, news
 from sticker_pipeline.dagster_kit.staleness import is_out_of_date, pointer, stale_assets
 
-GONE = "gone"  # the version of a deleted artifact
+GONE = "gone"  # version of a deleted artifact
 
 
 def observe_and_restore(
@@ -34,7 +34,7 @@ def stale_now(
 ) -> list[dg.AssetKey]:
     """Return those of `assets` (upstream first) that are out of date now.
 
-    First observes the roots and restores the history. Raises errors of loading the scope, and StorageError.
+    Observes the roots and restores the history first. Raises errors of loading the scope, and StorageError.
     """
     scope = scope.loaded(scope.load())
     specs = compat.asset_specs(history.graph, scope.partitions)
@@ -52,7 +52,7 @@ def restore(
     """
     if all(_accords(history, spec, scope, store, values) for spec in specs):
         return []
-    # Read again: another run may have published and reported meanwhile.
+    # Another run may have published and reported meanwhile.
     store = store.afresh()
     for key in {key for spec in specs for key in (spec.key, *(dep.asset_key for dep in spec.deps))}:
         history.forget(key, scope.partition)
@@ -72,7 +72,6 @@ def _restored(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: Ar
 
 
 def _accords(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values) -> bool:
-    """Return True where history and artifact agree."""
     artifact, event = store.find(scope.place, scope.artifact_name(spec.key)), history.latest(spec.key, scope.partition)
     if artifact is None:
         return event is None or event.version == GONE
@@ -86,10 +85,7 @@ def _accords(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: Art
 def unchanged_deps(
     spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values, artifact: Artifact
 ) -> list[dg.AssetKey]:
-    """Return the dependencies unchanged since the artifact was made.
-
-    None of them if an input is gone.
-    """
+    """Return the dependencies unchanged since the artifact was made; none if an input is gone."""
     now = {dep.asset_key: versions_now(spec, dep.asset_key, scope, store, values) for dep in spec.deps}
     unchanged = [
         key for key, versions in now.items() if all(artifact.inputs.get(name) == of for name, of in versions.items())

@@ -9,7 +9,7 @@ from sticker_pipeline.dagster_kit.step import Step
 def check_room(work: Step[Any], need: int) -> None:
     """Raise SpaceError if the artifact's disk has fewer than `need` bytes free.
 
-    Logs a bare fit.
+    Little spare space is logged.
     """
     asset = work.context.asset_key.path[-1]
     enough(work.store.folder(work.scope.place, asset), need, f"{asset} of {work.scope.name}", work.context.log.info)

@@ -1,4 +1,4 @@
-"""The run launcher of `dagster.yaml`: Dagster's own, which detects lost processes.
+"""Run launcher of `dagster.yaml`: Dagster's own, which detects lost processes.
 
 Run monitoring then fails such a run, and Dagster retries it.
 """
@@ -13,7 +13,7 @@ from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, lost_processes, o
 
 
 class LocalRunLauncher(DefaultRunLauncher):
-    """Launches runs on this machine; handles the command line's too."""
+    """A launcher of runs on this machine; it handles the command line's too."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launch a run and tag it with this machine.
@@ -33,7 +33,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         self._instance.report_run_canceling(run)
         try:
             process.send_signal(signal.SIGINT)
-        except (psutil.NoSuchProcess, ValueError):  # it has just ended; or Windows, which lacks this signal
+        except (psutil.NoSuchProcess, ValueError):  # just ended; or Windows, which lacks this signal
             return False
         return True
 
@@ -44,7 +44,7 @@ class LocalRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Return RUNNING unless all processes of the run and its steps have ended.
 
-        Without a known process, it has just begun. A lost run's places are freed at once.
+        Without a known process, the run has just begun. A lost run's places are freed at once.
         """
         lost = lost_processes(self._instance, run)
         if not lost:

@@ -1,4 +1,4 @@
-"""A scope is the subject of a partition: a character, style, profile, or all characters.
+"""Scope: the subject of a partition: a character, style, profile, or all characters.
 
 Its roots are the settings and files behind its assets, observed so that Dagster has their versions. An asset names the
 parts of roots that it uses: edits of other parts leave it current.
@@ -23,7 +23,7 @@ MEDIA = dg.AssetKey(["character", "media"])
 
 
 class Deployment(Protocol):
-    """The store and the folders that scopes lie in."""
+    """A store, and the folders of scopes."""
 
     @property
     def store(self) -> ArtifactStore: ...
@@ -124,14 +124,14 @@ class Scope(Generic[Subject]):
         return found
 
 
-# Observable, not external: automation conditions react only to observable assets' observations.
+# Observable, not external: automation conditions react only to observations of observable assets.
 def observable_roots(
     name: str,
     scope_of: Callable[[Any, str], Scope[Any]],
     roots: Sequence[Root],
     partitions: dg.PartitionsDefinition | None = None,
 ) -> dg.AssetsDefinition:
-    """Return roots as assets that "Observe" in the UI observes."""
+    """Return roots as assets, observed by "Observe" in the UI."""
     specs = [
         dg.AssetSpec(
             root.key,

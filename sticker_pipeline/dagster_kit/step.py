@@ -1,4 +1,4 @@
-"""A step makes one asset of a scope: finds inputs, publishes, reports."""
+"""Steps: each makes one asset of a scope: finds inputs, publishes, reports."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -108,7 +108,7 @@ def open_step(
 ) -> Iterator[Step[Subject]]:
     """Open the artifacts and roots that the asset's `deps` name.
 
-    Raises an error with a remedy before any work; MadeMeanwhile if nothing is left to do (see `once`), unless
+    Raises an error with a remedy before any work. Raises MadeMeanwhile if nothing is left to do (see `once`), unless
     `also_current`. `config` has the launch's values.
     """
     end_with_run()
@@ -146,7 +146,6 @@ def observe(instance: dg.DagsterInstance, partition: str | None, values: Values)
 
 
 def _changed(scope: Scope[Subject], subject: Any, config: OneOff | None, given: Mapping[str, Any]) -> Any:
-    """Return the subject with the `given` values."""
     if config is None or not given:
         return subject
     assert scope.change is not None, f"{scope.name} takes no values of a launch"
@@ -154,7 +153,7 @@ def _changed(scope: Scope[Subject], subject: Any, config: OneOff | None, given: 
 
 
 class MadeMeanwhile(Exception):
-    """Another run has made the requested artifact."""
+    """An artifact that another run has made since the request."""
 
     def __init__(self, artifact: Artifact) -> None:
         super().__init__(str(artifact.folder))
@@ -165,7 +164,7 @@ Result = TypeVar("Result", dg.MaterializeResult, dg.MaterializeResult | None)
 
 
 def once(make: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate an asset's function to take another run's result."""
+    """Decorate an asset's function to accept another run's result."""
 
     @wraps(make)
     def step(context: dg.AssetExecutionContext, *resources: Any, **named: Any) -> Result:

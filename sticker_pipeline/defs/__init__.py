@@ -1,4 +1,1 @@
-"""The Dagster shell: reads inputs, calls a stage, attaches metadata.
-
-No domain logic, no heavy imports.
-"""
+"""Dagster shell: reads inputs, calls a stage, attaches metadata; no domain logic, no heavy imports."""

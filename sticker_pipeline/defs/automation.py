@@ -2,10 +2,10 @@
 
 `dagster_kit/staleness.py` decides what is out of date ("stale" in the UI), for `update` too.
 
-- A step is requested alone, once everything above it is current. So it never mixes new with old inputs, and a LoRA that
+- A step is requested alone, once everything above it is current. So it never mixes new and old inputs. A LoRA that
   waits for its night is not measured on images that entered the holdout after its training.
-- A step is requested once per change. A failed one is tried again when its inputs change, or on the schedule's next
-  tick; until then it holds back only its own character's downstream assets.
+- A step is requested once per change. After a failure, it is tried again when its inputs change, or on the schedule's
+  next tick. Until then it delays only its own character's downstream assets.
 - Dagster's run retries (`dagster.yaml`) repeat a crash at once.
 """
 
@@ -34,7 +34,7 @@ TICKS_LOOKED_AT = 500  # ticks searched for the longest gap: more than a year of
 
 
 class ScheduleError(UserError):
-    """STICKER_RETRAIN is no cron schedule."""
+    """A STICKER_RETRAIN that is no cron schedule."""
 
 
 def schedule(environment: Mapping[str, str]) -> str:
@@ -86,7 +86,7 @@ class AboveOutOfDate(dg.AutomationCondition):
 
     @property
     def description(self) -> str:
-        return "Something that it is made from, directly or not, is out of date"
+        return "A direct or indirect input is out of date"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         return _where(context, _staleness(context.asset_graph_view).above_out_of_date)
@@ -117,7 +117,6 @@ def _staleness(view: AssetGraphView) -> Staleness:
 
 
 def _where(context: dg.AutomationContext, true_of: Callable[[AssetPartition], bool]) -> dg.AutomationResult:
-    """Return a result that is true where `true_of` is."""
     return compat.true_of(context, {target for target in compat.candidates(context) if true_of(target)})
 
 
@@ -135,8 +134,8 @@ _to_make = (OutOfDate() | (~_judged).with_label("without_a_verdict")).with_label
 WHEN_STALE = (_to_make & ~AboveOutOfDate() & _idle & _not_requested_since).with_label("when_stale")
 """As soon as its inputs have changed and are settled.
 
-Also once where a blocking check has no result for it, as after the history was deleted: its step ends at once, and its
-checks are made.
+Also once if a blocking check has no result for it, as after the history was deleted: its step ends at once, and its
+checks run.
 """
 
 _check_stops = On.any_deps_match(On.any_checks_match(On.check_failed() & ~OnlyWarned(), blocking_only=True))
@@ -149,16 +148,16 @@ _due = (_tick & OutOfDate()).since(On.newly_requested() | On.newly_updated() | _
 NIGHTLY_WHEN_STALE = (
     _due.with_label("out_of_date_at_the_tick") & OutOfDate() & ~AboveOutOfDate() & _idle & _no_check_stops
 ).with_label("nightly_when_stale")
-"""On a tick of the schedule: what is out of date then, once all above it is settled.
+"""At a tick of the schedule, if out of date then, once everything above it is settled.
 
-Not if a blocking check of its inputs failed or has not run; a warning stops nothing. Later changes wait for the next
+Not if a blocking check of its inputs failed (a warning stops nothing) or has not run. Later changes wait for the next
 tick.
 """
 
 WHEN_STALE_AND_CHECKED = (WHEN_STALE & _no_check_stops).with_label("when_stale_and_checked")
 """Like WHEN_STALE, once every blocking check of its inputs' latest versions has run.
 
-None may have failed with an error. A failure of the gate is always an error, never a warning.
+None may have failed with an error. A failure of the gate is always an error.
 """
 
 WHEN_RELEASE_CHANGES = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_requested_since).with_label(
@@ -173,15 +172,15 @@ _without_characters = dg.AssetSelection.assets(*(root.key for root in ALL_ROOTS)
 _something_is_made = On.any_deps_match(~On.missing()).ignore(_without_characters)
 
 ACROSS_CHARACTERS = (_not_requested_since & ~On.in_progress() & _something_is_made).with_label("across_characters")
-"""As soon as something of any character has changed, and on each tick of the schedule.
+"""As soon as an asset of any character has changed, and at each tick of the schedule.
 
-What other characters lack does not matter.
+Missing assets of other characters do not matter.
 """
 
 NIGHT_IS_DONE = dg.FreshnessPolicy.time_window(
     warn_window=longest_gap(RETRAIN_AT) + LATE / 6, fail_window=longest_gap(RETRAIN_AT) + LATE
 )
-"""Freshness of assets made on each tick: red means that a whole tick passed without them.
+"""Freshness of assets made at each tick: red means that a whole tick passed without them.
 
 Then nothing was retrained either. Check that the daemon runs and the sensor `automation` is on.
 """
@@ -200,8 +199,8 @@ automation = _Automation(
     target=dg.AssetSelection.all(),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
-    emit_backfills=False,  # one run per character: a failure holds no other back
+    emit_backfills=False,  # one run per character: a failure delays no other
     use_user_code_server=True,  # for the conditions of this module
     description=f"Makes what is out of date: everything but LoRAs at once, LoRAs on the schedule {RETRAIN_AT!r} (UTC). "
-    "Released is only what has passed every check.",
+    "A LoRA is released only if it has passed every check.",
 )

@@ -1,4 +1,4 @@
-"""Jobs: selections of assets that a person starts as one."""
+"""Jobs: selections of assets that a person starts together."""
 
 import dagster as dg
 
@@ -31,10 +31,10 @@ compare_sampling_settings = dg.define_asset_job(
     "compare_sampling_settings",
     selection=SAMPLING_GRID,
     partitions_def=CHARACTERS,
-    description="One character's LoRA with other weights, steps and guidance: which setting to draw with.",
+    description="One character's LoRA with other weights, steps and guidance: to choose sampling settings.",
 )
 leaderboard_table = dg.define_asset_job(
     "leaderboard_table",
     selection=ACROSS,
-    description="All characters' benchmark tables side by side, and the page about all of them.",
+    description="All characters' benchmark tables side by side, and the report.",
 )

@@ -42,7 +42,7 @@ class Workspace(dg.ConfigurableResource):
 
     @property
     def places(self) -> Places:
-        """The folders that `core/files/places.py` checks."""
+        """Return the folders that `core/files/places.py` checks."""
         return Places(self.characters_folder, self.store.root, Path(self.models).absolute(), home())
 
     @property
@@ -54,18 +54,12 @@ class Workspace(dg.ConfigurableResource):
         return Path(self.characters).absolute()
 
     def character(self, name: str) -> Character:
-        """Return the character.
-
-        Raises CharacterError, with a remedy, also for an invalid name.
-        """
+        """Return the character; raises CharacterError, with a remedy, also for an invalid name."""
         check_name(name)
         return load_character(Path(self.characters).absolute() / name)
 
     def profile(self, character: Character) -> Profile:
-        """Return the character's profile.
-
-        Raises ProfileError, with a remedy.
-        """
+        """Return the character's profile; raises ProfileError, with a remedy."""
         profile = character_profile(character, Path(self.models))
         try:
             resolved(profile)  # report unknown thresholds before any work
@@ -107,8 +101,8 @@ def defs() -> dg.Definitions:
             "launcher": fixed(TrainerLauncher(), "Runs the trainer on this machine."),
             "io_manager": NO_VALUES,
         },
-        # Each step has its own process, so that its GPU memory is freed. Forked from a process with the loaded
-        # definitions, it starts in a fraction of a second.
+        # Each step has its own process: so its GPU memory is freed. A fork of a process with the loaded definitions
+        # starts in a fraction of a second.
         executor=fixed_executor(
             {"start_method": {"forkserver": {"preload_modules": ["sticker_pipeline.definitions"]}}}
         ),

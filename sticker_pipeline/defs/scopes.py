@@ -1,6 +1,6 @@
 """The scopes (character, style, profile, all characters) and their roots, as observed assets.
 
-A root's parts name its settings and files; `roots/` has their values. An asset names the parts that it uses:
+The parts of a root name its settings and files; `roots/` has their values. An asset names the parts that it uses:
 `@dg.asset(**made_from("frames", uses=["sampling"]), …)`.
 """
 
@@ -30,7 +30,7 @@ CHARACTER_ROOTS = (
         "The character's files, and how they are read.",
         {
             "media": "the files in the character's folder, their groups, and the limits of files",
-            "frames": "what is cut off frames, and when two count as the same image",
+            "frames": "how frames are cropped, and when two count as the same image",
         },
         kind="file",
     ),
@@ -53,7 +53,7 @@ CHARACTER_ROOTS = (
     ),
     Root(
         dg.AssetKey(["character", "generation"]),
-        "What is generated, and with what.",
+        "Generated images: prompts, models and settings.",
         {
             "generation": "the base model's files, prompts, seeds and sampler",
             "rivals": "the LoRA files of others that are measured beside ours",
@@ -62,20 +62,20 @@ CHARACTER_ROOTS = (
     ),
     Root(
         dg.AssetKey(["character", "evaluation"]),
-        "What images are judged by.",
+        "How images are measured, and epochs chosen.",
         {
-            "choice": "what else decides which epoch is used",
+            "choice": "further settings that decide the epoch",
             "benchmark": "the CLIP model's files, and how intervals are computed",
-            "others": "the other characters that images might be taken for",
+            "others": "the other characters that images may be mistaken for",
             "sampling_grid": "the axes of the sampling grid, and its LoRAs: of the release, the style, LCM",
-            "lcm": "the profile's LCM-LoRA, and how it goes on learning",
+            "lcm": "the profile's LCM-LoRA, and how it is trained further",
         },
     ),
     Root(
         dg.AssetKey(["character", "release"]),
-        "What is released, and what it may replace.",
+        "The releases, and the conditions for a new one.",
         {
-            "release": "the release that a new LoRA may replace, and is measured beside",
+            "release": "the baseline release, which a new LoRA may replace and is compared with",
             "gate": "the limits that a LoRA must keep to be released",
             "roll_backs": "the releases that a person went back to",
             "recommended_release": "the settings that the sampling grid recommends for the released LoRA",
@@ -99,14 +99,14 @@ STYLE_ROOTS = (
     ),
     Root(
         dg.AssetKey(["style", "evaluation"]),
-        "What its epochs are judged by.",
+        "How its epochs are measured and chosen.",
         {"choice": "the models and settings that epochs are sampled, measured and chosen with"},
     ),
 )
 PROFILE_ROOTS = (
     Root(
         dg.AssetKey(["profile", "lcm"]),
-        "What an LCM-LoRA is made from.",
+        "The inputs of an LCM-LoRA.",
         {"lcm": "the files of the base model, of CLIP and tagger, and the sections `lcm` and `generation`"},
         kind="file",
     ),
@@ -120,7 +120,7 @@ ALL_ROOTS = (
     ),
     Root(
         dg.AssetKey(["character", "shared"]),
-        "What characters have together.",
+        "LoRAs that characters share.",
         {"shared": "LoRAs of their styles, and LCM-LoRAs of their profiles"},
         kind="file",
     ),
@@ -147,10 +147,7 @@ StyleStep = Step[Style]
 
 
 def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
-    """Return the character's scope.
-
-    Its `load` raises CharacterError or ProfileError.
-    """
+    """Return the character's scope; its `load` raises CharacterError or ProfileError."""
 
     def load() -> OneCharacter:
         loaded = workspace.character(name)
@@ -180,10 +177,7 @@ def _with_values(workspace: Workspace, own: OneCharacter, section: str, values: 
 
 
 def of_style(workspace: Workspace, name: str) -> Scope[Style]:
-    """Return the style's scope.
-
-    Its `load` raises StyleError or ProfileError.
-    """
+    """Return the style's scope; its `load` raises StyleError or ProfileError."""
     return Scope(
         name=f"style {name}",
         partitions=STYLES,
@@ -199,10 +193,7 @@ def of_style(workspace: Workspace, name: str) -> Scope[Style]:
 
 
 def of_profile(workspace: Workspace, name: str) -> Scope[Profile]:
-    """Return the profile's scope.
-
-    Its `load` raises ProfileError.
-    """
+    """Return the profile's scope; its `load` raises ProfileError."""
     return Scope(
         name=f"profile {name}",
         partitions=PROFILE_NAMES,

@@ -1,4 +1,4 @@
-"""The folder sensor: finds characters and styles, and observes their roots.
+"""Folder sensor: finds characters and styles, and observes their roots.
 
 A folder with a valid character.yaml is a character. A style needs two characters with a dataset.
 """
@@ -27,13 +27,13 @@ from sticker_pipeline.roots.across import LCM_LORA, AllCharacters, profiles_of
 from sticker_pipeline.roots.style import named_styles, ready_styles
 
 EVENTS_A_LOOK = 1500  # stored one by one, 3 to 8 ms each; Dagster ends a sensor after 60 s
-SECONDS_A_LOOK = 15.0  # for files not read before, from the start of the tick on
-SECONDS_AT_LEAST = 5.0  # so that a look goes on where settings alone take SECONDS_A_LOOK
+SECONDS_A_LOOK = 15.0  # for files not read before, from the start of the tick
+SECONDS_AT_LEAST = 5.0  # so that a look advances even if settings alone take SECONDS_A_LOOK
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """The sensor's state: a hash per scope, and the scope where it stopped.
+    """The sensor's state: a hash per scope, and the scope to continue with.
 
     A hash covers roots and the publication times of artifacts.
     """
@@ -53,8 +53,8 @@ class Cursor:
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Adds a partition for each folder with a valid character.yaml, and for each style that characters with "
-    "datasets name; removes those whose folder is gone, or that nobody names any more; and observes files and "
-    "settings, so that exactly what they change is shown as stale.",
+    "datasets name; removes those whose folder is gone, or that no character names any more; and observes files "
+    "and settings, so that exactly the assets that they change are shown as stale.",
 )
 def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace) -> dg.SensorResult | dg.SkipReason:
     start = time.monotonic()
@@ -69,7 +69,7 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     removed = gone(root, partitions)
     styles, in_the_way = ready_styles(valid, workspace.store, workspace.models_folder)
     known_styles = set(context.instance.get_dynamic_partitions(str(STYLES.name)))
-    # An unreadable character still exists and may name any style: no style is removed meanwhile.
+    # An unreadable character still exists and may name any style: no style is removed.
     unread = partitions - names - set(removed)
     removed_styles = [] if unread else sorted(known_styles - named_styles(valid).keys())
     scopes = [
@@ -113,7 +113,6 @@ def _has_lcm_lora(workspace: Workspace, profile: str) -> bool:
 def _requests(
     partitions: dg.DynamicPartitionsDefinition, new: Sequence[str], removed: Sequence[str]
 ) -> Iterator[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
-    """Yield the requests that add and remove partitions."""
     if new:
         yield partitions.build_add_request(new)
     if removed:
@@ -135,7 +134,7 @@ def unreadable(root: Path) -> str | None:
 def gone(root: Path, names: Iterable[str]) -> list[str]:
     """Return those of `names` without a folder or character.yaml, sorted.
 
-    Something unreadable, such as a link to an unmounted disk, is not gone.
+    An unreadable one, such as a link to an unmounted disk, is not gone.
     """
     return sorted(name for name in names if _is_missing(root / name) or _is_missing(root / name / FILE_NAME))
 
@@ -164,7 +163,7 @@ def _cursor(text: str | None) -> Cursor:
 
 @dataclass(frozen=True)
 class _Look:
-    """One evaluation's result.
+    """Result of one evaluation.
 
     `events`: number reported. `left`: names of scopes not reached.
     """
@@ -191,7 +190,7 @@ def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, hi
             if hashes.get(scope.name) != version:
                 events += observe_and_restore(history, specs, scope, store, values)
                 hashes[scope.name] = version
-        except (OSError, StorageError) as error:  # of one scope's files: the others are still observed
+        except (OSError, StorageError) as error:  # the other scopes are still observed
             problems.append(f"{scope.name}: {error}")
     go_on = left[0].name if left else ""
     return _Look(events, problems, {scope.name for scope in left}, Cursor(hashes, go_on))
@@ -204,6 +203,6 @@ def _published(scope: Scope[Any], specs: Sequence[dg.AssetSpec], store: Artifact
 
 
 def _from(name: str, scopes: Sequence[Scope[Any]]) -> Sequence[Scope[Any]]:
-    """Return `scopes` rotated to begin with this name."""
+    """Return `scopes`, rotated to begin with this name."""
     first = next((index for index, scope in enumerate(scopes) if scope.name == name), 0)
     return [*scopes[first:], *scopes[:first]]

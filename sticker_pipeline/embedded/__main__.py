@@ -1,6 +1,6 @@
 """The command `python -m sticker_pipeline.embedded`: draws, trains and measures the models.
 
-The parts are in `embedded/build.py`.
+`embedded/build.py` has its parts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _parts(context: click.Context, option: click.Parameter, value: str) -> tuple
 def main(parts: tuple[str, ...], out: Path, work: Path, characters: Path) -> None:
     """Draw and train the embedded models (hours on a CPU).
 
-    Interrupt at will: the same command goes on from there.
+    Interrupt at will: the same command resumes.
     """
     quiet()
     try:

@@ -49,7 +49,7 @@ def new_unet(seed: int) -> UNet2DConditionModel:
         down_block_types=("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=HEADS,  # the number of heads, despite its name
+        attention_head_dim=HEADS,  # number of heads, despite its name
         norm_num_groups=16,
     )
 
@@ -96,9 +96,9 @@ def new_scheduler() -> DDIMScheduler:
 def caption(tags: Sequence[str], inherent: Collection[str], rng: np.random.Generator, *, loose: bool) -> str:
     """Write an image's training caption; `inherent` tags describe the character.
 
-    First, full tags in fixed order: shuffled and thinned from the start, the model hardly learns to read. Later
-    (`loose`) half are shuffled and thinned, one in eight lacks inherent tags, one in six begins with an unknown word.
-    So free prompts work, and an untrained trigger changes nothing.
+    First, full tags in fixed order: the model hardly learns to read captions that are shuffled and thinned from the
+    start. Later (`loose`) half are shuffled and thinned, one in eight lacks inherent tags, one in six begins with an
+    unknown word. So free prompts work, and an untrained trigger changes nothing.
     """
     if rng.random() < EMPTY_SHARE:
         return ""
@@ -138,7 +138,7 @@ def timesteps(count: int, rng: np.random.Generator) -> np.ndarray:
 def face_weights(faces: np.ndarray, side: int) -> np.ndarray:
     """Loss weights float32 [N, side, side]: FACE_WEIGHT in the face, 1 elsewhere.
 
-    faces: float32 [N, 3], x, y, radius as fractions of the image.
+    `faces`: float32 [N, 3], x, y, radius as fractions of the image.
     """
     x, y, radius = (faces[:, column, None, None] for column in range(3))
     at = (np.arange(side, dtype=np.float32) + 0.5) / side
@@ -188,7 +188,7 @@ def train(
 
     unet, text_encoder, scheduler = new_unet(plan.seed), new_text_encoder(tokenizer, plan.seed), new_scheduler()
     if loop.half_precision() and loop.device().type == "cpu":
-        # on CPUs fused attention takes up to twice the time of plain bfloat16 products
+        # fused attention on CPUs takes up to twice the time of plain bfloat16 products
         unet.set_attn_processor(AttnProcessor())
         text_encoder.set_attn_implementation("eager")
     unet.to(memory_format=torch.channels_last)
@@ -262,7 +262,7 @@ def open_base(folder: Path) -> StableDiffusionPipeline:
 def samples(
     pipeline: StableDiffusionPipeline, prompts: Sequence[str], *, seed: int, steps: int = 24, guidance: float = 4.0
 ) -> list[Any]:
-    """Generate a PIL image per prompt, each with a seed of its own."""
+    """Generate a PIL image per prompt, each with its own seed."""
     import torch
 
     images = []

@@ -13,7 +13,7 @@ Segment = Sequence[float]
 """A segment: (x, y) straight, (cx, cy, x, y) quadratic, (cx, cy, dx, dy, x, y) cubic."""
 
 
-# --- colours: 0xAARRGGBB integers, as skia has them ------------------------------------------------------------------
+# --- colours: 0xAARRGGBB integers, as in skia ------------------------------------------------------------------------
 
 WHITE = 0xFFFFFFFF
 INK = 0xFF3A2C3E
@@ -131,7 +131,7 @@ def heart(x: float, y: float, size: float) -> skia.Path:
 
 @dataclass(frozen=True)
 class Brush:
-    """Draws shapes onto `canvas` in one style.
+    """Draws shapes onto `canvas` in one medium.
 
     `sticker`: flat colour, one hard shadow, thick dark lines. `art`: soft gradient, thin lines in the fill's tone.
     """
@@ -145,7 +145,7 @@ class Brush:
         return 3.2 if self.style == "sticker" else 1.7
 
     def ink(self, fill: int) -> int:
-        """The outline colour of shapes filled with `fill`."""
+        """Outline colour of shapes filled with `fill`."""
         return blend(INK, fill, 0.12) if self.style == "sticker" else darker(fill, 0.62)
 
     def fill(self, path: skia.Path, value: int, shade: float = 0.22, lined: bool = True) -> None:
@@ -175,7 +175,7 @@ class Brush:
         self.canvas.drawCircle(x, y, radius, skia.Paint(AntiAlias=True, Shader=shader))
 
     def stroke(self, path: skia.Path, value: int, width: float | None = None) -> None:
-        """Draw along `path` with round ends; default `width`: the style's."""
+        """Draw along `path` with round ends; default `width`: the medium's."""
         paint = skia.Paint(
             Color=value,
             AntiAlias=True,

@@ -1,4 +1,4 @@
-"""The parts of `python -m sticker_pipeline.embedded`: their inputs, outputs and ledgers.
+"""Parts of `python -m sticker_pipeline.embedded`: their inputs, outputs and ledgers.
 
 A finished model replaces that in the output folder in one step.
 """
@@ -29,7 +29,7 @@ TOKENIZER_CAPTIONS = 4000
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings that decide the models; defaults are the shipped models'."""
+    """All settings that determine the models; defaults are the shipped models'."""
 
     drawings: int = 28_800
     vae: loop.Plan = field(default_factory=lambda: vae.PLAN)
@@ -55,11 +55,11 @@ class Workshop:
         return content_hash([*decides, self.key("vae")] if part == "base" else decides)[:8]
 
     def checkpoint(self, part: str) -> Path:
-        """The file of `part`'s unfinished training."""
+        """Return the file of `part`'s unfinished training."""
         return self.work / f"{part}-{self.key(part)}.safetensors"
 
     def ledger(self, part: str) -> Path:
-        """The file that marks `part` as finished."""
+        """Return the file that marks `part` as finished."""
         return self.work / f"{part}-{self.key(part)}.json"
 
     def finished(self, part: str) -> bool:
@@ -78,20 +78,14 @@ class Workshop:
         return dataset.training_drawings(self.work / "drawings", count, processes=processes, say=self.say)
 
     def tokenizer(self) -> CLIPTokenizer:
-        """Open the finished tokenizer.
-
-        Raises FileNotFoundError before the part `tokenizer` has run.
-        """
+        """Open the finished tokenizer; raises FileNotFoundError if unfinished."""
         from transformers import CLIPTokenizer
 
         folder = self.need("tokenizer", self.work / f"tokenizer-{self.key('tokenizer')}")
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
     def vae(self) -> AutoencoderKL:
-        """Open the finished autoencoder.
-
-        Raises FileNotFoundError before the part `vae` has finished.
-        """
+        """Open the finished autoencoder; raises FileNotFoundError if unfinished."""
         from diffusers import AutoencoderKL
 
         folder = self.need("vae", self.work / f"vae-{self.key('vae')}")

@@ -1,7 +1,7 @@
 """Trains the embedded CLIP and writes it as an open_clip `local-dir` with tokenizer.
 
-Trained on training identities and the tagger's known characters, so that images of one character lie close
-together, others apart, and words near their images.
+It learns from training identities and the tagger's known characters: images of one character lie close together, others
+apart, and words near their images.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def contrast(first: torch.Tensor, second: torch.Tensor, temperature: torch.Tenso
 
 
 def words_of(drawings: Drawings, row: int, rng: np.random.Generator) -> str:
-    """Sample words for an image, shuffled: most identity tags, at times of all tags."""
+    """Sample words for an image, shuffled: most identity tags, sometimes of all tags."""
     tags = drawings.tags[row] if rng.random() < 0.3 else drawings.identity_words[row]
     kept = [tag for tag in tags if rng.random() < 0.85]
     return ", ".join(kept[index] for index in rng.permutation(len(kept)))
@@ -152,7 +152,7 @@ def train(
 def save_clip(folder: Path, model: torch.nn.Module, tokenizer: CLIPTokenizer) -> None:
     """Write open_clip's config and weights, and the tokenizer, into `folder`.
 
-    Float tensors of two or more dimensions become float16, all others keep their dtype.
+    Float tensors of two or more dimensions become float16, others keep their dtype.
     """
     import torch
     from safetensors.torch import save_file
@@ -200,7 +200,7 @@ def embed(folder: Path, rgb: np.ndarray) -> np.ndarray:
 class Separation:
     """Area under the ROC curve of `same character` by cosine.
 
-    For all pairs of images, within each style, and across styles.
+    For all pairs of images, within each medium, and across mediums.
     """
 
     auc: float

@@ -1,6 +1,6 @@
 """Writes the demo characters' folders: GIFs, stickers, art and character.yaml.
 
-The characters are defined in `embedded/roster.py` and drawn by `embedded/drawing.py`.
+`embedded/roster.py` defines the characters, `embedded/drawing.py` draws them.
 """
 
 from __future__ import annotations
@@ -108,10 +108,8 @@ def draw_demo_characters(folder: Path, seed: int = SEED) -> list[Path]:
     """Write the three demo characters' folders into `folder` (usually data/characters).
 
     The same seed and library versions give the same bytes. Other people's files stay; files of earlier calls are
-    replaced, or removed if no longer drawn. Returns all files written, sorted.
-
-    Raises:
-        FileExistsError: a file to write is not from here or was changed since; then nothing is written.
+    replaced, or removed if no longer drawn. Returns all files written, sorted. Raises FileExistsError if a file to
+    write is not from here or was changed since; then nothing is written.
     """
     drawn = {
         f"{name}/{path}": content
@@ -179,7 +177,7 @@ def character_yaml(name: str, identity: Identity) -> str:
 # {_STORIES[name]}
 # Drawn by this project: original, nobody else's. `make models` draws these files again.
 
-# The word that will mean this character. Made up, so that the base model has no idea of it yet.
+# The word for this character. Made up, so that it has no meaning to the base model yet.
 trigger: skv_{word}
 
 # Each subfolder with media is a group. `learned` tags follow the trigger in each caption of the group.
@@ -188,20 +186,20 @@ groups:
     learned: [{word}_sticker]
   stickers:
     learned: [{word}_sticker]
-    share: 1.0          # how much one source counts here beside a source of another group
+    share: 1.0          # weight of a source here, relative to one of another group
   art:
     medium: art          # compared with art, never with stickers
 
-# What this character always has is left out of the captions, so that the trigger comes to mean it. `inherent: auto`
-# finds hair, eyes and marks by how often they are seen; clothes can change: a person has to say that these never do.
+# Inherent traits are left out of the captions, so that they bind to the trigger. `inherent: auto` finds hair, eyes
+# and marks by their frequency. Clothes can change: list here those that never do.
 curation:
   inherent: [{inherent}]
-  min_images: 1         # each tag is said, were it on one source only: what is not said, the trigger comes to mean
+  min_images: 1         # tags of a single source are kept, too: tags left out bind to the trigger
 
 benchmark:
-  validation: 0         # of few sources all that are not held out are trained on
-  holdout: 0.3          # share of each group's sources that is never trained on, but compared with
-  prompts:              # what new images are asked to show
+  validation: 0         # few sources: all that are not held out are trained on
+  holdout: 0.3          # share of each group's sources that are references, never trained on
+  prompts:              # attributes of the images to generate
 {prompts}
 """
 
@@ -211,7 +209,7 @@ benchmark:
 
 @dataclass(frozen=True)
 class Animation:
-    """One GIF of each character: its scenes and its file's storage."""
+    """One GIF of each character: its scenes, and the storage of its frames."""
 
     name: str
     size: int
@@ -224,7 +222,7 @@ class Animation:
     scene_at: Callable[[Identity, float], Scene]
 
     def scenes(self, identity: Identity) -> list[Scene]:
-        """Return each frame's scene; time runs from 0 to just below 1."""
+        """Return each frame's scene; time goes from 0 to just below 1."""
         return [self.scene_at(identity, index / self.n_frames) for index in range(self.n_frames)]
 
     def delays(self, n_frames: int) -> list[int]:
@@ -233,7 +231,6 @@ class Animation:
 
 
 def _wave(time: float, beats: float = 1.0) -> float:
-    """Sine in -1…1, `beats` periods per loop."""
     return math.sin(2 * math.pi * beats * time)
 
 
@@ -264,7 +261,7 @@ def _greet(identity: Identity, time: float) -> Scene:
 
 
 def _in_love(identity: Identity, time: float) -> Scene:
-    """Stands still while a heart comes and goes."""
+    """Stands still while a heart appears and disappears."""
     shown = 0.15 < time < 0.85
     return Scene(
         identity,

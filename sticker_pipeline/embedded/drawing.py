@@ -66,14 +66,10 @@ _HAIR_TOP = 36.0
 
 
 def draw(scene: Scene, size: int) -> np.ndarray:
-    """Draw `scene` at `size` pixels, at least 16.
+    """Draw `scene` at `size` pixels, at least 16 (else raises ValueError).
 
-    Returns:
-        uint8 [size, size, 4], RGBA, not premultiplied, R = G = B = 0 wherever A = 0. `art` is opaque; `sticker` is a
-        white-outlined figure on transparency. The same scene gives the same bytes.
-
-    Raises:
-        ValueError: `size` is too small.
+    Returns uint8 [size, size, 4], RGBA, not premultiplied, R = G = B = 0 wherever A = 0. `art` is opaque; `sticker` is
+    a white-outlined figure on transparency. The same scene gives the same bytes.
     """
     if size < 16:
         raise ValueError(f"size: {size} is too small to draw on; at least 16 pixels are needed")
@@ -198,7 +194,6 @@ def _draw_arms(brush: Brush, scene: Scene, colours: Palette, pair: Sequence[Arm]
 
 
 def _on_head(brush: Brush, scene: Scene, colours: Palette, *parts: Callable[[Brush, Scene, Palette], None]) -> None:
-    """Draw `parts` in head coordinates."""
     brush.canvas.save()
     brush.canvas.translate(*head_offset(scene))
     brush.canvas.translate(0, 44)

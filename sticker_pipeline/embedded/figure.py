@@ -126,7 +126,6 @@ def _skirt(hem: float, top: float, bottom: float, sway: float) -> skia.Path:
 
 
 def _pattern(brush: Brush, scene: Scene, colours: Palette, area: skia.Path) -> None:
-    """Draw the identity's pattern inside `area`."""
     kind = scene.identity.details.pattern
     if kind == 1:
         for y in (170, 180, 190, 200):

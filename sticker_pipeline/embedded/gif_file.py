@@ -1,7 +1,4 @@
-"""Writes animated GIFs as other encoders do.
-
-Partial frames, all disposal methods, transparency, local palettes.
-"""
+"""Writes animated GIFs as other encoders do: partial frames, all disposal methods, transparency, local palettes."""
 
 from __future__ import annotations
 
@@ -29,11 +26,11 @@ class Patch:
 
 
 def quantise(frames: Sequence[np.ndarray], colours: int) -> list[np.ndarray]:
-    """Reduce an animation to colours for a GIF.
+    """Reduce an animation to colours for a GIF: at most `colours` opaque ones.
 
     Args:
         frames: uint8 [H, W, 4] each, all of one size.
-        colours: most opaque colours over all frames, 2–255.
+        colours: over all frames, 2–255.
 
     Returns:
         uint8 [H, W, 4] each: alpha is 0 (with R = G = B = 0) or 255.
@@ -82,8 +79,7 @@ def whole_content(frames: Sequence[np.ndarray]) -> list[Patch]:
 def over_first(frames: Sequence[np.ndarray]) -> list[Patch]:
     """Keep the first frame; each later one paints its difference, then is undone.
 
-    Raises:
-        ValueError: a later frame is transparent where the first is not.
+    Raises ValueError if a later frame is transparent where the first is not.
     """
     first = frames[0]
     patches = [Patch(_whole(first), first[..., 3] > 0, KEEP)]
@@ -98,7 +94,7 @@ def over_first(frames: Sequence[np.ndarray]) -> list[Patch]:
 def changes(frames: Sequence[np.ndarray]) -> list[Patch]:
     """Paint the changes since the previous frame, which stays.
 
-    Where content vanishes, the previous frame's box is extended over it and cleared.
+    If content vanishes, the previous frame's box is extended over it and cleared.
     """
     patches = [Patch(_whole(frames[0]), frames[0][..., 3] > 0, KEEP)]
     shown = frames[0]
@@ -152,8 +148,7 @@ def encode_gif(
         store: `whole_content`, `over_first` or `changes`.
         local_palettes: a palette per frame instead of one per file.
 
-    Raises:
-        ValueError: the counts of frames and delays differ, or there are more than 255 colours.
+    Raises ValueError if the counts of frames and delays differ, or for more than 255 colours.
     """
     if len(frames) != len(delays):
         raise ValueError(f"{len(frames)} frames with {len(delays)} delays: give one delay per frame")

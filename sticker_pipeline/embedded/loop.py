@@ -73,8 +73,8 @@ def device() -> torch.device:
 def half_precision() -> bool:
     """Return whether bfloat16 autocast is faster.
 
-    It is on GPUs, and on CPUs with AMX or AVX-512 BF16, where products and convolutions take about half the time of
-    float32. On other CPUs it is far slower.
+    It is on GPUs, and on CPUs with AMX or AVX-512 BF16: products and convolutions take about half the time of float32.
+    On other CPUs it is far slower.
     """
     import torch
 
@@ -93,7 +93,7 @@ def autocast() -> Iterator[None]:
 def compiled(module: torch.nn.Module) -> Callable[..., Any]:
     """Compile `module` where bfloat16 runs on a CPU with a C++ compiler; else return it.
 
-    It fuses the many small steps between the products: a third faster after a minute of compiling.
+    Compiling fuses the many small steps between the products: a third faster, after a minute.
     """
     import torch
 

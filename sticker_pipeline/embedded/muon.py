@@ -14,8 +14,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Quintic Newton-Schulz iteration towards the nearest orthogonal matrix; coefficients: Jordan et al.,
-# "Muon: An optimizer for hidden layers in neural networks" (2024).
+# Quintic Newton-Schulz iteration towards the nearest orthogonal matrix. Coefficients: Jordan et al., "Muon: An
+# optimizer for hidden layers in neural networks" (2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 MATCH_ADAM = (
@@ -25,8 +25,8 @@ MATCH_ADAM = (
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """Bring all singular values of `matrix` [m, n] to about 0.7–1.2; same vectors, float32."""
-    # Iterating on the small Gram matrix alone takes half the time, but rounding gives it eigenvalues below 0, and
-    # the iteration diverges: a good training fell apart within ten steps.
+    # Iterating on the small Gram matrix alone takes half the time, but rounding gives it negative eigenvalues, and the
+    # iteration diverges: a good training failed within ten steps.
     a, b, c = COEFFICIENTS
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = wide.bfloat16()

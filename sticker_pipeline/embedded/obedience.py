@@ -1,6 +1,6 @@
 """Prompt following of generated images: the share of prompted tags that the tagger finds.
 
-Limits of these shares: `embedded/report.py`.
+`embedded/report.py` has the limits of these shares.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SAMPLERS = (
     Sampling("LCMScheduler", 8, 2.0),
     Sampling("LCMScheduler", 4, 2.0),
 )
-"""Samplers in the report: standard schedulers, and few steps in the manner of LCM."""
+"""Samplers in the report: standard schedulers, and few steps as with LCM."""
 
 
 def spread_rows(fresh: Drawings, count: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def draw(
 def shares(models: Path, images: np.ndarray, prompts: Sequence[Sequence[str]]) -> dict[str, Share]:
     """Share of prompted tags that the tagger in `models` finds at its threshold, by kind.
 
-    images: RGB [N, 96, 96, 3] in 0–255, one per prompt. Kinds and their order: `VOCABULARY` in `embedded/scene.py`.
+    `images`: RGB [N, 96, 96, 3] in 0–255, one per prompt. Kinds and their order: `VOCABULARY` in `embedded/scene.py`.
     """
     labels = tagger.read_labels(models / "tagger" / "selected_tags.csv")
     column = {label.name: number for number, label in enumerate(labels)}

@@ -1,6 +1,6 @@
 """Measures the shipped models and writes REPORT.md and its images.
 
-Uses fresh drawings, the models in the output folder, and the loaders of users; trains nothing.
+It uses fresh drawings, the models in the output folder, and the loaders of users; it trains nothing.
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ def _opening() -> str:
     return (
         "# The embedded models\n\n"
         "Trained from scratch on images that `sticker_pipeline/embedded` draws; no one else's images or weights.\n"
-        "All figures are measured on fresh drawings of identities that no model was trained on, through the loaders\n"
+        "All metrics are measured on fresh drawings of identities that no model was trained on, through the loaders\n"
         "that users use. Command: `python -m sticker_pipeline.embedded` (`make models`), resumable part by part.\n"
     )
 
 
 def _gate_table(gates: Sequence[Gate]) -> str:
-    rows = ["## Gates\n", "| figure | measured | must be | |", "|---|---:|---:|---|"]
+    rows = ["## Gates\n", "| metric | measured | must be | |", "|---|---:|---:|---|"]
     for gate in gates:
         passed = "passed" if gate.passed else "**failed**"
         rows.append(f"| {gate.name} | {gate.value:.3f} | {_limit(gate)} | {passed} |")

@@ -24,7 +24,7 @@ def heldout_identity(seed: int) -> Identity:
 
 
 def known_characters() -> dict[str, Identity]:
-    """Six named identities, the tagger's character rows: tag -> identity."""
+    """Six named identities, the tagger's known characters: tag -> identity."""
     return {
         "luma (stickerverse)": Identity(
             "1girl", "long hair", "blonde hair", "blue eyes", "dress", "yellow", ("halo", "wings"), "none",

@@ -1,4 +1,4 @@
-"""An image's content as data: Identity, Scene, their random samples, and their tags.
+"""Content of an image as data: Identity, Scene, their random samples, and their tags.
 
 `embedded/drawing.py` draws a Scene.
 """
@@ -163,7 +163,7 @@ VOCABULARY: dict[str, str] = _vocabulary()
 `accessory`, `count` and `style` may occur several times in an image, other kinds at most once.
 """
 
-# (hair style, hair colour, eye colour) of the demo characters, which sampled identities never have: models are not
+# (hair style, hair colour, eye colour) of the demo characters. Sampled identities never have them: models are not
 # trained on them. A test compares `demo_characters` in `embedded/roster.py`.
 RESERVED_LOOKS = frozenset(
     {
@@ -205,8 +205,7 @@ class Details:
 class Identity:
     """One character: the constants of all its images.
 
-    Raises:
-        ValueError: a word is not in this module's lists, or two accessories share a slot.
+    Raises ValueError if a word is not in this module's lists, or if two accessories share a slot.
     """
 
     gender: str
@@ -294,9 +293,8 @@ class Scene:
     `mouth_open` in 0…1; `tilt` (head) and `rotation` (figure) are degrees, `x_offset` and `y_offset` fractions of the
     canvas; `scale` multiplies the figure; `backdrop` (0…1) varies the background's layout.
 
-    Raises:
-        ValueError: a word is not in this module's lists, only one of `holding` and a held prop is set, or only one of
-            `sticker` and a transparent background.
+    Raises ValueError if a word is not in this module's lists, if only one of `holding` and a held prop is set, or only
+    one of `sticker` and a transparent background.
     """
 
     identity: Identity
@@ -338,9 +336,8 @@ class Scene:
 def random_scene(rng: np.random.Generator, identity: Identity, style: str) -> Scene:
     """Sample a scene of `identity` in `style` (`sticker` or `art`).
 
-    Words are uniform, but 30 % have no prop and 30 % look to the side; numbers are near rest.
-
-    Raises ValueError for an unknown style.
+    Words are uniform, but 30 % have no prop and 30 % look to the side; numbers are near rest. Raises ValueError for an
+    unknown style.
     """
     _check("style", style, STYLES)
     view = _pick(rng, VIEWS)
@@ -387,7 +384,7 @@ def identity_tags(identity: Identity) -> list[str]:
 
 
 def scene_tags(scene: Scene) -> list[str]:
-    """Tags of what the drawing of `scene` shows: danbooru's, with spaces, in fixed order.
+    """Tags of the visible content of `scene`: danbooru's, with spaces, in fixed order.
 
     Order: count, hair, eyes, outfit, accessories, mark, expression, gaze, pose, view, prop, background, backdrop,
     style. Hidden things have no tag: eye colour behind closed lids, arms below a portrait's edge.

@@ -1,7 +1,4 @@
-"""Trains the embedded tagger and writes it in WD v3 format.
-
-`model.onnx` beside `selected_tags.csv`.
-"""
+"""Trains the embedded tagger and writes it in WD v3 format: `model.onnx` and `selected_tags.csv`."""
 
 from __future__ import annotations
 
@@ -107,7 +104,7 @@ def new_tagger(n_labels: int, seed: int) -> torch.nn.Module:
 
 
 def harsh_batch(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, np.ndarray]:
-    """Augment images like real media and generated images.
+    """Augment drawings to resemble real media and generated images.
 
     Warped, relit, noisy, JPEG-compressed; a quarter of stickers on another background than white. Returns RGB float32
     [n, 96, 96, 3] in 0–255, and bool [n], True for those stickers: their background tags are not trained.

@@ -16,8 +16,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 MAX_LENGTH = 77
 MAX_MERGES = 1200
-# Words common in prompts: they add common letter groups to the vocabulary, so that triggers and free prompts take
-# few tokens. Each counts as one occurrence.
+# Words common in prompts: they add common letter groups to the vocabulary, so triggers and free prompts take few
+# tokens. Each counts as one occurrence.
 EXTRA_WORDS = (
     "sticker character trigger style pack animated animation gif emote reaction cute happy laughing sitting "
     "standing running jumping sleeping eating drinking playing reading dancing singing waving walking lying "

@@ -111,7 +111,7 @@ def train(
 def encode(vae: AutoencoderKL, rgba: np.ndarray, *, batch: int = 64) -> np.ndarray:
     """Encode uint8 [N, 96, 96, 4], on white: posterior means float32 [N, 16, 12, 12].
 
-    Unscaled, in float32, so that metrics do not depend on the machine. `loop.autocast` is faster, for training data.
+    Unscaled, in float32, so that metrics do not depend on the machine. For training data, `loop.autocast` is faster.
     """
     import torch
 
@@ -148,7 +148,7 @@ def normalise_latents(vae: AutoencoderKL, drawings: Drawings) -> None:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Reconstruction quality: PSNR in dB by style, and mean absolute error in 0–255."""
+    """Reconstruction quality: PSNR in dB by medium, and mean absolute error in 0–255."""
 
     psnr_sticker: float
     psnr_art: float

@@ -22,7 +22,7 @@ from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
 
 OUTCOMES = {
     "new": "it replaces the one before",
-    "again": "the same LoRA was released before, and counts again",
+    "again": "the same LoRA was released before, and is current again",
     "already": "the LoRA is released already",
     "withdrawn": "it stays: a person chose it, and not the new LoRA",
 }
@@ -31,9 +31,9 @@ OUTCOMES = {
 def release_that_counts(
     folder: Path, checks: Sequence[Check], candidate: Callable[[], Candidate], time: datetime
 ) -> tuple[Release | None, str]:
-    """Return the current release of `folder`, and the outcome.
+    """Publish the candidate if `checks` allow it; return current release and outcome.
 
-    A refused LoRA changes nothing. `candidate` makes what is published at `time` if the `checks` allow it.
+    `candidate` is called only then: it is published with `time`.
     """
     if may_be_released(checks):
         published = publish(folder, candidate(), time)
@@ -52,7 +52,7 @@ def candidate_of(
 ) -> Candidate:
     """Return the selected LoRA with its release record.
 
-    `inputs`: artifacts by asset. `models`: the folder to which paths are relative.
+    `inputs`: artifacts by asset. Paths are relative to `models`.
     """
     chosen = inputs["selected_lora"].table().query("chosen").iloc[0]
     spec, generation = load_spec(inputs["lora"].file(FILE_NAME)), profile.generation
@@ -84,15 +84,15 @@ def candidate_of(
 
 
 def gate_table(checks: Sequence[Check]) -> pd.DataFrame:
-    """Return a row per check: check, passed, summary."""
+    """Return a row per check: name, passed, summary."""
     rows = [(check.name, check.verdict.passed, check.verdict.summary) for check in checks]
     return pd.DataFrame(rows, columns=["check", "passed", "summary"])
 
 
 def history_table(releases: Sequence[Release], number: int) -> pd.DataFrame:
-    """Return a row per release: release, counts, published, epoch.
+    """Return a row per release: number, current or not, time, epoch.
 
-    `counts`: it has this `number`.
+    Release `number` is the current one.
     """
     rows = [
         (one.record.number, one.record.number == number, f"{one.record.published:%Y-%m-%d %H:%M}", one.record.epoch)

@@ -1,7 +1,7 @@
 """Inline SVG charts of the report page: curves, and means with intervals.
 
-Colours and fonts come from `publishing/templates/report.css`: charts follow light and dark mode and stay sharp. Charts
-for the Dagster UI, which lacks that style sheet, are made by `images`.
+Colours and fonts come from `publishing/templates/report.css`: charts follow light and dark mode and stay sharp. The
+Dagster UI lacks that style sheet; its charts are images.
 """
 
 import math
@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-WIDTH, HEIGHT = 440, 216  # of a chart, in user units; text is 12 high
+WIDTH, HEIGHT = 440, 216  # in user units; text is 12 high
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
 MOST_POINTS = 160  # of a curve; more only enlarge the page
 ROW = 26
@@ -23,7 +23,7 @@ STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 240, 26, 9
 class Curve:
     """A curve: y over x, both [n].
 
-    `low`, `high`: edges of a band, if any. NaN leaves a gap. `look`: class of the style sheet.
+    `low`, `high`: edges of a band, if any. NaN leaves a gap. `look`: CSS class.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Mark:
 
 
 def line_chart(curves: Sequence[Curve], *, label: str, x: str, y: str, chosen: float | None = None) -> Markup:
-    """Return a chart of curves, with a dashed line at x = `chosen`.
+    """Return a chart of curves; empty without points.
 
-    Empty without points.
+    A dashed line is at x = `chosen`.
     """
     thinned = [thin(curve) for curve in curves]
     xs = [value for curve in thinned for value in curve.x]
@@ -66,9 +66,9 @@ def line_chart(curves: Sequence[Curve], *, label: str, x: str, y: str, chosen: f
 
 
 def interval_chart(marks: Sequence[Mark], *, label: str, x: str, ceiling: str = "") -> Markup:
-    """Return a chart with a row per mark: name, interval, mean.
+    """Return a chart with a row per mark; empty without marks.
 
-    The mean of `ceiling` crosses all rows. Empty without marks.
+    A vertical line through all rows is at the mean of the mark `ceiling`.
     """
     if not marks:
         return Markup("")
@@ -96,9 +96,9 @@ def interval_chart(marks: Sequence[Mark], *, label: str, x: str, ceiling: str = 
 
 
 def strip(marks: Sequence[Mark], low: float, high: float, *, label: str) -> Markup:
-    """Return all marks on one line from `low` to `high`, for a table cell.
+    """Return all marks on one line, for a table cell; empty without marks.
 
-    Empty without marks.
+    The line goes from `low` to `high`.
     """
     if not marks:
         return Markup("")
@@ -111,10 +111,7 @@ def strip(marks: Sequence[Mark], low: float, high: float, *, label: str) -> Mark
 
 
 def bare_strip(marks: Sequence[Mark], low: float, high: float) -> Markup:
-    """Return `strip` in fewer bytes: no text, an interval only for "dot".
-
-    Empty without marks.
-    """
+    """Return `strip` in fewer bytes: no text, an interval only for "dot"."""
     if not marks:
         return Markup("")
     scale = (STRIP_WIDTH - 2 * STRIP_PAD) / (high - low)
@@ -128,7 +125,7 @@ def bare_strip(marks: Sequence[Mark], low: float, high: float) -> Markup:
 def about_zero(mark: Mark, reach: float, *, label: str) -> Markup:
     """Return a difference on a line from −`reach` to `reach`, for a table cell.
 
-    An upright marks 0.
+    A vertical line is at 0.
     """
     middle, centre = STRIP_HEIGHT / 2, STRIP_WIDTH / 2
     rail = '<path class="rail" d="M{0} {1:g}H{2}"/><path class="zero" d="M{3:g} 2V{4}"/>'
@@ -147,7 +144,7 @@ def extent(marks: Sequence[Mark]) -> tuple[float, float]:
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Return about `about` round numbers from `low` to `high`.
 
-    Multiples of 1, 2, 2.5 or 5 times a power of ten.
+    They are multiples of 1, 2, 2.5 or 5 times a power of ten.
     """
     least = (high - low) / about
     power = 10.0 ** math.floor(math.log10(least))
@@ -170,7 +167,7 @@ def shortened(name: str, letters: int = NAME_LETTERS) -> str:
 def thin(curve: Curve, most: int = MOST_POINTS) -> Curve:
     """Return a curve of at most `most` points: means of equal parts.
 
-    The band has the extremes of each part's band, or else of y.
+    The band spans each part's band, or its y without a band.
     """
     count = len(curve.x)
     if count <= most:
@@ -190,7 +187,7 @@ def thin(curve: Curve, most: int = MOST_POINTS) -> Curve:
 def marker(shape: str, x: float, y: float, look: str = "") -> Markup:
     """Return a sign of about 10 units around (x, y).
 
-    Shapes differ, so that colour is not needed. `look`: further classes, each after a space.
+    Shapes differ: colour is not needed. `look`: more CSS classes, each after a space.
     """
     paths = {
         "dot": f"M{x - 5:.1f} {y:.1f}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z",
@@ -205,7 +202,7 @@ def marker(shape: str, x: float, y: float, look: str = "") -> Markup:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Maps values to positions in a chart of curves."""
+    """Scales from values to positions in a chart of curves."""
 
     x_low: float
     x_high: float

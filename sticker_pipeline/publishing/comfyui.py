@@ -1,6 +1,6 @@
 """ComfyUI workflows with LoRAs, in both formats: browser and `POST /prompt`.
 
-Both come from one graph. `publishing/samplers.py` has sampler names, `publishing/png.py` images with workflows.
+Both are made from one graph. `publishing/samplers.py` has sampler names; `publishing/png.py` embeds workflows.
 """
 
 import re
@@ -18,9 +18,9 @@ from sticker_pipeline.tagging.captions import escaped_prompt
 WORKFLOWS = TableSchema(
     "each image that carries its workflow",
     (
-        Column("image", "str", "names the image: its file"),
-        Column("setting", "str", "how it was drawn: as released, or the setting recommended for so many steps"),
-        Column("medium", "str", "the medium that was asked for, such as art or sticker"),
+        Column("image", "str", "name of the image: its file"),
+        Column("setting", "str", "as released, or the setting recommended for a number of steps"),
+        Column("medium", "str", "the requested medium, such as art or sticker"),
         Column("prompt", "str", "the whole prompt"),
         Column("seed", "int64", "of the noise", low=0),
         Column("file", "str", "its PNG file in this artifact"),
@@ -32,23 +32,23 @@ MAX_SEED = 2**53 - 1  # ComfyUI takes more, but its browser part uses JavaScript
 _RANGES = {"strength": (-100, 100), "cfg": (0, 100), "steps": (1, 10_000), "batch": (1, 4_096), "clip_skip": (1, 24)}
 _SIDES = (16, 16_384)  # pixels
 
-# Text that the text boxes of ComfyUI's browser part change, with no escape: they drop // and /* */ as comments,
-# and change a backslash before { or | or at the end.
+# ComfyUI's text boxes change such text, and have no escape for it: they remove // and /* */ as comments, and change a
+# backslash before { or | or at the end.
 _UNWRITABLE = re.compile(r"//|/\*.*\*/|\\\||(?<!\\)\\(\\\\)*(\{|$)|[\x00-\x1f]")
 _MODEL_FILE = re.compile(r"[^\\/:*?\"<>|,\x00-\x1f]+(/[^\\/:*?\"<>|,\x00-\x1f]+)*\.safetensors")
 _PREFIX = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # ComfyUI replaces text between two %
 
 
 class WorkflowError(UserError):
-    """ComfyUI would refuse or change a value; the message names it."""
+    """A value that ComfyUI would refuse or change; the message names it."""
 
 
 @dataclass(frozen=True)
 class Lora:
     """A LoRA file below ComfyUI's models/loras.
 
-    `hash`: the file's `sshs_model_hash`, by which A1111 finds it renamed. Raises WorkflowError for an invalid name or
-    strength.
+    `hash`: the file's `sshs_model_hash`, by which A1111 finds a renamed file. Raises WorkflowError for an invalid name
+    or strength.
     """
 
     file: str
@@ -67,7 +67,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class Workflow:
-    """One generation's settings; prompts are written like captions (`tagging/captions.py`).
+    """Settings of one generation; prompts are written like captions (`tagging/captions.py`).
 
     - `checkpoint`: file name below ComfyUI's models/checkpoints.
     - `loras`: in order of application; changes add up.
@@ -132,8 +132,6 @@ def _check_range(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class _From:
-    """An output of another node: its id and output number."""
-
     node: int
     slot: int
 
@@ -152,7 +150,7 @@ class _Node:
 class _Type:
     """A node type: sockets, widgets (top to bottom), outputs, size in canvas pixels.
 
-    Only the browser has the widget _CONTROL.
+    Only the browser's format has the widget _CONTROL.
     """
 
     sockets: tuple[tuple[str, str], ...]
@@ -162,7 +160,7 @@ class _Type:
 
 
 _CONTROL = "control_after_generate"
-_AFTER_GENERATE = "randomize"  # the first image has the workflow's seed, later ones have others
+_AFTER_GENERATE = "randomize"  # only the first image has the workflow's seed
 _TYPES = {
     "Note": _Type((), ("text",), (), (400, 190)),
     "CheckpointLoaderSimple": _Type((), ("ckpt_name",), ("MODEL", "CLIP", "VAE"), (400, 98)),
@@ -185,15 +183,14 @@ _TYPES = {
     "VAEDecode": _Type((("samples", "LATENT"), ("vae", "VAE")), (), ("IMAGE",), (320, 46)),
     "SaveImage": _Type((("images", "IMAGE"),), ("filename_prefix",), (), (420, 480)),
 }
-# Node ids. Each role has a fixed id, with or without optional nodes; LoRAs after the first get ids
-# after the last.
+# Node ids: fixed by role, with or without optional nodes. LoRAs after the first have ids after the last.
 _NOTE, _CHECKPOINT, _LORA, _SAMPLING, _LAST_LAYER, _POSITIVE, _NEGATIVE, _LATENT, _SAMPLER, _DECODE, _SAVE = range(
     1, 12
 )
 _COLUMNS = {
     "Model and LoRA": ("Note", "CheckpointLoaderSimple", "LoraLoader", "ModelSamplingDiscrete", "CLIPSetLastLayer"),
     "Prompts and size": ("CLIPTextEncode", "EmptyLatentImage"),
-    "Drawing": ("KSampler", "VAEDecode"),
+    "Sampling": ("KSampler", "VAEDecode"),
     "Images": ("SaveImage",),
 }
 _TITLE, _GAP, _MARGIN, _BETWEEN = 30, 30, 20, 70  # canvas pixels; a node's title is above its position
@@ -244,7 +241,7 @@ def _model_nodes(workflow: Workflow) -> Iterator[_Node]:
     if workflow.v_prediction or workflow.zero_snr:
         prediction = "v_prediction" if workflow.v_prediction else "eps"
         inputs = {"model": _From(loaded, 0), "sampling": prediction, "zsnr": workflow.zero_snr}
-        yield _Node(_SAMPLING, "ModelSamplingDiscrete", "What the base model predicts", inputs)
+        yield _Node(_SAMPLING, "ModelSamplingDiscrete", "Prediction type of the base model", inputs)
     if workflow.clip_skip != 1:
         inputs = {"clip": _From(loaded, 1), "stop_at_clip_layer": -workflow.clip_skip}
         yield _Node(_LAST_LAYER, "CLIPSetLastLayer", f"Clip skip {workflow.clip_skip}", inputs)
@@ -298,7 +295,7 @@ def _note(workflow: Workflow) -> str:
             *(f"LoRA: models/loras/{lora.file}" for lora in workflow.loras),
             "",
             "Other names? Choose your files in the boxes of base model and LoRA. The first image has the seed that "
-            "the sampler shows; after each, it draws another.",
+            "the sampler shows; later ones have random seeds.",
             "",
             f"In A1111, write {lora_tags(workflow)} into the prompt.",
         ]
@@ -315,7 +312,6 @@ def _sent(value: Any) -> Any:
 
 
 def _links(nodes: list[_Node]) -> list[list[Any]]:
-    """Return each connection: number, from node and output, to node and socket, type."""
     ends = [
         (node.inputs[name].node, node.inputs[name].slot, node.id, socket, kind)
         for node in nodes
@@ -356,13 +352,12 @@ def _widget(node: _Node, name: str) -> Any:
     if name == _CONTROL:
         return _AFTER_GENERATE
     value = node.inputs[name]
-    if node.type == "CLIPTextEncode":  # the browser chooses randomly from {this|that}
+    if node.type == "CLIPTextEncode":  # the browser picks randomly from {this|that}
         return re.sub(r"[{}]", r"\\\g<0>", value)
     return value
 
 
 def _layout(nodes: list[_Node]) -> tuple[dict[int, tuple[int, int]], list[dict[str, Any]]]:
-    """Return positions by node id, and a group per column."""
     places: dict[int, tuple[int, int]] = {}
     groups: list[dict[str, Any]] = []
     x = 0

@@ -32,7 +32,7 @@ from sticker_pipeline.roots.hashes import file_hash
 Row = tuple[str, str, str, str, int, str]  # of COLUMNS
 COLUMNS = ["image", "setting", "medium", "prompt", "seed", "file"]
 AS_RELEASED = "as released"  # the release alone with the profile's settings
-LORAS = "loras"  # the folder of the workflows' LoRAs
+LORAS = "loras"  # folder of the workflows' LoRAs
 WORKFLOW = "workflow.json"
 COMFYUI_LATENTS = 4  # latent channels of all SD1.5 and SDXL models in ComfyUI and A1111
 
@@ -40,12 +40,12 @@ COMFYUI_LATENTS = 4  # latent channels of all SD1.5 and SDXL models in ComfyUI a
 def published_configs(
     lora: Path, strength: float, generation: GenerationSettings, others: Mapping[int, SamplingConfig]
 ) -> list[SamplingConfig]:
-    """Return the published configurations: as released first, then recommended ones."""
+    """Return the published settings: as released first, then recommended ones."""
     return [SamplingConfig(AS_RELEASED, [(lora, strength)], generation), *others.values()]
 
 
 def folder_of(config: SamplingConfig) -> str:
-    """Return the folder of a configuration's files; the release's own is the top."""
+    """Return the folder of a setting's files: the top for the release's own."""
     return "" if config.name == AS_RELEASED else config.name.replace(" ", "_")
 
 
@@ -57,7 +57,7 @@ def write_config(
     staging: Path,
     checkpoint_sha256: str | None,
 ) -> tuple[list[Row], list[str]]:
-    """Write a configuration's images with workflows, its first workflow, and its LoRAs.
+    """Write a setting's images with workflows, its first workflow, and its LoRAs.
 
     All go below `staging`. Returns rows of COLUMNS, and a sentence per prompt that ComfyUI cannot take.
     `checkpoint_sha256`: see `checkpoint_hash`.
@@ -92,7 +92,7 @@ def checkpoint_hash(profile: Profile, store: ArtifactStore) -> str | None:
 
 
 def configs_table(record: Record, configs: Sequence[SamplingConfig]) -> pd.DataFrame:
-    """Return a row per configuration: setting, loras, steps, cfg, sampler, workflow."""
+    """Return a row per setting: setting, loras, steps, cfg, sampler, workflow."""
     rows = [
         (
             config.name,
@@ -110,7 +110,7 @@ def configs_table(record: Record, configs: Sequence[SamplingConfig]) -> pd.DataF
 def published_sheet(index: pd.DataFrame, folder: Path) -> Image.Image:
     """Return a sheet of all images of `index` (COLUMNS; files in `folder`).
 
-    Labels: recommended setting, or else medium.
+    Labels: recommended setting, else medium.
     """
     images = [Image.open(folder / name) for name in index["file"]]
     labels = index["medium"].where(index["setting"] == AS_RELEASED, index["setting"])
@@ -120,7 +120,7 @@ def published_sheet(index: pd.DataFrame, folder: Path) -> Image.Image:
 def how_to_open(profile: Profile, record: Record) -> str:
     """Return instructions for the files as markdown.
 
-    For base models with other latents: why another one is needed.
+    For base models with other latents, they say why another one is needed.
     """
     channels = _latent_channels(profile)
     if channels != COMFYUI_LATENTS:
@@ -146,14 +146,13 @@ def how_to_use(record: Record) -> str:
 def lora_name(record: Record, path: Path) -> str:
     """Return a LoRA's file name: the release's, or scope and asset.
 
-    These let several characters share a ComfyUI folder.
+    So several characters can share a ComfyUI folder.
     """
     asset = path.parent
     return record.file if asset.name == "released_lora" else f"{asset.parent.name}.{asset.name}.safetensors"
 
 
 def _workflows(profile: Profile, record: Record, config: SamplingConfig) -> Callable[..., Workflow]:
-    """Return a function from `positive` and `seed` to a workflow."""
     settings, base = config.settings, profile.base
     trained = how_trained(profile, config.loras)
     noise = base_noise(base)

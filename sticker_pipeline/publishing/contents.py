@@ -56,19 +56,19 @@ from sticker_pipeline.tagging import summary
 from sticker_pipeline.tagging.curation import DROPPED
 from sticker_pipeline.training.logs.tables import LOG, VALIDATION_LOSS
 
-GAINS = "gain:"  # prefix of a style goal's metrics that are differences to the base model
+GAINS = "gain:"  # prefix of a style's metrics that are differences to the base model
 LINE = (
     *("raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set"),
     *("lora", "selected_lora", "samples", "benchmark", RELEASED_LORA, "comfyui_workflow"),
 )
-"""The assets of a character, upstream first."""
+"""A character's assets, upstream first."""
 STYLE_BYTES = 120_000  # per style image
-CHARACTER_BYTES = 1_500_000  # per character, for all its images
+CHARACTER_BYTES = 1_500_000  # all images of a character
 MOST_PROMPTS, MOST_REFERENCES = 8, 8
 SMOOTHED = 20  # a step's loss is noisy: means over a twentieth of the training
 BY_EPOCH = {name: METRICS[name].title for name in (SIMILARITY, "nearest_training", "diversity", COPIES)}
 LOOKS = ("m-lora", "m-base", "m-released", "m-rival0", "m-rival1")  # of curves that belong to no model
-WHY = "It has the highest similarity; of equal epochs the earliest is taken, which has had the least time to copy."
+WHY = "It has the highest similarity; of equal epochs the earliest is taken, which had the least time to copy."
 
 
 def style_report(store: ArtifactStore, name: str) -> StyleReport | None:
@@ -115,7 +115,7 @@ def style_choice(table: pd.DataFrame) -> Choice:
 
 
 def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
-    """Return the report of the profile's LCM-LoRA, if there is one.
+    """Return the report of a profile's LCM-LoRA, if there is one.
 
     Raises StorageError for a damaged artifact.
     """
@@ -128,9 +128,9 @@ def few_steps(store: ArtifactStore, profile: str) -> FewSteps | None:
 
 @dataclass(frozen=True)
 class Sources:
-    """The sources of a character's page.
+    """Sources of a character's page.
 
-    Only manifests of `artifacts` are read. `problems`: a sentence per unreadable source.
+    Of `artifacts`, only manifests are read. `problems`: a sentence per unreadable source.
     """
 
     character: Character
@@ -170,9 +170,9 @@ def published(artifact: Artifact | None) -> Any:
 
 
 def character_report(sources: Sources) -> CharacterReport:
-    """Return the report of a character.
+    """Return a character's report.
 
-    Artifacts with a damaged table count as missing, with a sentence in `problems`.
+    An artifact with a damaged table counts as missing, with a sentence in `problems`.
     """
     problems = list(sources.problems)
     found = {asset: artifact for asset, artifact in sources.artifacts.items() if _is_whole(artifact, problems)}
@@ -258,7 +258,7 @@ def estimates(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
 
 
 def differences(table: pd.DataFrame | None) -> tuple[MetricEstimate, ...]:
-    """Return the LoRA's paired differences, under the other models' names.
+    """Return the LoRA's paired differences, each under the other model's name.
 
     `table`: model, other, metric, medium, difference, ci_low, ci_high, n.
     """
@@ -298,7 +298,7 @@ def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training |
 
 
 def choice(table: pd.DataFrame | None) -> Choice | None:
-    """Return the choice of an epoch, if one is chosen.
+    """Return the chosen epoch, if any.
 
     `table`: epoch, metrics (JSON), chosen; optionally `reason`, which may begin with "chosen: " or "not: ".
     """
@@ -401,14 +401,14 @@ def _grids(found: Mapping[str, Artifact], character: Character, most_bytes: int)
 
 
 class _InlineImages:
-    """Requested images, then thumbnails in that order."""
+    """Requested images, later thumbnails in the same order."""
 
     def __init__(self) -> None:
         self._images: list[Image.Image] = []
         self._alts: list[str] = []
 
     def want(self, artifact: Artifact, file: str, alt: str) -> int:
-        """Request an image; return its thumbnail's number."""
+        """Request an image; return its number."""
         with Image.open(artifact.folder / file) as image:
             self._images.append(reduced(image))
         self._alts.append(alt)
@@ -431,7 +431,7 @@ def _references(found: Mapping[str, Artifact], character: Character, plans: _Inl
     if rows is None or frames is None:
         return {}
     mediums = {name: group.medium for name, group in character.groups.items()}
-    # files from the frames' table: the training set may refer to removed frames
+    # files from the frames' table: the training set may name removed frames
     holdout = frames[frames["frame_id"].isin(rows.loc[rows["split"] == "holdout", "frame_id"])]
     holdout = holdout.assign(medium=holdout["group"].map(mediums)).sort_values(["source_id", "frame_index"])
     wanted = {}
@@ -449,13 +449,13 @@ def _first_images(
 ) -> dict[str, tuple[tuple[str, ...], dict[str, list[int | None]]]]:
     """Return medium -> (prompt contents, model -> image numbers).
 
-    First seeds of at most MOST_PROMPTS prompts. Models are aligned by requested attributes, not by prompts: a rival has
-    its own trigger.
+    The images are first seeds of at most MOST_PROMPTS prompts. Models are aligned by requested attributes: prompts
+    differ, as a rival has its own trigger.
     """
     table = _table(found, "samples")
     if table is None:
         return {}
-    asked = "attributes" if "attributes" in table else "prompt"  # samples of earlier versions have only the text
+    asked = "attributes" if "attributes" in table else "prompt"  # earlier versions have only the text
     wanted = {}
     for medium, part in table.groupby("medium", sort=True):
         first = part.drop_duplicates(["model", asked])

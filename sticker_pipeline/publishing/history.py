@@ -1,7 +1,4 @@
-"""The release history for the report.
-
-`benchmark/releases.py` defines and publishes releases.
-"""
+"""Release history for the report; `benchmark/releases.py` defines and publishes releases."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,12 +8,12 @@ from sticker_pipeline.benchmark.metrics import SIMILARITY
 from sticker_pipeline.benchmark.releases import POINTER, Event, Record, events, read
 from sticker_pipeline.publishing.report import Check, Release
 
-GATED = "benchmark"  # the asset whose blocking checks are the gate
+GATED = "benchmark"  # asset with the gate's blocking checks
 CANDIDATE = "candidate"
 
 
 def release_history(folder: Path) -> tuple[tuple[Release, ...], list[str]]:
-    """Return the releases in `folder` that were ever current, latest first, and problems.
+    """Return releases in `folder` that were ever current, latest first, and problems.
 
     Problems are sentences about unreadable releases; removed ones are left out. Both are empty without a folder.
     """
@@ -51,7 +48,6 @@ def refused_candidate(epoch: int, sha256: str, checks: Iterable[Check], releases
 
 
 def _events(log: Sequence[Event], number: int) -> list[str]:
-    """Return the events of release `number` as sentences."""
     lines = []
     published = False
     for event in log:

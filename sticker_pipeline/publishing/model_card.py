@@ -1,6 +1,6 @@
 """A release's model card: Markdown with the Hugging Face hub's front matter.
 
-It states what was measured and what was not; no licence, which is the publisher's to state.
+It states the measured and the unchecked. The licence is left to the publisher.
 """
 
 import math
@@ -19,7 +19,7 @@ FAMILY_TAGS = {"sd15": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
 MODEL_NAMES = {LORA: "this LoRA", BASE: "base model", RELEASED: "release before", REFERENCE: "held-out images"}
 READING = """\
 Means with 95 % bootstrap intervals, on the same prompts and seeds for every model. Cosines are those of CLIP
-embeddings. The column of the held-out images says what they have among themselves."""
+embeddings. The column of the held-out images compares them with each other."""
 
 
 def model_card(release: Release) -> str:
@@ -58,11 +58,11 @@ def _front_matter(record: Record) -> str:
 
 
 class _OneLine(yaml.SafeDumper):
-    """Writes each text in one line: a line `---` could end the front matter."""
+    """A dumper of each text in one line: a line `---` could end the front matter."""
 
 
 def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Represent text quoted unless all readers agree without quotes.
+    """Represent text, quoted unless all YAML readers agree without quotes.
 
     A line beginning with a letter is never a number, `---` or a comment.
     """
@@ -93,7 +93,7 @@ def _sampling_line(sampling: SamplingRecord) -> str:
 
 
 def _table(metrics: list[MetricRow]) -> str:
-    """Return metrics: a row per metric and medium, a column per model."""
+    """Return a table: a row per metric and medium, a column per model."""
     cells = {(figure.metric, figure.medium, figure.model): figure for figure in metrics}
     present = list(dict.fromkeys(figure.model for figure in metrics))
     models = [
@@ -144,16 +144,16 @@ def _limits(record: Record) -> str:
     unchecked = [check.name for check in record.checks if not check.checked]
     data = record.data
     limits = [
-        f"It has seen {data.images} images of {data.sources} sources, and knows nothing else of the character.",
-        "The figures hold for the prompts above, this base model and this CLIP. The intervals speak about other seeds "
-        "and other held-out images, not about other prompts or other base models.",
+        f"It was trained on {data.images} images of {data.sources} sources, and on nothing else of the character.",
+        "The metrics hold for the prompts above, this base model and this CLIP. The intervals cover other seeds "
+        "and other held-out images, not other prompts or other base models.",
     ]
     if data.holdout_sources < FEW_SOURCES:
         limits.append(
             f"Only {data.holdout_sources} sources are held out: the intervals are narrower than they should be."
         )
     if unchecked:
-        limits.append(f"Not, or not wholly, checked: {', '.join(f'`{name}`' for name in unchecked)}.")
+        limits.append(f"Not checked, or only in part: {', '.join(f'`{name}`' for name in unchecked)}.")
     return "\n".join(f"- {sentence}" for sentence in limits)
 
 

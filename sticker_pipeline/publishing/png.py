@@ -17,13 +17,13 @@ A1111_SPECIAL = "\\()[]"  # parentheses and brackets are emphasis, a backslash i
 
 
 def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256: str | None = None) -> bytes:
-    """Return a PNG file of `image`, which `workflow` generates.
+    """Return `workflow`'s image as a PNG file.
 
     Chunks: "prompt" and "workflow" as in ComfyUI, "parameters" as in A1111 (`a1111_parameters`). Raises WorkflowError
     for a batch other than one.
     """
     if workflow.batch != 1:
-        raise WorkflowError(f"An image is of one seed, and this workflow draws {workflow.batch} from it.")
+        raise WorkflowError(f"An image file has one image, and this workflow generates {workflow.batch}.")
     info = PngInfo()
     info.add_text("parameters", a1111_parameters(workflow, checkpoint_sha256))
     info.add_text("prompt", json.dumps(api_format(workflow)))
@@ -36,7 +36,7 @@ def png_with_workflow(image: Image.Image, workflow: Workflow, checkpoint_sha256:
 def a1111_parameters(workflow: Workflow, checkpoint_sha256: str | None = None) -> str:
     """Return A1111's (1.10) settings text.
 
-    "RNG: CPU", as ComfyUI samples noise. `checkpoint_sha256`, of the whole file, and the LoRAs' hashes let A1111 find
+    "RNG: CPU", as ComfyUI samples noise. By `checkpoint_sha256`, of the whole file, and the LoRAs' hashes A1111 finds
     renamed files.
     """
     sampler, schedule = a1111_names(workflow.sampler, workflow.scheduler)

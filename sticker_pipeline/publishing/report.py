@@ -1,8 +1,7 @@
 """Pages of the report: self-contained HTML about a character, style or profile.
 
-Equal values give equal bytes. `publishing/contents.py` reads the values, `publishing/report_index.py` has the index. A
-page makes no network request (its Content-Security-Policy forbids it) and is complete without JavaScript, which
-searches, sorts and enlarges.
+Equal values give equal bytes. `publishing/contents.py` reads the values, `publishing/report_index.py` has the index.
+The Content-Security-Policy forbids network requests. JavaScript only searches, sorts and enlarges.
 """
 
 import base64
@@ -40,7 +39,7 @@ from sticker_pipeline.publishing import charts
 from sticker_pipeline.publishing.charts import Curve, Mark
 
 RIVAL_LOOKS = 5  # colours of rivals, reused in turn
-RECOMMENDED_SHAPES = ("ring", "diamond", "triangle", "square")  # of the new LoRA's recommended settings, in its colour
+RECOMMENDED_SHAPES = ("ring", "diamond", "triangle", "square")  # of recommended settings, in the new LoRA's colour
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class GridRow:
 class Grid:
     """Images of one medium.
 
-    `rows`: models over the same `prompts`. `references`: held-out, without prompts.
+    `rows`: models over the same `prompts`. `references`: held-out images.
     """
 
     medium: str
@@ -91,10 +90,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Training:
-    """A training's charts, one per group of curves (empty: not logged).
-
-    `summary` is a sentence.
-    """
+    """Charts of a training, one per group of curves (empty: not logged)."""
 
     summary: str
     loss: tuple[Curve, ...]
@@ -106,7 +102,7 @@ class Training:
 class Choice:
     """The chosen epoch, the reason, and the deciding curves.
 
-    `others`: reasons against other epochs.
+    `others`: epochs with the reasons against them.
     """
 
     epoch: int
@@ -152,7 +148,7 @@ class ClipWeight:
 class Weights:
     """Sampling shares of `sources`, largest first.
 
-    `effective`: Kish's number of equal images.
+    `effective`: Kish's effective sample size, in images.
     """
 
     effective: float
@@ -175,7 +171,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Made:
-    """An artifact of the lineage: its and its inputs' data versions.
+    """An artifact in the lineage: its and its inputs' data versions.
 
     `outdated`: inputs changed since. `version` is empty if missing.
     """
@@ -253,7 +249,7 @@ class FewSteps:
 
 @dataclass(frozen=True)
 class Look:
-    """A model's colour class, sign and title on the whole page."""
+    """A model's CSS class, sign and title on the whole page."""
 
     colour: str
     shape: str
@@ -261,10 +257,7 @@ class Look:
 
 
 def character_page(character: CharacterReport, ui: str = "") -> str:
-    """Return a character's page.
-
-    Raises ValueError as `page` does.
-    """
+    """Return a character's page; raises ValueError as `page` does."""
     looks = model_looks(character)
     return page(
         "character.html.jinja",
@@ -280,28 +273,22 @@ def character_page(character: CharacterReport, ui: str = "") -> str:
 
 
 def style_page(style: StyleReport, ui: str = "") -> str:
-    """Return a style's page.
-
-    Raises ValueError as `page` does.
-    """
+    """Return a style's page; raises ValueError as `page` does."""
     values = {"BASE": BASE, "LORA": LORA, "REFERENCE": REFERENCE}
     return page("style.html.jinja", "", ui, style=style, metrics=STYLE_METRICS, page=_helpers({}), **values)
 
 
 def few_steps_page(way: FewSteps, ui: str = "") -> str:
-    """Return the page about few-step sampling with a profile.
-
-    Raises ValueError as `page` does.
-    """
+    """Return a profile's page about few-step sampling; raises ValueError as `page` does."""
     return page("few_steps.html.jinja", "", ui, way=way, metrics=FEW_STEPS_METRICS, page=_helpers({}))
 
 
 def page(template: str, script: str, ui: str, **values: Any) -> str:
     """Return a page as HTML text, to be written as UTF-8.
 
-    `script`: empty for none. Text from people's files (names, tags, prompts) is escaped, also what UTF-8 cannot encode,
-    as in odd file names. `ui`: the Dagster UI's address, such as http://127.0.0.1:3000; empty for no links. Raises
-    ValueError for a `ui` that is no http address, and for an image of another media type.
+    `script`: empty for none. Text from people's files (names, tags, prompts) is escaped, also text that UTF-8 cannot
+    encode, as in odd file names. `ui`: the Dagster UI's address, such as http://127.0.0.1:3000; empty for no links.
+    Raises ValueError for a `ui` that is no http address, and for a media type that is no image's.
     """
     if ui and not re.match(r"https?://", ui):
         raise ValueError(f"{ui!r} is not the address of a UI: it must begin with http:// or https://")
@@ -317,7 +304,7 @@ def page(template: str, script: str, ui: str, **values: Any) -> str:
 
 
 def model_looks(character: CharacterReport) -> dict[str, Look]:
-    """Return the look of every model, in legend order.
+    """Return each model's look, in legend order.
 
     A rival's depends only on the rivals' names.
     """
@@ -339,7 +326,7 @@ def model_looks(character: CharacterReport) -> dict[str, Look]:
 
 
 def mediums_of(character: CharacterReport) -> tuple[str, ...]:
-    """Return the mediums with a similarity, all together first, then by name."""
+    """Return the mediums with a similarity: all together first, then by name."""
     found = {estimate.medium for estimate in character.estimates if estimate.metric == SIMILARITY}
     return tuple(sorted(found, key=lambda medium: (medium != OVERALL, medium)))
 
@@ -367,7 +354,7 @@ def by_model(estimates: Iterable[MetricEstimate]) -> dict[str, dict[str, MetricE
 
 
 def spoken(marks: Iterable[Mark]) -> str:
-    """Return marks as a sentence: the chart's alternative text."""
+    """Return the marks as a sentence: the chart's alternative text."""
     return "; ".join(f"{mark.name} {mark.mean:.3f}{_spoken_interval(mark)}" for mark in marks)
 
 
@@ -382,7 +369,7 @@ def sign(look: Look) -> Markup:
 
 
 def judgement(gain: MetricEstimate | None, better: str = "higher") -> str:
-    """Return a paired difference's verdict: better, worse or unclear (also if None).
+    """Return a paired difference's verdict: better, worse or unclear (also for None).
 
     `better`: higher or lower.
     """
@@ -409,10 +396,7 @@ def current_release(character: CharacterReport) -> Release | None:
 
 
 def data_uri(image: InlineImage) -> str:
-    """Return the image as a data URI.
-
-    Raises ValueError for another media type.
-    """
+    """Return the image as a data URI; raises ValueError if it is no image."""
     if not re.fullmatch(r"image/[a-z+]+", image.media_type):
         raise ValueError(f"{image.media_type!r} is not the type of an image")
     return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
@@ -426,10 +410,7 @@ def speed(estimates: Sequence[MetricEstimate]) -> dict[str, float]:
 
 
 def number(value: float, form: str = ".3f") -> str:
-    """Return `value` with a true minus sign and a thin space before %.
-
-    A dash if not finite.
-    """
+    """Return `value` with a minus sign and a thin space before %; not finite: a dash."""
     return format(value, form).replace("-", "−").replace("%", "\u202f%") if math.isfinite(value) else "–"
 
 
@@ -448,7 +429,6 @@ class Versus:
 
 
 def _helpers(looks: Mapping[str, Look]) -> dict[str, Callable[..., Any]]:
-    """Return the functions that the templates of pages call, by name."""
     return {
         "best": best_lora,
         "by_model": by_model,
@@ -484,7 +464,7 @@ def similarity_chart(character: CharacterReport, medium: str, looks: Mapping[str
 
 
 def curve_chart(curves: Sequence[Curve], title: str, x: str, y: str, chosen: float | None = None) -> Markup:
-    """Return a line chart whose label says where each curve begins and ends."""
+    """Return a line chart labelled with each curve's first and last value."""
     return charts.line_chart(curves, label=f"{title}: {ends_of(curves, x)}", x=x, y=y, chosen=chosen)
 
 
@@ -539,7 +519,7 @@ def _mark(difference: MetricEstimate, looks: Mapping[str, Look]) -> Mark:
 def other_differences(character: CharacterReport) -> list[tuple[Metric, dict[str, MetricEstimate]]]:
     """Return metric -> model -> difference over all mediums.
 
-    Without similarity and metrics that have no better direction.
+    Similarity and metrics without a better direction are left out.
     """
     over_all = [difference for difference in character.differences if difference.medium == OVERALL]
     rows = [
@@ -551,7 +531,7 @@ def other_differences(character: CharacterReport) -> list[tuple[Metric, dict[str
 
 
 def compared_models(character: CharacterReport, looks: Mapping[str, Look]) -> list[str]:
-    """Return the models that the new LoRA was compared with, in the order of `looks`."""
+    """Return the models compared with the new LoRA, in the order of `looks`."""
     return [model for model in looks if any(model == each.model for each in character.differences)]
 
 
@@ -563,7 +543,7 @@ def failed_first(character: CharacterReport) -> list[Check]:
 def tag_cloud(tags: Tags, trigger: str) -> list[tuple[TagCount, float]]:
     """Return at most 60 caption tags by name, with sizes in em.
 
-    Without the trigger, which all captions have.
+    The trigger, which all captions have, is left out.
     """
     kept = [count for count in tags.counts if count.after and count.tag != trigger][:60]
     most = max((count.after for count in kept), default=1)

@@ -44,7 +44,7 @@ from sticker_pipeline.publishing.report_index import (
 from sticker_pipeline.roots.across import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
 
 INDEX_PAGE = "report.html"
-PAGES = "pages.json"  # page -> hash of its content ("": to be made again), and its index line
+PAGES = "pages.json"  # page -> content hash ("": to be made again), and index line
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Written:
-    """The index's bytes, and the numbers of made and reused pages."""
+    """Size of the index in bytes, and numbers of made and reused pages."""
 
     index_bytes: int
     made: int
@@ -74,10 +74,7 @@ class Written:
 
 
 def report_before(artifact: Artifact | None, code_version: str) -> Before:
-    """Return the reusable part of `artifact`.
-
-    Empty if damaged or made by other code.
-    """
+    """Return the reusable part of `artifact`: none if damaged or made by other code."""
     if artifact is None or artifact.code_version != code_version or PAGES not in artifact.files:
         return Before()
     try:
@@ -98,8 +95,8 @@ def write_report(
 ) -> Written:
     """Write the report about `characters`, their styles and profiles into `folder`.
 
-    `checks`: last results by character, which artifacts lack. `problems`: sentences about invalid characters. Raises
-    CharacterError for a name that cannot be a file's.
+    `checks`: last results by character. `problems`: sentences about invalid characters. Raises CharacterError for a
+    name that cannot be a file's.
     """
     shelf = _Shelf(folder, before or Before(), content_hash([templates_hash(), ui]))
     lines = [
@@ -164,7 +161,6 @@ def _add_character(shelf: _Shelf, sources: Sources, ui: str) -> CharacterLine:
 
 
 def _add_style(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems: list[str]) -> StyleLine | None:
-    """Add a style's page if it has a LoRA; damage adds to `problems`."""
 
     def make() -> Made:
         report = style_report(store, name)
@@ -182,7 +178,6 @@ def _add_style(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems
 
 
 def _add_profile(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems: list[str]) -> FewStepsLine | None:
-    """Add a profile's page if it has an LCM-LoRA; damage adds to `problems`."""
 
     def make() -> Made:
         way = few_steps(store, name)

@@ -1,6 +1,6 @@
 """The report's index: a line per character, style and profile, linked to its page.
 
-One file without network requests, below 2 MB for 1,000 characters. Lines are JSON types, stored with the pages:
+It is one file without network requests, below 2 MB for 1,000 characters. Lines are JSON types, stored with the pages:
 unchanged pages are not read.
 """
 
@@ -38,7 +38,7 @@ from sticker_pipeline.publishing.report import (
 )
 from sticker_pipeline.publishing.thumbnails import face
 
-RIVAL = "rival"  # mark of a line: the character's best rival
+RIVAL = "rival"  # mark of the character's best rival
 LOOKS = {
     BASE: Look("m-base", "ring", "base model"),
     LORA: Look("m-lora", "dot", "new LoRA"),
@@ -48,7 +48,7 @@ LOOKS = {
 }
 WORDS = {"better": "better than base", "worse": "worse than base", "unclear": "no clear difference"}
 FACES = ((72, 30), (36, 35))  # longest side, WebP quality: about 1.0 and 0.4 kB
-FINE = 400  # most characters for finer faces, and intervals at all signs of a line
+FINE = 400  # most characters for finer faces, and intervals at all signs
 MOST_FACES = 1_100  # most characters for any faces
 MOST_PROBLEMS = 50  # shown; each is a sentence of about 200 characters
 
@@ -60,7 +60,7 @@ class CharacterLine:
     """A character's index line.
 
     - `marks`: key of LOOKS -> similarity over all mediums.
-    - `checks`: their number; none may be `checked` yet.
+    - `checks`: their number, `checked` or not.
     - `faces`: data URIs, in the order of FACES.
     - `problems`: sentences about unreadable sources.
     """
@@ -94,7 +94,7 @@ class StyleLine:
 
 @dataclass(frozen=True)
 class FewStepsLine:
-    """A profile's index line: fastest setting, and speed factor `times`."""
+    """A profile's index line; `times` as fast is its fastest setting."""
 
     name: str
     fastest: str
@@ -144,10 +144,7 @@ def index_page(
     profiles: Sequence[FewStepsLine] = (),
     problems: Sequence[str] = (),
 ) -> str:
-    """Return the index as HTML text.
-
-    `problems`: sentences about invalid characters.
-    """
+    """Return the index as HTML text; `problems`: sentences about invalid characters."""
     said = [*problems, *(problem for line in lines for problem in line.problems)]
     shown = [key for key in LOOKS if any(key in line.marks for line in lines)]
     low, high = charts.extent([mark for line in lines for mark in _marks(line)])

@@ -1,6 +1,6 @@
 """Samplers and schedules of ComfyUI and A1111: names, and equivalents of ours.
 
-`diffusion/samplers.py` makes our samplers.
+`diffusion/samplers.py` makes ours.
 """
 
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.diffusion.base_model import BaseNoise
 
-# A1111's names (modules/sd_samplers_*.py, 1.10) -> `sampler_name` of ComfyUI's KSampler. Not in ComfyUI, so not
-# here: PLMS, Restart, DDIM CFG++.
+# A1111's names (modules/sd_samplers_*.py, 1.10) -> `sampler_name` of ComfyUI's KSampler. ComfyUI lacks PLMS, Restart
+# and DDIM CFG++.
 SAMPLERS = {
     "Euler a": "euler_ancestral",
     "Euler": "euler",
@@ -40,18 +40,19 @@ SCHEDULES = {
     "Beta": "beta",
 }
 
-# Our samplers -> ComfyUI's, and diffusers' default spacing of noise levels, unless the base model states one.
+# Our samplers -> ComfyUI's, and diffusers' default spacing of noise levels, for base models that state none.
 _OURS = {
     "euler": ("euler", "linspace"),
     "dpmsolver++": ("dpmpp_2m", "linspace"),
     "ddim": ("ddim", "leading"),
     "lcm": ("lcm", "trailing"),
 }
-# (our sampler, spacing) -> the schedule with equal levels. Both ends of `linspace` are steps for Euler and DDIM; for
-# DPM++ the lower end is its target. ComfyUI's DDIM has one more level if 1000 is no multiple of the steps.
-# (dpmsolver++, leading) has no equivalent: the levels are near. So are those of LCM, which has its own levels, some
-# 20 apart, for any spacing: within 17 of 1000 in 1 to 8 steps, for `simple` and `sgm_uniform`. ComfyUI's
-# own LCM examples name both; the second is in common use.
+# (our sampler, spacing) -> the schedule with equal noise levels, except:
+# - ComfyUI's DDIM has one more level if 1000 is no multiple of the steps.
+# - (dpmsolver++, leading) has no equivalent: the levels are near.
+# - LCM has its own levels for any spacing, some 20 apart. Those of `simple` and `sgm_uniform` are within 17 of 1000 in
+#   1 to 8 steps. ComfyUI's own LCM examples name both; the second is in common use.
+# Both ends of `linspace` are steps for Euler and DDIM; for DPM++ the lower end is its target.
 _LEVELS = {
     ("euler", "linspace"): "normal",
     ("ddim", "linspace"): "normal",
@@ -69,7 +70,7 @@ _LEVELS = {
 
 
 class SamplerError(UserError):
-    """The other program lacks a name; the message lists its own."""
+    """A name that the other program lacks; the message lists its own."""
 
 
 def our_sampler(scheduler: str, noise: BaseNoise) -> tuple[str, str]:

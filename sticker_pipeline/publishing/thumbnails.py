@@ -15,8 +15,8 @@ SHEET_LADDER = ((1600, 82), (1280, 76), (1024, 70), (800, 60))  # text on a shee
 def thumbnails(images: Sequence[Image.Image], most_bytes: int) -> list[tuple[bytes, int, int]]:
     """Return each image over white as (WebP, width, height).
 
-    By the finest step of LADDER with at most `most_bytes` in total, or the last. Nothing is enlarged; equal images give
-    equal bytes.
+    LADDER's finest step with at most `most_bytes` in total is taken, else the last. Nothing is enlarged; equal images
+    give equal bytes.
     """
     encoded: list[tuple[bytes, int, int]] = []
     for side, quality in LADDER:
@@ -29,7 +29,7 @@ def thumbnails(images: Sequence[Image.Image], most_bytes: int) -> list[tuple[byt
 def sheet(image: Image.Image, most_bytes: int) -> tuple[bytes, int, int]:
     """Return a contact sheet over white as (WebP, width, height).
 
-    By the finest step of SHEET_LADDER with at most `most_bytes`, or the last.
+    SHEET_LADDER's finest step with at most `most_bytes` is taken, else the last.
     """
     flat = over_white(image)
     encoded = (b"", 0, 0)
@@ -49,7 +49,7 @@ def face(encoded: bytes, side: int, quality: int) -> bytes:
 def reduced(image: Image.Image) -> Image.Image:
     """Return `image` over white, no larger than any thumbnail.
 
-    Many fit into memory until their size is decided.
+    So many fit into memory until their size is decided.
     """
     flat = over_white(image)
     flat.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
@@ -62,7 +62,7 @@ def _encoded(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, i
 
 
 def _webp(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, int]:
-    """Return `image`, which changes, as WebP with sides of at most `side`."""
+    """Return `image`, which is changed, as WebP with sides of at most `side`."""
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=4)

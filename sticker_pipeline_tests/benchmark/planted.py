@@ -1,8 +1,8 @@
-"""Models whose faults are known, as embeddings of what they would draw, and the benchmark's tables of them.
+"""Models with known faults, as embeddings of their images, and the benchmark's tables of them.
 
-An image is a unit vector. A character is a direction; its sources lie around it, the frames of a GIF closely together,
-and so do the images of a LoRA, as far from it as the LoRA is bad. The figures are worked out here once more, from
-their definitions.
+An image is a unit vector. A character is a direction. Its sources lie around it, the frames of a GIF close together,
+and the images of a LoRA farther away, the worse the LoRA is. The metrics are computed here a second time, from their
+definitions.
 """
 
 from collections.abc import Mapping

@@ -19,8 +19,10 @@ PROMPTS = [prompt for prompt in "abcdef" for _ in range(4)]
 
 
 def covered(*, prompts: list[str] | None, about_other_prompts: bool, trials: int = 400) -> float:
-    """How often the interval holds the truth, 0, of images with effects of 6 prompts, 4 seeds each, and of 8
-    references."""
+    """Share of intervals that contain the truth, 0.
+
+    Images have effects of 6 prompts with 4 seeds each, and of 8 references.
+    """
     rng = np.random.default_rng(5)
     hits = 0
     for trial in range(trials):

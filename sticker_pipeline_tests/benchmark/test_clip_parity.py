@@ -1,10 +1,11 @@
-"""The same two images have the same similarity in open_clip's `ViT-L-14-quickgelu`, which real profiles use, and in
-transformers' CLIP, in which others report it. Both are built small with the same random weights.
+"""CLIP similarity of two images: equal in open_clip and in transformers.
 
-What differs between the libraries is resizing alone. open_clip resizes with Pillow (bicubic, antialiased, rounded to
-whole numbers). transformers 5 has two processors: `CLIPImageProcessorPil` does the same, to the bit, and is what older
-versions and most published figures used; the present default, `CLIPImageProcessor`, resizes with torchvision, whose
-rounding differs by up to 2/255 in less than 1 % of the values. Both processors agree where nothing has to be resized.
+Real profiles use open_clip's `ViT-L-14-quickgelu`; others report similarities of transformers' CLIP. Both are built
+small with the same random weights. The libraries differ in resizing alone. open_clip resizes with Pillow (bicubic,
+antialiased, rounded to whole numbers). transformers 5 has two processors: `CLIPImageProcessorPil` does the same, to the
+bit, and was used by older versions and for most published numbers; the present default, `CLIPImageProcessor`, resizes
+with torchvision. Its rounding differs by up to 2/255 in less than 1 % of the values. Both processors agree on images
+that need no resizing.
 """
 
 import json
@@ -51,7 +52,7 @@ OUTSIDE = {
 
 
 def open_clip_config(*, quick_gelu: bool = True) -> dict[str, Any]:
-    """That of ViT-L-14-quickgelu with fewer, narrower layers."""
+    """Config of ViT-L-14-quickgelu with fewer, narrower layers."""
     config = open_clip.get_model_config("ViT-L-14-quickgelu")
     assert config["quick_gelu"] and config["vision_cfg"]["patch_size"] == 14
     vision = config["vision_cfg"] | {"image_size": SIZE, "layers": LAYERS, "width": WIDTH}
@@ -147,8 +148,10 @@ def test_equal_numbers_where_clip_resizes(reference: CLIPModel, resolution: int,
 
 
 def test_equal_numbers_for_the_prepared_image_of_any_shape(reference: CLIPModel, tmp_path: Path) -> None:
-    """Flattening and padding to the profile's square are ours, and come first: transformers gets that square. (Left to
-    itself it would cut the sides off, and show what is under transparency.)"""
+    """Flattening and padding to the profile's square are ours, and come first.
+
+    transformers gets that square: alone it would crop the sides, and show the colours under transparency.
+    """
     folder, two = write_open_clip(tmp_path / "clip", reference), images(130, 70, "RGBA")
     squares = [Image.fromarray(prepare(image, 96, "white")) for image in two]
     number = ours(folder, two, 96)

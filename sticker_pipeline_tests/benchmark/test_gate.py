@@ -1,4 +1,4 @@
-"""Planted LoRAs are refused or released for the right reason, and each limit holds where it stands."""
+"""The gate: planted LoRAs are refused or released for the right reason, at exact limits."""
 
 import math
 
@@ -53,7 +53,7 @@ def test_a_good_first_lora_is_released(of: World) -> None:
 
 
 def test_noise_is_refused_since_it_is_no_character(of: World) -> None:
-    """Whether it is above the base model, which draws somebody else, is a matter of chance."""
+    """Noise may be above or below the base model, which generates another character."""
     broken = failed(judged(of, noise(of), drawn(of, GOOD)))
     assert (
         {"right_character", "no_less_similar"} <= broken <= {"right_character", "no_less_similar", "better_than_base"}
@@ -85,7 +85,7 @@ def test_a_fault_in_one_medium_is_not_hidden_by_the_other(of: World) -> None:
 
 
 def test_rows_of_recommended_settings_change_no_verdict(of: World) -> None:
-    """However good or bad they are."""
+    """Good or bad."""
     models = {"base": drawn(of, 0.6, character=1), "lora": drawn(of, GOOD), "released": drawn(of, 0.5)}
     settings = {"LoRA in at most 2 steps": memorised(of), "LoRA in at most 10 steps": drawn(of, 0.1)}
     over = [planted.comparison(of, models["lora"], models[other]) for other in ("base", "released")]
@@ -182,7 +182,7 @@ def test_each_limit_holds_where_it_stands(changes: dict[str, float], broken: set
 
 
 def test_noise_that_is_a_little_nearer_than_the_base_model_is_not_enough() -> None:
-    """The way is .9 − .2 = .7 in art, .8 − .1 = .7 in stickers: a fifth of it is .14. `all` has no say in it."""
+    """The distance is .9 − .2 = .7 in art, .8 − .1 = .7 in stickers: a fifth of it is .14. `all` is not used."""
     of = "clip_similarity"
     rows = [("reference", "art", 0.9), ("base", "art", 0.2), ("reference", "sticker", 0.8), ("base", "sticker", 0.1)]
     rows += [("reference", "all", 1.0), ("reference", "chibi", 1.0)]

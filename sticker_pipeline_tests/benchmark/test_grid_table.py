@@ -1,4 +1,4 @@
-"""The table of a sampling grid, against figures by hand."""
+"""Table of a sampling grid, against numbers by hand."""
 
 import numpy as np
 import pandas as pd

@@ -21,7 +21,7 @@ def test_the_nearest_character_is_the_right_one_or_not() -> None:
 
 
 def test_a_character_of_varied_images_is_not_farther_away() -> None:
-    """The centroid of X and Y is short. In its very direction lies the image, at .8 to it the other character."""
+    """The centroid of X and Y is short; the image has its direction, and the other character a cosine of .8 to it."""
     middle = (X + Y) / np.sqrt(2)
     estimate = identity_retrieval(np.array([middle, middle]), np.array([X, Y]), [np.array([0.8 * middle + 0.6 * Z])])
     assert estimate is not None and estimate.mean == 1
@@ -39,7 +39,7 @@ def test_alone_there_is_nobody_to_be_taken_for() -> None:
 
 
 def test_references_are_compared_with_the_centroid_of_the_others() -> None:
-    """The lone Z among X's is nearer to the other character, which is Z; with itself in its centroid it still is."""
+    """The lone Z among X's is nearer to the other character, which is Z, even with itself in its centroid."""
     estimate = reference_retrieval(np.array([X, X, Z, X]), [np.array([Z, Y, Z])])
     assert estimate is not None
     assert (estimate.mean, estimate.n) == (0.75, 4)

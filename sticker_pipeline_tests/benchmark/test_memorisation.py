@@ -45,8 +45,10 @@ def test_copies_are_nearer_than_the_percentile_of_holdout_images() -> None:
 
 
 def test_a_long_source_does_not_set_the_bound_alone() -> None:
-    """A source of 21 images at cosine 1 beside stills at 0. It has most of the images, but is one source of 20, and the
-    bound is 0; of 19 it is more than 5 %, and the bound is 1."""
+    """A source of 21 images at cosine 1, beside stills at 0, has most of the images.
+
+    It is one source of 20, and the bound is 0. Of 19 it is more than 5 %, and the bound is 1.
+    """
     training, images = np.array([X]), np.array([DIAGONAL, DIAGONAL])
     for stills, copied in ((19, 1.0), (18, 0.0)):
         holdout = np.array([X] * 21 + [Z] * stills)

@@ -1,4 +1,4 @@
-"""The rows of the registry: what they say, and that every reader follows them."""
+"""Registry of metrics: its rows, and the code that reads them."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The rule by which a setting is recommended, clause by clause."""
+"""Rule of the recommended setting, clause by clause."""
 
 import json
 import math

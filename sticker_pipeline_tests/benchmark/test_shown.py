@@ -1,4 +1,4 @@
-"""How a benchmark is shown: its line, its numbers over time, and which images."""
+"""Display of a benchmark: its line, its history, and its images."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Our LoRA beside the others: every difference that is shown is the paired one."""
+"""The LoRA beside other models: every shown difference is the paired one."""
 
 import numpy as np
 import pandas as pd

@@ -159,8 +159,11 @@ def test_compare_is_paired_and_in_the_columns_of_the_contract() -> None:
 
 
 def test_planted_bad_models_are_each_found_out_by_their_metric() -> None:
-    """The good model draws the character anew. Noise draws nobody, a copier repeats training images, a collapsed one
-    frames of one GIF: the last two are more like the references than the good one, and that alone would choose them."""
+    """The good model generates the character anew; each bad one has one known fault.
+
+    Noise shows no character, a copier repeats training images, a collapsed one repeats frames of one GIF. The last two
+    are more like the references than the good one: similarity alone would choose them.
+    """
     rng, character, somebody = np.random.default_rng(0), np.eye(32)[0], np.eye(32)[1]
 
     def around(centre: np.ndarray, n: int, spread: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Tones of synthetic images whose contrast, saturation and veil are known."""
+"""Tones of synthetic images of known contrast, saturation and veil."""
 
 import numpy as np
 import pytest

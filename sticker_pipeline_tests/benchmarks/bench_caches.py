@@ -1,8 +1,7 @@
-"""What looking at checksums costs: `python -m sticker_pipeline_tests.benchmarks.bench_caches`.
+"""Cost of checksums: `python -m sticker_pipeline_tests.benchmarks.bench_caches`.
 
-Milliseconds of processor time to read one entry of each cache, of the size that SD1.5 gives it at 512 pixels, as it is
-read, and without its checksum: by the same libraries, as it was read before there was one. The files are in memory.
-Medians of 30 turns, alternating.
+Milliseconds of processor time to read one entry of each cache, of SD1.5's size at 512 pixels: as it is read now, and by
+the same libraries without its checksum. The files are in memory. Medians of 30 turns, alternating.
 """
 
 import io

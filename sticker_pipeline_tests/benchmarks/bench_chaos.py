@@ -1,9 +1,9 @@
-"""Kills the whole line of two small characters a hundred times, each time followed by the same command.
+"""Kills the jobs of two small characters a hundred times, and repeats the command each time.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_chaos [KILLS] [SEED]   (default: 100 kills; some 40 minutes)
 
-It must come out as without kills: the same data versions, no process left behind, no place in a pool held, no minute
-of silence. Exit status 1 where it does not.
+The result must be that of a run without kills: the same data versions, no process left behind, no place in a pool held,
+no minute without output. Otherwise the exit status is 1.
 """
 
 import collections

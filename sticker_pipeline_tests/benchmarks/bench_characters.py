@@ -1,9 +1,9 @@
-"""What automation costs as characters grow: the folder sensor, a look of the automation, and `update`, nothing to do.
+"""Cost of automation by number of characters: folder sensor, one evaluation, and `update`, nothing to do.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_characters [COUNT…]   (default: 10, 100 and 1,000 characters)
 
-Each character has one image, and every asset and check of it is made: scripted, in files and in Dagster's history as
-the steps leave them. CPU seconds; the last column is the cost of one character at the largest count over that at the
+Each character has one image; its assets and checks are all made: scripted, in files and in Dagster's history as the
+steps leave them. CPU seconds. The last column is the cost of one character at the largest count over that at the
 smallest.
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def costs(root: Path, count: int) -> dict[str, float]:
-    """What is done -> CPU seconds, with `count` characters."""
+    """Return measured item -> CPU seconds, with `count` characters."""
     found: dict[str, float] = {}
     timed = timer(found, count)
     world = definitions()

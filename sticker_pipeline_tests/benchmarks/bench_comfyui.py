@@ -1,11 +1,11 @@
-"""Whether real ComfyUI opens, runs and agrees with what publishing/comfyui.py writes: prints each check, fails at one.
+"""Test of publishing/comfyui.py in real ComfyUI: prints each check, stops at a failure.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_comfyui --comfyui CHECKOUT --comfyui-python PYTHON --base FOLDER
 
-PYTHON has what CHECKOUT's requirements.txt names. FOLDER is an SD1.5 model in the diffusers layout and of the true
-architecture (random weights will do: benchmarks/true_base.py), of which a single file is written. Takes 2 GB of disk
-and 9 GB of memory. `--chromium PROGRAM` drops the images into ComfyUI's browser part. `--keep FOLDER` keeps images,
-the log and screenshots.
+PYTHON has the packages of CHECKOUT's requirements.txt. FOLDER is an SD1.5 model in the diffusers layout and of the true
+architecture (random weights will do: benchmarks/true_base.py); a single file is written of it. Takes 2 GB of disk and 9
+GB of memory. `--chromium PROGRAM` drops the images into ComfyUI's browser part. `--keep FOLDER` keeps images, the log
+and screenshots.
 """
 
 import argparse
@@ -267,7 +267,7 @@ def _check_drawing(comfyui: ComfyUI) -> dict[str, tuple[Workflow, np.ndarray]]:
 
 
 def _check_refusals(comfyui: ComfyUI) -> None:
-    """That an image says something: what is wrong is not drawn."""
+    """Check that wrong workflows are refused: so an image means that its workflow is valid."""
     _check("/prompt refuses the UI format", _refused(comfyui, ui_format(_workflow())))
     wrong = api_format(_workflow())
     wrong["9"]["inputs"]["sampler_name"] = "plms"
@@ -283,8 +283,10 @@ def _refused(comfyui: ComfyUI, prompt: dict[str, Any]) -> bool:
 
 
 def _our_images(base: Path, loras: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What generation/ draws with the LoRA, RGB pixels by our samplers' names; and with STACKED by the first of them.
-    `loras`: the folder of the files."""
+    """Return generation/'s images with the LoRA, RGB pixels by our samplers' names; with STACKED by the first.
+
+    `loras`: the folder of the files.
+    """
     workflow = _workflow()
     pipeline = open_base(base, "sd15", torch.float32, torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -308,8 +310,10 @@ def _trained_name(number: int) -> str:
 
 
 def _our_images_as_trained(base: Path, loras: Path) -> dict[str, tuple[Workflow, np.ndarray]]:
-    """What generation/ draws with LoRAs that state what they were trained for, and of other prompts, by name, each with
-    the workflow that is published for it."""
+    """Return generation/'s images by name, with LoRAs that state their base model's training, and with other prompts.
+
+    Each has the workflow that is published for it.
+    """
     pipeline = open_base(base, "sd15", torch.float32, torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = make_scheduler("dpmsolver++", pipeline.scheduler.config)
@@ -338,7 +342,7 @@ def _our_images_as_trained(base: Path, loras: Path) -> dict[str, tuple[Workflow,
 
 
 def _check_as_trained(comfyui: ComfyUI, ours: dict[str, tuple[Workflow, np.ndarray]]) -> None:
-    """That ComfyUI draws the same of the published workflow, and another image where that leaves it out."""
+    """Check that ComfyUI generates our image only with the settings of the LoRA's training in the workflow."""
     for name, (workflow, image) in ours.items():
         difference = _difference(image, comfyui.draw(api_format(workflow)))
         without = replace(workflow, clip_skip=1, v_prediction=False, zero_snr=False, positive=_workflow().positive)
@@ -347,7 +351,7 @@ def _check_as_trained(comfyui: ComfyUI, ours: dict[str, tuple[Workflow, np.ndarr
 
 
 def _check_against_our_pipeline(comfyui: ComfyUI, noise: BaseNoise, ours: dict[str, np.ndarray]) -> None:
-    """That ComfyUI draws what generation/ draws, with each of our samplers."""
+    """Check that ComfyUI generates the same images as generation/, with each of our samplers."""
     names = {name: our_sampler(name, noise) for name in ours}
     theirs = {
         name: comfyui.draw(api_format(_workflow(sampler=sampler, scheduler=scheduler)))
@@ -362,7 +366,7 @@ def _check_against_our_pipeline(comfyui: ComfyUI, noise: BaseNoise, ours: dict[s
 
 
 def _check_stacked(comfyui: ComfyUI, noise: BaseNoise, ours: np.ndarray) -> None:
-    """That several LoRAs with strengths are in ComfyUI what they are in generation/."""
+    """Check that several LoRAs with strengths have the same effect in ComfyUI and in generation/."""
     sampler, scheduler = our_sampler("dpmsolver++", noise)
     shared: dict[str, Any] = {"sampler": sampler, "scheduler": scheduler}
     theirs = comfyui.draw(api_format(_workflow(loras=STACKED, **shared)))
@@ -372,7 +376,7 @@ def _check_stacked(comfyui: ComfyUI, noise: BaseNoise, ours: np.ndarray) -> None
 
 
 def _check_browser(comfyui: ComfyUI, chromium: str, images: dict[str, tuple[Workflow, np.ndarray]], keep: Path) -> None:
-    """That an image dropped into the browser part becomes the workflow that it carries, and runs from there."""
+    """Check that an image dropped into the browser part becomes its embedded workflow, and runs from there."""
     comfyui.ask("/settings", {"Comfy.TutorialCompleted": True})  # else its templates lie over the canvas
     with opened(chromium, comfyui.url) as page:
         page.wait_for("window.app && window.app.graph && window.app.canvas && window.LiteGraph")
@@ -408,7 +412,7 @@ def _check_browser(comfyui: ComfyUI, chromium: str, images: dict[str, tuple[Work
 
 
 def _check_texts(page: Page) -> None:
-    """That the browser part sends prompts that it might read as choices, comments or escapes as they are."""
+    """Check that the browser part sends prompts with possible choices, comments or escapes unchanged."""
     for text in (
         "{a|b}",
         "\\}",

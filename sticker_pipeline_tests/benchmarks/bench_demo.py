@@ -1,9 +1,9 @@
-"""Where the time of one demo character goes: `python -m sticker_pipeline_tests.benchmarks.bench_demo [CHARACTER]`.
+"""Time of each step of one demo character: `python -m sticker_pipeline_tests.benchmarks.bench_demo [CHARACTER]`.
 
-The command line's `update` of one character, in a process of its own, with empty caches, in a temporary workspace; then
-the same again, with nothing to do. Seconds of a step are those between its events in Dagster's log. Inside `lora`:
-what the trainer says, with the time at which it was said, and its log of steps. What one look at the losses on fixed
-images takes, and the samples of one epoch, is measured afterwards by itself.
+Runs `update` of one character in its own process, with empty caches, in a temporary workspace; then again, with nothing
+to do. Seconds of a step are those between its events in Dagster's log. Inside `lora`: the trainer's messages with their
+times, and its log of steps. One evaluation of the losses on fixed images, and the samples of one epoch, are measured
+afterwards by themselves.
 """
 
 import argparse
@@ -95,8 +95,10 @@ def lora_seconds(folder: Path, step: tuple[float, float], said: list[tuple[float
 
 
 def seconds_of_a_look(folder: Path) -> tuple[float, float]:
-    """Seconds of the losses on all fixed images and of the sample images of one epoch, with fresh adapters: each the
-    faster of two."""
+    """Return seconds of the losses on all fixed images, and of one epoch's sample images.
+
+    With fresh adapters; each is the faster of two.
+    """
     from sticker_pipeline.training.logs.progress import Progress
     from sticker_pipeline.training.samples import sample_images
     from sticker_pipeline.training.setup import set_up

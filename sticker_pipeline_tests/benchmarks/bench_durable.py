@@ -1,9 +1,9 @@
-"""What waiting for the disk costs: `python -m sticker_pipeline_tests.benchmarks.bench_durable [FOLDER]`.
+"""Cost of waiting for the disk: `python -m sticker_pipeline_tests.benchmarks.bench_durable [FOLDER]`.
 
-An artifact of 500 small PNGs is published, in FOLDER (default: a temporary one), with files that are hard links to a
-cache, as `frames` has them, and with files that were written just now. Each with nothing waited for; with one fsync
-after another; with those of 16 threads, which is what `publish` does; and with syncfs of the whole file system, which
-also waits for what others have written there. Medians of five turns, alternating.
+An artifact of 500 small PNGs is published in FOLDER (default: a temporary one): once with hard links to a cache, as in
+`frames`, and once with new files. Each with no wait; with one fsync after another; with those of 16 threads, as in
+`publish`; and with syncfs of the whole file system, which also waits for writes of others. Medians of five turns,
+alternating.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""How long a distillation of an LCM-LoRA takes, and what its few steps save: `python -m …benchmarks.bench_few_steps`.
+"""Time of an LCM-LoRA's distillation, and time that its few steps save: `python -m …benchmarks.bench_few_steps`.
 
-On a CUDA machine with bases of the true architectures and random weights, kept in `--work`: their images are noise,
-and only seconds and memory count. Without one, the embedded base. The distillation has the profile's settings but for
-images and steps, of which a few are enough to time one.
+On a CUDA machine with bases of the true architectures and random weights, kept in `--work`: their images are noise, and
+only seconds and memory count. Without one, the embedded base. The distillation has the profile's settings, except for
+fewer images and steps: a few are enough to time one.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What each file costs, as folders grow: `new-character`, `import-kohya`, `raw_media`, `frames`, merging and checks.
+"""Cost per file as folders grow: `new-character`, `import-kohya`, `raw_media`, `frames`, merging and checks.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_folders [COUNT…]   (default: 1,000 4,000 and 16,000 files)
 
-Half of the files are images of 24 px, no two of which look alike; the others are their captions. Milliseconds for
-each file; cost is flat where the last column is near 1.
+Half of the files are images of 24 px, all different; the others are their captions. Milliseconds per file. Cost is flat
+if the last column is near 1.
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""Thousands of damaged files of every format, each decoded in a worker process with a hard time limit, so that a hang
-or a crash of native code is a finding too. Fails when there is one. Linux only (/proc).
+"""Decodes thousands of damaged files of every format, each in a worker process with a time limit.
+
+So a hang or a crash of native code is found too, and is a failure. Linux only (/proc).
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_fuzz [CASES]        (default 5000)
      python -m sticker_pipeline_tests.benchmarks.bench_fuzz FIRST LAST     (other cases)

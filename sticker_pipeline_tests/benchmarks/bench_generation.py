@@ -1,4 +1,4 @@
-"""How many images a second the embedded base model draws, by batch size.
+"""Images per second of the embedded base model, by batch size.
 
 python sticker_pipeline_tests/benchmarks/bench_generation.py
 """

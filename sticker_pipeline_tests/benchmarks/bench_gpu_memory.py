@@ -1,9 +1,9 @@
-"""GPU memory of LoRA training with `preset: low_memory`: what the dry run predicts and, on a CUDA machine, what our
-trainer takes under its plan, on a base of the true architecture with random weights, sample images included.
+"""GPU memory of LoRA training with `preset: low_memory`: predicted by the dry run, and measured.
 
-`--work` keeps the base models and what the dry run counted. What the trainer takes is read from nvidia-smi while it
-runs: its own share where nvidia-smi knows it, else all that is in use beyond what was before. Fails where that exceeds
-the budget.
+Measured on a CUDA machine only: our trainer under its plan, on a base of the true architecture with random weights,
+sample images included. `--work` keeps the base models and the dry run's counts. The trainer's memory is read from
+nvidia-smi while it runs: its own share where nvidia-smi knows it, else all use beyond that of before. Fails if it
+exceeds the budget.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_gpu_memory
 """

@@ -1,4 +1,4 @@
-"""What one new GIF costs a character of 30,000 frames: counted, and how long each step of the dataset takes on all.
+"""Cost of one new GIF for a character of 30,000 frames: counts, and time of each dataset step.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_incremental [CLIPS]   (default: 1,000 GIFs of 30 frames)
 """

@@ -1,4 +1,4 @@
-"""How fast animations are decoded, beside Pillow's own decoder on the same files in the same run.
+"""Speed of decoding animations, beside Pillow's own decoder on the same files in the same run.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_media [FOLDER …]   (default: data/characters)
 """

@@ -1,5 +1,7 @@
-"""The memory that decoding takes: a GIF and an MP4 of 1,000 frames of 480×480, each decoded into a cache by a process
-of its own, with its peak before and after. Fails when a process takes more than LIMIT_MB. Linux only (/proc).
+"""Memory of decoding a GIF and an MP4 of 1,000 frames of 480×480.
+
+Each is decoded into a cache by its own process, with its peak before and after. Fails when a process takes more than
+LIMIT_MB. Linux only (/proc).
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_memory
 """
@@ -58,8 +60,10 @@ def decode_and_report(path: Path) -> None:
 
 
 def watch_children(peak: list[float]) -> None:
-    """Keep the highest peak of a child in `peak[0]`. (What the system reports of a child that has ended begins with
-    its parent's size.)"""
+    """Keep the highest peak of a child in `peak[0]`.
+
+    The system's value for an ended child begins with its parent's size.
+    """
     while True:
         for process in psutil.Process().children():
             if "ffmpeg" in process.name():

@@ -1,10 +1,10 @@
-"""What the report costs as characters grow: its bytes, and the processor time of making it, first and again.
+"""Cost of the report by number of characters: bytes, and processor time, first and again.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_report [COUNT…]   (default: 10, 100 and 1,000 characters)
 
-Every character has the media, samples, tables, releases and checks of one demo character, made up as in
-publishing/example.py, and a name of its own. CPU seconds; the last column is the cost of one character at the largest
-count over that at the smallest.
+Every character has its own name, and the media, samples, tables, releases and checks of one demo character, made up as
+in publishing/example.py. CPU seconds. The last column is the cost of one character at the largest count over that at
+the smallest.
 """
 
 import shutil
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def costs(root: Path, count: int) -> dict[str, float]:
-    """What is measured -> CPU seconds or megabytes, with `count` characters."""
+    """Return measured item -> CPU seconds or megabytes, with `count` characters."""
     found: dict[str, float] = {}
     timed = timer(found, count)
     store, specs = ArtifactStore(root / "artifacts"), check_specs()

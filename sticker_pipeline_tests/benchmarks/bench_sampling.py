@@ -1,4 +1,4 @@
-"""How long 30,000 frames take to merge, weigh and draw.
+"""Time to merge, weigh and sample 30,000 frames.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_sampling
 """

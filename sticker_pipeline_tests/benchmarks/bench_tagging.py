@@ -1,12 +1,12 @@
-"""How fast frames become tags and captions: `python -m sticker_pipeline_tests.benchmarks.bench_tagging`.
+"""Speed from frames to tags and captions: `python -m sticker_pipeline_tests.benchmarks.bench_tagging`.
 
 The bound is bare onnxruntime on tensors that are already in memory; the difference is decoding, preprocessing and the
-cache. It is measured with the shipped tagger, which is so small that decoding takes longer than the model, and with one
-of the size of a real one's input and output, of random weights, which takes tens of milliseconds for an image.
+cache. Two taggers are measured. The shipped one is so small that decoding takes longer than the model. The other has
+the input and output size of a real one, and random weights; it takes tens of milliseconds for an image.
 
-The peer is the tagging script of kohya-ss/sd-scripts, from files to captions, as a process of its own beside ours:
-`--peer CHECKOUT --peer-python PYTHON` (or the environment's SD_SCRIPTS and SD_SCRIPTS_PYTHON), where PYTHON has what
-the script imports, onnx and onnxruntime. All take the number of threads that onnxruntime chooses, and take turns.
+The peer is the tagging script of kohya-ss/sd-scripts, from files to captions, in its own process: `--peer CHECKOUT
+--peer-python PYTHON` (or the environment's SD_SCRIPTS and SD_SCRIPTS_PYTHON). PYTHON needs the script's imports, onnx
+and onnxruntime. All have as many threads as onnxruntime chooses, and take turns.
 """
 
 import argparse
@@ -179,10 +179,10 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def write_large_tagger(folder: Path) -> Path:
-    """A tagger with the input and output of a real one: patches, a few layers of a perceptron, their mean, a sigmoid.
+    """Write a tagger with a real one's input and output: patches, perceptron layers, mean, sigmoid.
 
     The weights are random. 5.1 billion multiplications for an image, a fifteenth of ViT-B/16 (78), the smallest of the
-    v3 taggers, beside which decoding weighs less still.
+    v3 taggers: beside that one, decoding matters even less.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper

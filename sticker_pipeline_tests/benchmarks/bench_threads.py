@@ -1,9 +1,9 @@
-"""What a shared machine costs: training, drawing, CLIP and the tagger alone, and beside busy processes.
+"""Cost of a shared machine: training, generating, CLIP and the tagger, alone and beside busy processes.
 
-Before: threads spin while they wait for each other, whoever else needs the cores. After: as threads.py and wd14.py have
-them. Nobody else: the machine is idle. Busy: on each core but one a process computes. All are ratios to today's speed
-on an idle machine, medians of rounds in which the cases take turns; they mean something where nobody else
-used the machine meanwhile, which is measured too. Then two trainings side by side.
+Before: threads spin while they wait for each other, even if others need the cores. After: as in threads.py and wd14.py.
+Nobody else: the machine is idle. Busy: a process computes on each core but one. All are ratios to today's speed on an
+idle machine, medians of rounds in which the cases take turns. They are valid only if nobody else used the machine
+meanwhile, which is measured too. Then two trainings side by side.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_threads [--only training] [--rounds 3]
 """

@@ -1,16 +1,16 @@
-"""How many images a second training learns from, beside the peers: `python -m …benchmarks.bench_training`.
+"""Training speed in images per second, beside the peers: `python -m …benchmarks.bench_training`.
 
-The peers are diffusers' example scripts and kohya-ss/sd-scripts, run as they are, each as a process of its own:
-`--diffusers CHECKOUT` (needs the package `datasets`; `--diffusers-python` where another environment has it) and
-`--sd-scripts CHECKOUT --sd-scripts-python PYTHON` (needs an environment of its own, see its requirements.txt).
+The peers are diffusers' example scripts and kohya-ss/sd-scripts, run unchanged, each in its own process: `--diffusers
+CHECKOUT` (needs the package `datasets`; `--diffusers-python` if another environment has it) and `--sd-scripts CHECKOUT
+--sd-scripts-python PYTHON` (needs its own environment, see its requirements.txt).
 
-Each trainer's own progress is read while it runs: the time between two steps that it shows is the time of the steps
-between them, and all that happens there counts; loading, caching and saving drop out. Trainers take turns; medians.
-Equal for all: images, side, batch, modules, rank, precision, AdamW, attention by PyTorch, no gradient checkpointing.
-Each caches what it can. sd-scripts cannot open the embedded base: its U-Net has the channels of SD1.5 built in.
+Each trainer's own progress is read while it runs. The time between two shown steps is the time of the steps between
+them, with all that happens there; loading, caching and saving drop out. Trainers take turns; medians. Equal for all:
+images, side, batch, modules, rank, precision, AdamW, attention by PyTorch, no gradient checkpointing. Each caches all
+it can. sd-scripts cannot open the embedded base: its U-Net has the channels of SD1.5 built in.
 
-Without peers, ours alone: its speed, and where the time of a step goes. On a CUDA machine the same at real sizes, with
-the share of what the GPU can do; base models are then of the true architecture with random weights, kept in `--work`.
+Without peers, ours alone: its speed, and the time of a step by part. On a CUDA machine the same at real sizes, with the
+share of the GPU's peak; base models are then of the true architecture with random weights, kept in `--work`.
 """
 
 import argparse
@@ -42,8 +42,10 @@ Command = Callable[[Work, Path, Path, int], list[Any]]  # of (work, images, outp
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison over `steps` steps, of which the first `warm_up` are not timed, and the ratio that is wanted
-    against each peer."""
+    """One comparison over `steps` steps, and the wanted ratio against each peer.
+
+    The first `warm_up` steps are not timed.
+    """
 
     name: str
     work: Work
@@ -155,7 +157,7 @@ def _cases(folder: Path, cuda: bool, peers: dict[str, Command]) -> list[Case]:
 
 @dataclass(frozen=True)
 class Turns:
-    """Whose turn it is to have the machine for itself, of all trainers that know of the file `lock`."""
+    """Exclusive turns on the machine, for all trainers that know the file `lock`."""
 
     lock: Path
     together: bool  # trainers start side by side, and then wait, each stopped at its first step, until none starts
@@ -193,8 +195,10 @@ def _race(case: Case, peers: dict[str, Command], folder: Path, rounds: int, turn
 
 
 def _rate(command: list[Any], output: Path, case: Case, turns: Turns) -> float:
-    """Samples/s between the first and the last step shown after the warm-up. Raises RuntimeError, with its last words,
-    where the trainer fails."""
+    """Return samples/s between the first and the last step shown after the warm-up.
+
+    Raises RuntimeError, with the trainer's last words, if it fails.
+    """
     with ExitStack() as start:
         start.enter_context(turns.hold(fcntl.LOCK_SH if turns.together else fcntl.LOCK_EX))
         # No network, and every run reads its images anew: what `datasets` kept of another run would be quicker.
@@ -238,7 +242,7 @@ STEPS_PROFILED = 5
 
 
 def _shares_of_a_step(work: Work, folder: Path) -> None:
-    """Print what of our step is spent on which kind of operation and, on a GPU, how near it comes to the hardware."""
+    """Print the share of each kind of operation in our step and, on a GPU, the share of the hardware's peak."""
     import torch
     from torch.profiler import profile
 

@@ -1,7 +1,8 @@
-"""A LoRA of the true architecture: trained for two steps on random weights, and its file matched key by key.
+"""A LoRA of the true architecture: trained for two steps on random weights; its file is matched key by key.
 
-The expected keys and shapes are those of sd-scripts (../diffusion/lora/expected_keys.py); that ComfyUI, A1111 and
-diffusers find each of them is tested in ../diffusion/lora/test_clients.py. Fails where a key or a shape differs.
+The expected keys and shapes are those of sd-scripts (../diffusion/lora/expected_keys.py).
+../diffusion/lora/test_clients.py tests that ComfyUI, A1111 and diffusers find each of them. Fails if a key or a shape
+differs.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_true_lora [sd15 or sdxl; SDXL takes 12 GB of memory]
 """

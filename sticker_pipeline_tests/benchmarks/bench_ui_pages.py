@@ -1,4 +1,4 @@
-"""How long the pages of the UI take as characters grow, until what they are about is there.
+"""Loading time of the UI's pages by number of characters, until the main content is there.
 
 Run: python -m sticker_pipeline_tests.benchmarks.bench_ui_pages [COUNT…]   (default: 10 and 1,000 characters)
 

@@ -1,4 +1,4 @@
-"""Runs a benchmark at several counts and prints a table of them, with the growth of the cost of one item."""
+"""Runs a benchmark at several counts; prints a table, with the growth of the cost per item."""
 
 import sys
 import tempfile

@@ -1,6 +1,6 @@
-"""A deployment whose characters have one image each and everything made of it: scripted, without any work.
+"""A deployment of characters with one image each and all assets made: scripted, without work.
 
-Artifacts hold a few bytes; manifests, and the events in Dagster's history, are as the steps would leave them.
+Artifacts hold a few bytes. Manifests, and the events in Dagster's history, are as the steps would leave them.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Our side of bench_tagging's race: a process that tags the images of a folder, as the asset does it.
+"""Our process in bench_tagging: tags the images of a folder, as the asset does.
 
 python -m sticker_pipeline_tests.benchmarks.tag_folder FRAMES MODEL OUT; without arguments it only imports.
 """

@@ -1,7 +1,7 @@
-"""The trainers of bench_training's race as commands: ours, diffusers' example scripts, kohya-ss/sd-scripts.
+"""Trainers of bench_training as commands: ours, diffusers' example scripts, kohya-ss/sd-scripts.
 
-Each is given the same images and settings, in the form that it reads; the peers' scripts run as they are. How their
-speed is measured stands in bench_training.py.
+Each has the same images and settings, in its own format; the peers' scripts run unchanged. bench_training.py says how
+their speed is measured.
 """
 
 import json
@@ -25,7 +25,7 @@ IMAGES = 16
 
 @dataclass(frozen=True)
 class Work:
-    """What is trained, in which precision, on images of which side; text encoders are not."""
+    """Trained modules, precision and image side; text encoders are not trained."""
 
     family: Literal["sd15", "sdxl"]
     base: Path
@@ -40,8 +40,10 @@ class Work:
 
 
 def write_images(folder: Path, side: int) -> None:
-    """IMAGES squares of `side` pixels to `folder`: for ours with a table, for diffusers with metadata.jsonl, for
-    sd-scripts with captions as text."""
+    """Write IMAGES squares of `side` pixels to `folder`.
+
+    For ours with a table, for diffusers with metadata.jsonl, for sd-scripts with captions as text.
+    """
     rng = np.random.default_rng(0)
     for name in ("ours/frames", "diffusers", f"sd_scripts/{_repeats(10_000)}_bench"):
         (folder / name).mkdir(parents=True)
@@ -98,7 +100,7 @@ def our_spec(work: Work, images: Path, output: Path, steps: int, **changes: Any)
 
 
 def ours(work: Work, images: Path, output: Path, steps: int) -> list[str | Path]:
-    """What `python -m sticker_pipeline.training` runs, with a line for each step."""
+    """Return the command of our trainer, with a line of progress for each step."""
     save_spec(our_spec(work, images, output, steps), output / "bench.json")
     return [sys.executable, "-m", "sticker_pipeline_tests.benchmarks.train_ours", output / "bench.json"]
 
@@ -128,8 +130,10 @@ def diffusers_script(checkout: Path, python: Path, work: Work, images: Path, out
 
 
 def sd_scripts(checkout: Path, python: Path, work: Work, images: Path, output: Path, steps: int) -> list[str]:
-    """Its latents are cached, and for SDXL its text encodings: for SD1.5 it cannot. Attention by PyTorch, no loader
-    processes: what they would read is in memory."""
+    """Cached latents, and for SDXL cached text encodings: for SD1.5 it cannot.
+
+    Attention by PyTorch, no loader processes: their input is in memory.
+    """
     name = {"sd15": "train_network.py", "sdxl": "sdxl_train_network.py"}[work.family]
     _keep_tokenizers(work, output / "tokenizers")
     return [

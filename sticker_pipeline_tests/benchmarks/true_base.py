@@ -1,6 +1,6 @@
-"""Base models of the true architectures with random weights, for where only size and shape count: speed and memory.
+"""Base models of the true architectures with random weights, for tests of speed and memory.
 
-The architectures stand in diffusion/architectures.py.
+diffusion/architectures.py has the architectures.
 """
 
 import json

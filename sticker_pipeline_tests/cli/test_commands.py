@@ -1,4 +1,4 @@
-"""What the commands say when something is missing or wrong; what they do when all is well is test_line's business."""
+"""Messages of the commands for missing or wrong input. test_line has their normal work."""
 
 import errno
 import json
@@ -44,7 +44,7 @@ def characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Result:
-    """What a command does; of `update`, what the process does that it starts."""
+    """Run a command; for `update`, the code of the process that it starts."""
     return CliRunner().invoke(work.main if arguments[0] == "update" else main, list(arguments))
 
 
@@ -502,7 +502,7 @@ def test_doctor_lists_what_killed_runs_left_and_mends_it(characters: Path) -> No
     assert "--mend" not in mended and not left.exists()
     assert "under way" not in run("doctor").output
     alone = run("doctor", "--gone", "box")
-    assert alone.exit_code == 2 and "--gone says whose runs --mend ends" in alone.output
+    assert alone.exit_code == 2 and "--gone names the machine of the runs that --mend ends" in alone.output
 
 
 def test_a_full_disk_is_said_before_and_in_the_middle(
@@ -533,7 +533,7 @@ def test_a_roll_back_says_when_another_release_counts_by_now(characters: Path, m
     assert CliRunner().invoke(work.main, ["release", "luma", "2"]).exit_code == 0
     result = CliRunner().invoke(work.main, ["release", "luma", "1"])
     assert result.exit_code == 1
-    assert "Another release of luma was published meanwhile and counts now" in result.output
+    assert "Another release of luma was published meanwhile and is current now" in result.output
 
 
 @pytest.mark.parametrize(("text", "words"), [("[1, 2]", "is no mapping of settings"), ("a: [", "is no YAML")])

@@ -1,4 +1,4 @@
-"""Who is let in at the door, request by request; what a browser does there is in ui/test_door.py."""
+"""Access control, request by request; ui/test_door.py tests it in a browser."""
 
 import asyncio
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""`sticker-pipeline ui` with real processes: it says what goes wrong, and leaves nothing behind, however it ends."""
+"""`sticker-pipeline ui` with real processes: its messages, and a clean end in every case."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Checksums find what changed, and what is damaged counts as none, is named and is removed."""
+"""Checksums detect changes; a damaged file counts as missing, is named and removed."""
 
 import errno
 import io

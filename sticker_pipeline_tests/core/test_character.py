@@ -1,4 +1,4 @@
-"""What character.yaml may say, and the sentences a person gets for what it may not."""
+"""Valid values of character.yaml, and the messages for invalid ones."""
 
 import unicodedata
 from pathlib import Path

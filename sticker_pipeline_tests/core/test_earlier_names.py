@@ -1,4 +1,4 @@
-"""Names of earlier versions: none is in use again, and what was written under them is read."""
+"""Names of earlier versions: none is reused, and files written under them are read."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""Letters of other scripts are drawn with a font that has them, where the machine has one, and quietly elsewhere."""
+"""Letters of other scripts: drawn with a font that has them, if any, without messages."""
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The table of models, and what a person may write instead of its names."""
+"""Table of models, and the names that a person may write instead."""
 
 from pathlib import Path
 

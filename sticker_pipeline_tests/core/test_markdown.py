@@ -1,4 +1,4 @@
-"""A text that is not ours shows its letters, whatever it holds, by a parser of CommonMark with GitHub's additions."""
+"""Other people's texts show their letters, in a CommonMark parser with GitHub's additions."""
 
 import re
 from typing import Any

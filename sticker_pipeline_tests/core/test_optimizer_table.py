@@ -1,4 +1,4 @@
-"""The rows of the optimizers: what they say holds of settings, kohya's files and the constructors."""
+"""The rows of the optimizers agree with settings, kohya's files and the constructors."""
 
 import importlib
 import inspect

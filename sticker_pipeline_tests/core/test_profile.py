@@ -1,4 +1,4 @@
-"""Profiles, overrides, and what is said of missing models."""
+"""Profiles, overrides, and messages for missing models."""
 
 import csv
 from pathlib import Path
@@ -179,7 +179,7 @@ def test_a_base_of_sdxl_has_two_text_encoders(tmp_path: Path) -> None:
 
 
 def test_sdxl_draws_and_trains_at_its_own_size() -> None:
-    """What it is told not to draw is a part of what animagine-xl-4.0's model card says."""
+    """The negative prompt is a part of the one in animagine-xl-4.0's model card."""
     profile = load_profile("sdxl", Path("models"))
     assert (profile.family, profile.resolution, profile.tagger.name) == ("sdxl", 1024, "wd-swinv2-tagger-v3")
     assert (profile.generation.steps, profile.generation.guidance_scale) == (25, 7.0)

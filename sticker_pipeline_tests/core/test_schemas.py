@@ -1,4 +1,4 @@
-"""A table is as its schema says, or the error names the column and what is wrong."""
+"""Tables match their schema; else the error names the column and the fault."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Settings that do nothing are told, and those that do are not."""
+"""Settings without effect are reported; others are not."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Artifacts appear whole or not at all, versions follow content, hashes are remembered only while they hold."""
+"""Artifacts appear whole or not at all; versions follow content; hashes are remembered only while valid."""
 
 import csv
 import json
@@ -192,7 +192,7 @@ FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK(
 
 
 def test_no_text_in_a_csv_is_a_formula(tmp_path: Path) -> None:
-    """Whatever a spreadsheet would compute begins with an apostrophe; numbers and other texts stay."""
+    """Texts that a spreadsheet would compute begin with an apostrophe; numbers and other texts stay."""
     others = ["smile", "", "'", "1=1", " =1", "a,b", '"', "x\n=1"]
     table = pd.DataFrame({"tag": [*FORMULAS, *others], "frames": -1, "share": -0.5})
     write_csv(table, tmp_path / "a.csv")

@@ -1,4 +1,4 @@
-"""A trainer that behaves badly on purpose: `ignore-int` saves only on SIGTERM, `ignore-all` never ends by itself.
+"""A trainer that ignores signals: `ignore-int` saves only on SIGTERM, `ignore-all` never ends by itself.
 
 Both have a child in their process group, as torchrun has.
 """

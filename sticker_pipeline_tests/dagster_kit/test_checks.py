@@ -1,4 +1,4 @@
-"""Results of checks as Dagster gets them."""
+"""Check results in Dagster's form."""
 
 import dagster as dg
 import pandas as pd

@@ -1,4 +1,4 @@
-"""What the package uses of Dagster's private API is there, takes what we pass, and does what we rely on."""
+"""Dagster's private API: the names, parameters and behaviour that the package uses."""
 
 import ast
 import inspect
@@ -458,7 +458,7 @@ def test_verdicts_can_be_kept_for_another_materialization(instance: dg.DagsterIn
     check = dg.AssetCheckKey(key, "round")
 
     def judged() -> bool:
-        """Whether the verdict is on the latest materialization."""
+        """Return whether the verdict is on the latest materialization."""
         (info,) = instance.event_log_storage.get_asset_check_partition_info([check], partition_keys=["moth"])
         return info.is_current
 

@@ -1,4 +1,4 @@
-"""Runs that have lost their process are ended with a sentence, and give back what they held; all others stay."""
+"""Runs without a process are ended with a sentence and free their places; all others stay."""
 
 import os
 import platform

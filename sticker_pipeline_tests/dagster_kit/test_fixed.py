@@ -1,4 +1,4 @@
-"""A launch chooses assets, a partition, and values for two steps: whatever else it configures is refused."""
+"""A launch chooses assets, a partition, and values for two steps; other configuration is refused."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def test_a_launch_names_settings_each_explained_and_none_by_default(config: type
 
 
 def test_a_resource_that_nobody_has_fixed_is_found() -> None:
-    """What is added to the definitions later is fixed too."""
+    """Later additions to the definitions are fixed too."""
     for name, resource in (DEFINITIONS.resources or {}).items():
         assert isinstance(resource, dg.ResourceDefinition), name
         assert not resource.config_schema.config_type.fields, name

@@ -1,4 +1,4 @@
-"""The settings of the Dagster instance that ship: they load, and only crashes are retried."""
+"""Shipped settings of the Dagster instance: they load, and only crashes are retried."""
 
 import logging
 import signal

@@ -1,4 +1,4 @@
-"""No live process remains, and a checkpoint exists, however a training step ends."""
+"""Any end of a training step: no live process remains, and a checkpoint exists."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What the UI is told about the tables of an asset, before a run and after it."""
+"""Metadata of an asset's tables in the UI, before and after a run."""
 
 import dagster as dg
 import pandas as pd

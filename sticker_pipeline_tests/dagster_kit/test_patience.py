@@ -1,4 +1,4 @@
-"""A step that waits for a pool sleeps, says for whom, can be stopped, and does not wait for the dead."""
+"""A step waiting for a pool sleeps, names the holder, can be stopped, and skips dead holders."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Steps that need a GPU for a short time take turns with trainings only where there is one."""
+"""Steps with short GPU use take turns with trainings only if there is a GPU."""
 
 from pathlib import Path
 

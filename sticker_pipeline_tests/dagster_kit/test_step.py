@@ -1,4 +1,4 @@
-"""A step of any scope finds its inputs by its deps, is made once, and tells Dagster what it has not seen."""
+"""A step of any scope finds its inputs by its deps, runs once, and reports new roots to Dagster."""
 
 from functools import partial
 from pathlib import Path
@@ -369,7 +369,7 @@ def test_an_artifact_that_was_away_for_a_look_keeps_its_metadata(
 def test_a_look_that_began_before_a_step_ended_reports_nothing_older(
     workspace: Folders, instance: dg.DagsterInstance
 ) -> None:
-    """A look at many goes on while others work: what it has read is old when it comes to a scope."""
+    """An evaluation of many scopes continues while others work: its data may be old when it reaches a scope."""
     run(instance, workspace, FIRST)
     graph, store = definitions(workspace).resolve_asset_graph(), Snapshot(workspace.store.root)
     history, scope = History(instance, graph), of_box(workspace, "red")

@@ -1,4 +1,4 @@
-"""What a run prints and logs: nothing of a stranger's is markup, or moves the cursor."""
+"""Terminal output and logs of a run: other people's text is neither markup nor cursor movement."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""Sizes for training: the published tables, and which image goes where, against a search through all sizes."""
+"""Sizes for training: published tables, and the size of each image, against an exhaustive search."""
 
 import math
 from pathlib import Path

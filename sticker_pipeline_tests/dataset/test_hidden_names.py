@@ -1,4 +1,4 @@
-"""Training folders of a stranger whose names hide letters, or whose record has no end."""
+"""Other people's training folders with hidden letters in names, or an endless record."""
 
 from pathlib import Path
 

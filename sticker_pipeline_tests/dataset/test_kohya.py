@@ -1,4 +1,4 @@
-"""Names of folders and texts of captions as sd-scripts reads them."""
+"""Folder names and captions as sd-scripts reads them."""
 
 import re
 
@@ -17,8 +17,11 @@ CAPTIONS = st.lists(
 
 
 def emphasis(text: str) -> list[tuple[str, float]]:
-    """The letters of a weighted caption with their weights, by the grammar that sd-scripts documents: `\\` escapes,
-    ( ) multiplies by 1.1, (text:w) by w, [ ] divides by 1.1. Raises on what stays open: no export may have that."""
+    r"""Return the letters of a weighted caption with their weights, by sd-scripts' documented grammar.
+
+    `\` escapes, ( ) multiplies by 1.1, (text:w) by w, [ ] divides by 1.1. Raises for open brackets: no export may have
+    them.
+    """
     letters: list[tuple[str, float]] = []
     stack: list[tuple[str, int]] = []
     position = 0

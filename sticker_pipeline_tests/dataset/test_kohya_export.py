@@ -1,4 +1,4 @@
-"""A training set as kohya folders: every image and caption, repeats, and config files that sd-scripts knows."""
+"""A training set as kohya folders: all images, captions and repeats, and valid config files of sd-scripts."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Kohya folders as characters: weights are the repeats, and an export comes back as it was."""
+"""Kohya folders as characters: weights are the repeats; an export is imported unchanged."""
 
 import os
 import shutil
@@ -238,7 +238,7 @@ def test_pipes_devices_and_links_to_nothing_are_never_opened(tmp_path: Path):
 
 
 def test_a_name_that_is_too_long_is_left_out_by_name(tmp_path: Path):
-    """Where two images are called alike, a caption is named after the whole file; a held-out group gets a prefix."""
+    """For two images of the same stem, captions are named after the whole file; a held-out group has a prefix."""
     longest = os.pathconf(tmp_path, "PC_NAME_MAX")
     stem, group = "x" * (longest - 4), "h" * longest
     place(tmp_path / "img" / "2_a" / "a.png", 1, "yes, smile")

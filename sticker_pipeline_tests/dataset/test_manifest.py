@@ -1,4 +1,4 @@
-"""The training set: splits by whole sources, probabilities after the holdout, and what is refused."""
+"""The training set: splits by whole sources, probabilities after the holdout, and refusals."""
 
 import math
 from fractions import Fraction

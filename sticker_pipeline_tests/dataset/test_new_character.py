@@ -1,4 +1,4 @@
-"""A folder of media becomes a character; nothing that exists is touched."""
+"""A folder of media becomes a character; existing files are not touched."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ from sticker_pipeline_tests.media.makers import noise, video
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A still and an animation lying loose, two groups, of which one has a caption, and things that are no images."""
+    """Make a loose still and animation, two groups, one with a caption, and files that are no images."""
     folder = tmp_path / "downloads"
     (folder / "art" / "2025").mkdir(parents=True)
     (folder / "my: stickers").mkdir()

@@ -1,4 +1,4 @@
-"""Whole repeats: the smallest epoch within the allowed error, against a search that knows nothing of breakpoints."""
+"""Whole repeats: the smallest epoch within the allowed error, against a plain search."""
 
 from fractions import Fraction
 from itertools import combinations, count
@@ -25,7 +25,10 @@ def exact_error(repeats, p: list[Fraction]) -> Fraction:
 
 
 def is_rounded(repeats, p: list[Fraction]) -> bool:
-    """Whether one scale s gives all of max(1, ⌊s·p + ½⌋): r − ½ ≤ s·p < r + ½, and for r = 1 only the latter."""
+    """Return whether one scale s gives all of max(1, ⌊s·p + ½⌋).
+
+    r − ½ ≤ s·p < r + ½, and for r = 1 only the latter.
+    """
     half = Fraction(1, 2)
     lowest = max((r - half) / one if r > 1 else Fraction(0) for r, one in zip(repeats, p, strict=True))
     return lowest < min((r + half) / one for r, one in zip(repeats, p, strict=True))

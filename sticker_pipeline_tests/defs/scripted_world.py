@@ -1,7 +1,7 @@
-"""A world without drawing or training: the real assets and checks, with scripted bodies.
+"""A deployment without generation or training: the real assets and checks, with scripted bodies.
 
-Names, deps and conditions are real; bodies are pure functions of scripted content. What the automation requests is run
-as Dagster runs it, so that versions, provenance and blocking checks are Dagster's own.
+Names, deps and conditions are real; bodies are pure functions of scripted content. Requests of the automation run as in
+Dagster, so versions, provenance and blocking checks are Dagster's own.
 """
 
 import json

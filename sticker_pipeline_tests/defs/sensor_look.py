@@ -1,4 +1,4 @@
-"""A look of the folder sensor, as the daemon does it, and what it reports."""
+"""One evaluation of the folder sensor, as in the daemon, and its report."""
 
 from functools import cache
 from typing import Any

@@ -1,6 +1,6 @@
-"""A month in which everything happens, week by week, and what is requested on which day, exactly.
+"""A month of events, week by week, with the exact requests of each day.
 
-Each week begins at noon of the third day of one world, which is made once: `ada` and `bo` are made and released, and a
+Each week begins at noon of the third day of one deployment, made once: `ada` and `bo` are made and released, and a
 blocking check warns of `bo`, which stops nothing.
 """
 
@@ -42,7 +42,7 @@ class Month:
         self.world.now = FIRST + timedelta(days=day - 1, hours=12)
 
     def night(self) -> list[str]:
-        """What the tick brings at three in the night after this day."""
+        """Return the requests of the tick at three in the night after this day."""
         self.world.now = FIRST + timedelta(days=self.day, hours=2, minutes=59, seconds=50)
         self.day += 1
         return self.settled()
@@ -63,7 +63,7 @@ def of(names: str, lines: list[str]) -> list[str]:
 
 
 def both(*parts: list[str]) -> list[str]:
-    """What is requested when all `parts` go on side by side, each a list of lines that begin at the same look."""
+    """Return the requests of all `parts` side by side, each a list of lines with the same first evaluation."""
     merged: list[dict[str, set[str]]] = [{} for _ in range(max(map(len, parts)))]
     for lines in parts:
         for look, line in zip(merged, lines, strict=False):
@@ -210,7 +210,7 @@ def test_a_week_of_a_character_that_goes_and_comes_back(week: Month) -> None:
 
 
 def test_a_week_of_edits_of_parts_of_roots(week: Month) -> None:
-    """An asset that does not use the part is left as it is, with its verdicts, though its root is another."""
+    """An asset that does not use the part is left unchanged, with its verdicts, though its root has changed."""
     world = week.world
     week.noon(3)  # of the root `training`: what a dataset does not use waits for the night
     world.edit("ada", "training", "more epochs")
@@ -242,7 +242,7 @@ def test_a_week_of_edits_of_parts_of_roots(week: Month) -> None:
 
 
 def test_a_week_after_the_history_was_deleted(week: Month) -> None:
-    """What was made counts as made. Only verdicts are missing: what has blocking checks is judged again, once."""
+    """Artifacts count as made. Only verdicts are missing: assets with blocking checks are checked again, once."""
     world = week.world
     week.noon(3)
     world.broken.add(("training_set", "bo"))

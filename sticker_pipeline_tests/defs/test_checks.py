@@ -1,4 +1,4 @@
-"""The checks of the dataset: each says what it found, and only what makes training pointless stops it."""
+"""Checks of the dataset: each reports its finding; only a pointless training is stopped."""
 
 import shutil
 from pathlib import Path
@@ -45,8 +45,10 @@ def art(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def checked(bench: Bench) -> Bench:
-    """`good`, a demo character; `bad`, another under a known word, with a stranger, a text named .png, a caption of its
-    own and one that is far too long."""
+    """`good` is a demo character; `bad` is another, with a known word as trigger and several faults.
+
+    The faults: another character's image, a text named .png, a caption of its own, and one that is far too long.
+    """
     bench.add_character("good", "bram_thistle")
     folder = bench.add_character("bad", "velvet_moth", settings="trigger: smile\n")
     (folder / "stickers" / "notes.png").write_text("This is no image.")

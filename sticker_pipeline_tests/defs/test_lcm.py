@@ -1,4 +1,4 @@
-"""`lcm_lora` of the embedded base, distilled for seconds: what is published and shown, not how good it is."""
+"""`lcm_lora` of the embedded base, distilled for seconds: published files and metadata, not quality."""
 
 import json
 from collections.abc import Iterator

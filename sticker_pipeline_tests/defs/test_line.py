@@ -1,4 +1,4 @@
-"""The whole line on the embedded models: each table against an independent computation, and what an edit re-does."""
+"""All assets on the embedded models: each table against an independent computation, and the effects of edits."""
 
 import json
 import math
@@ -37,7 +37,7 @@ from sticker_pipeline_tests.test_definitions import LINE
 
 @pytest.fixture(scope="module")
 def asked() -> Iterator[dict[str, int]]:
-    """What each step of the module asked for, in bytes, before its work."""
+    """Return the bytes that each step of the module requested before its work."""
     needs: dict[str, int] = {}
 
     def note(path: Path, need: int, what: str, say: Say) -> None:
@@ -67,7 +67,7 @@ def test_steps_ask_for_little_more_room_than_they_take(line: Bench, asked: dict[
         return sum(path.stat().st_size for path in paths if path.is_file())
 
     def dataset(asset: str, cache: str) -> int:
-        """What is kept of both characters; files of frames are hard links to the cache."""
+        """Kept files of both characters; files of frames are hard links to the cache."""
         folders = [line.store.cache(cache), *(line.store.folder(name, asset) for name in ("small", "other"))]
         return size(*(path for folder in folders for path in folder.rglob("*") if path.parent.name != "files"))
 

@@ -1,4 +1,4 @@
-"""Values for one run in the launch pad: a real training and a real sampling grid, both of seconds."""
+"""Values for one run from the launch pad: a real training and a real sampling grid, seconds each."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,5 +1,7 @@
-"""The verdicts on the page are the last ones of each character, whatever a run that died left behind; and the page is
-out of date when something that it shows is another."""
+"""Verdicts on the page: the last ones of each character, also after runs that died.
+
+The page is out of date if anything that it shows has changed.
+"""
 
 from pathlib import Path
 

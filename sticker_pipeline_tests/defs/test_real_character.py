@@ -1,4 +1,4 @@
-"""Real characters, drawn by strangers, from their files to their training sets, without a hand-made change."""
+"""Real characters by other artists, from files to training sets, without manual changes."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Recommended settings are generated, measured and published: LoRAs and recommendations are planted."""
+"""Recommended settings are generated, measured and published; LoRAs and recommendations are planted."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -64,7 +64,7 @@ def value(bench: Bench, section: str) -> dict[str, Any]:
 
 
 def up_to_date(bench: Bench) -> bool:
-    """Whether `samples` was made from what is recommended now."""
+    """Return whether `samples` was made from the current recommendations."""
     made_from = bench.store.read(NAME, "samples").inputs["character/recommended"]
     return made_from == content_hash(value(bench, "recommended"))
 
@@ -90,7 +90,7 @@ def loras(bench: Bench) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def before(bench: Bench, loras: dict[str, Path]) -> dict[str, Any]:
-    """What there is without a sampling grid."""
+    """State without a sampling grid."""
     assert value(bench, "recommended") == value(bench, "recommended_release") == NOTHING
     make(bench, "samples", "benchmark")
     benchmark = bench.store.read(NAME, "benchmark")

@@ -1,5 +1,8 @@
-"""Retrains whose faults, or merits, are known, through the assets as they are: what is planted is the LoRA file, and
-for two of them what it draws, as the cache of drawn images. Everything from the choice of the epoch on is real."""
+"""Retrainings with known faults or merits, through the real assets.
+
+The LoRA file is planted, and for two of them the images, as the cache of generated images. Everything from the choice
+of the epoch on is real.
+"""
 
 import json
 import shutil
@@ -227,7 +230,7 @@ def renamed(checkpoint: Path, path: Path) -> Path:
 
 
 def plant_images(bench: Bench, lora: Path, images: Sequence[Image.Image]) -> None:
-    """Whatever the LoRA is asked for, with its trigger or without, it draws one of `images`, each in turn."""
+    """Plant `images`, each in turn, for all prompts of the LoRA, with its trigger or without."""
     character, profile = bench.character(NAME)
     asked = benchmark_prompts(character, profile)
     seeds = profile.benchmark.seeds_per_prompt

@@ -1,6 +1,6 @@
-"""A step that finds too little room costs only its own character, and a full disk nothing that was made.
+"""A step without enough room stops only its own character; a full disk damages nothing.
 
-How much room steps ask for is held against what they take in test_line.
+test_line compares the requested room with the used one.
 """
 
 from pathlib import Path

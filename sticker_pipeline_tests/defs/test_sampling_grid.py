@@ -1,4 +1,4 @@
-"""A sampling grid of a small character on the embedded models: the LoRAs are planted, everything else is real."""
+"""Sampling grid of a small character on the embedded models: planted LoRAs, everything else real."""
 
 import json
 import math

@@ -1,6 +1,6 @@
-"""The whole line on a tiny SDXL: two text encoders, time ids, and a VAE that is not to be trusted in half precision.
+"""All assets on a tiny SDXL: two text encoders, time ids, a VAE unsafe in half precision.
 
-What it draws is noise; what the files hold, and that each step takes such a base model, is what is tested.
+Its images are noise. The files' content is tested, and that each step accepts such a base model.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The folder sensor: who is a character, what is observed of it, and who is none any more."""
+"""The folder sensor: new characters, observed roots, removed characters."""
 
 import json
 import shutil

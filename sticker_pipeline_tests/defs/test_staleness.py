@@ -1,4 +1,4 @@
-"""Every setting, and the assets that an edit of it makes stale: the table of docs/explanation/staleness.md."""
+"""Every setting, and the assets that its edit makes stale: the table of docs/explanation/staleness.md."""
 
 import re
 from collections.abc import Iterator

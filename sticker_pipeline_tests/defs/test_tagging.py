@@ -1,4 +1,4 @@
-"""What a change of tagging settings does again, and what is said of it."""
+"""Assets and messages after a change of tagging settings."""
 
 import dagster as dg
 import pytest

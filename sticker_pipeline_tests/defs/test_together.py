@@ -1,4 +1,4 @@
-"""Runs beside each other do no work twice: what another has made of the same inputs is taken."""
+"""Simultaneous runs do no work twice: results of other runs from the same inputs are reused."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,7 +39,7 @@ def run(bench: Bench, tags: Mapping[str, str]) -> None:
 
 
 def published(bench: Bench) -> dict[str, int]:
-    """When each artifact was published, in nanoseconds."""
+    """Return each artifact's publication time, in nanoseconds."""
     return {asset: (bench.store.folder("small", asset) / "artifact.json").stat().st_mtime_ns for asset in DATASET}
 
 
@@ -111,7 +111,7 @@ def test_two_updates_at_once_do_everything_once(alone: tuple[Path, dict[str, str
 
 
 def test_a_check_that_a_stopped_run_left_unmade_is_made(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it is about is current, and would not be touched else."""
+    """Its asset is current, and would otherwise not be touched."""
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt

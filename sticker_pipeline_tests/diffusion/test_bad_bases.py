@@ -1,4 +1,4 @@
-"""Bases that cannot be used, and the sentence that each gets: from headers alone, without torch, before any work."""
+"""Unusable base models, and the sentence for each: from headers alone, without torch, before any work."""
 
 import json
 import pickle

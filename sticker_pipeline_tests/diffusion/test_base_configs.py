@@ -1,4 +1,4 @@
-"""A stranger's base model: no code of its folder runs, no network is asked, and each oddity is one sentence."""
+"""Other people's base models: no code of the folder runs, no network request, each oddity is one sentence."""
 
 import json
 import os

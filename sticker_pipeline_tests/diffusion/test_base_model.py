@@ -26,7 +26,7 @@ BUILDERS = {"sd15": build_tiny_pipeline, "sdxl": build_tiny_sdxl}
 
 @pytest.fixture(scope="module", params=["sd15", "sdxl"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
-    """A family, a tiny base model of it as a folder, and the same as a single file with its configurations beside."""
+    """Return a family, and a tiny base model of it: as a folder, and as a single file with configurations beside."""
     folder = tmp_path_factory.mktemp(request.param)
     base = BUILDERS[request.param](folder / "diffusers")
     single = write_single_file(base, request.param, folder / "single.safetensors")

@@ -15,8 +15,10 @@ class Config(SimpleNamespace):
 
 
 class Decoder(nn.Module):
-    """Stands for a VAE whose activations are `largest` times as large as its latents on their way to 16 times as many
-    pixels; says how many it was given at once, and in what."""
+    """Stand-in for a VAE with activations `largest` times as large as its latents.
+
+    They are on their way to 16 times as many pixels. It reports the batch sizes and dtypes of its inputs.
+    """
 
     def __init__(self, largest: float, **config: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Trainings of two steps need no compiling, which takes minutes."""
+"""Settings for short tests: two steps of training need no compiling, which takes minutes."""
 
 from collections.abc import Iterator
 

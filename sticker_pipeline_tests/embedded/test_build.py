@@ -1,4 +1,4 @@
-"""What is finished, what depends on what, how a folder is put in place, and the size of what ships."""
+"""Finished parts, dependencies, replacement of a folder, and the shipped size."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which drawings exist, and how they are flattened."""
+"""Planned drawings, and their flattening."""
 
 from pathlib import Path
 

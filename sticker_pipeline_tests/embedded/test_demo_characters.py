@@ -1,4 +1,4 @@
-"""The demo characters' folders: what lies in them, that a seed makes them, and that nobody's files are overwritten."""
+"""Folders of the demo characters: content, reproducibility by seed, and no overwritten files of others."""
 
 import hashlib
 import json

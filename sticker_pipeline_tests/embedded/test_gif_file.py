@@ -1,4 +1,4 @@
-"""GIF files: what is written is read back by a decoder written here from the GIF89a specification, and by Pillow."""
+"""Written GIF files, read back by Pillow and by a decoder written here from the GIF89a specification."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Prompts, and shares of prompted tags found, on drawings whose tags are known."""
+"""Prompts, and shares of prompted tags found, on drawings with known tags."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The report's own small parts; its figures are tested where they are computed."""
+"""The report's own small parts; its metrics are tested with their code."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Words of a scene: their tags, what may be combined, and what is sampled."""
+"""Words of a scene: their tags, allowed combinations, and sampling."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def test_kinds_are_exclusive_and_tags_stand_in_the_order_of_the_vocabulary(scene
 
 
 def test_captions_fit_into_clip(scenes: list[Scene]) -> None:
-    """77 tokens, of which two are the ends; a tag is at most its words and a comma when every word is one token."""
+    """77 tokens, two of them the ends; a tag has at most its words and a comma if every word is one token."""
     assert max(len(full_prompt(scene).replace(",", " ,").split()) for scene in scenes) <= 75
 
 

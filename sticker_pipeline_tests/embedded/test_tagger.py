@@ -1,4 +1,4 @@
-"""The tagger: labels, figures by hand, what training does to images, and the shipped file by the WD v3 contract."""
+"""The tagger: labels, metrics by hand, augmentation, and the shipped file by the WD v3 contract."""
 
 import csv
 from dataclasses import replace

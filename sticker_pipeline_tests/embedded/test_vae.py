@@ -1,4 +1,4 @@
-"""The autoencoder's loss, shapes and figures."""
+"""The autoencoder's loss, shapes and metrics."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
 """Runs the trials of `make experiments`, and writes docs/results/experiments.md.
 
-As many trials at a time as there are cores, each on one thread; finished ones are kept in the work folder and not run
-again. Interrupt at will. Only the command line is here.
+As many trials at a time as there are cores, each on one thread. Finished ones are kept in the work folder and not run
+again. Interrupt at will. This module has only the command line.
 """
 
 from __future__ import annotations

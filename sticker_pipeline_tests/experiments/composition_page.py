@@ -1,7 +1,7 @@
 """Writes docs/results/composition.md from the kept arms: text, table and image for each statement.
 
-Intervals: of three training seeds, each with another character, and the prompts, both drawn again with replacement
-(2,000 times; the same draws for both sides of a difference). Three seeds make a coarse interval, and an honest one.
+Intervals: bootstrap over three training seeds, each with another character, and over the prompts (2,000 resamples; the
+same ones for both sides of a difference). Three seeds make coarse intervals.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ Values = np.ndarray
 
 @dataclass(frozen=True)
 class Found:
-    """What is kept of all seeds."""
+    """Kept results of all seeds."""
 
     work: Path
 
@@ -159,7 +159,7 @@ def table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
 
 
 def in_words(arm: Arm) -> str:
-    """Who draws, and how where it is not the profile's way."""
+    """Return the model in words, and its settings if they differ from the profile's."""
     who = [f"{name} {weight:g}" for name, weight in (("character", arm.character), ("style", arm.style)) if weight] or [
         "base model"
     ]
@@ -287,13 +287,13 @@ def unseen(found: Found) -> tuple[str, list[Arm]]:
 
 
 def _seeds(tables: Sequence[pd.DataFrame], row: str) -> str:
-    """What each seed's table has in its row, with the interval over its prompts."""
+    """Return each seed's values in its table's row, with the interval over its prompts."""
     known = [one.loc[row] for one in tables if row in one.index]
     return "<br>".join(f"{one['mean']:.3f} [{one['ci_low']:.3f}, {one['ci_high']:.3f}]" for one in known)
 
 
 def _speed(tables: Sequence[pd.DataFrame], model: str) -> str:
-    """How many times as fast as the first model of the table, seed by seed."""
+    """Return the speed relative to the first model of the table, seed by seed."""
     ratios = []
     for one in tables:
         seconds = one[one["metric"] == "seconds"].set_index("model")["mean"]
@@ -335,6 +335,6 @@ def write_page(work: Path, page: Path) -> None:
 
 
 def read_readings(text: str) -> tuple[str, dict[str, str]]:
-    """What composition.md says before its sections, and these by the number of their heading `## 1`."""
+    """Return composition.md's text before its sections, and its sections by the number of their heading `## 1`."""
     opening, *sections = text.split("\n## ")
     return opening, {section[0]: section[2:].strip() + "\n" for section in sections}

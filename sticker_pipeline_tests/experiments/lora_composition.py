@@ -1,11 +1,11 @@
-"""Style, character and LCM-LoRA together: five things that people say of them, and two more, with three training seeds.
+"""Style, character and LCM-LoRA together: seven statements, tested with three training seeds.
 
     python -m sticker_pipeline_tests.experiments.lora_composition [--processes 2] [--work FOLDER] [--page FILE]
 
-Each seed has a workspace with the demo characters in a thick frame, the style that they share (a manner that the base
-model does not have), and another of them as the character. Its LoRAs are made by the assets that a user materializes;
-then every arm draws the same requests. Finished workspaces and arms are kept in the work folder: interrupt at will.
-What is drawn and kept is decided here; how it is read and shown, in composition_page.py.
+Five of the statements are common opinions. Each seed has a workspace with the demo characters in a thick frame, the
+style that they share (a manner that the base model lacks), and another of them as the character. Its LoRAs are made by
+the assets that a user materializes; then every arm generates the same requests. Finished workspaces and arms are kept
+in the work folder: interrupt at will. This module decides the images; composition_page.py evaluates and shows them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to draw the character. `lcm`: weight of an LCM-LoRA, which has the LCM sampler; None for neither. `own`:
-    the one that was tuned on the character. Steps and guidance: None for the profile's."""
+    """One setting of generating the character.
+
+    `lcm`: weight of an LCM-LoRA, which has the LCM sampler; None for neither. `own`: the one tuned on the character.
+    Steps and guidance: None for the profile's.
+    """
 
     character: float = 0.0
     style: float = 0.0

@@ -1,7 +1,7 @@
-"""The original project's observations as experiments: each an answer to one question, with arms to compare.
+"""The original project's observations as experiments: each has a question and arms to compare.
 
-A trial is a function of (seed, work folder) that trains one LoRA and judges it; how trials are run is `trials`'
-business, how they are shown `page`'s. The seed decides the invented character, its images, and the training.
+A trial is a function of (seed, work folder) that trains one LoRA and measures it. `trials` runs trials, `page` shows
+them. The seed decides the invented character, its images, and the training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OTHER = "skv_obrant"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one arm gave for one seed: figures by name, images to look at, and curves over epochs by name."""
+    """Result of one arm for one seed: metrics by name, images, and curves over epochs by name."""
 
     figures: Mapping[str, float]
     images: Sequence[Image.Image]
@@ -39,8 +39,11 @@ Trial = Callable[[int, Path], dict[str, Outcome]]
 
 @dataclass(frozen=True)
 class Question:
-    """One experiment. `trials` are compared on the same seeds; `figures`: name -> what it says, in the order of the
-    table; `columns`: what the images of an outcome were asked to show."""
+    """One experiment.
+
+    `trials` are compared on the same seeds. `figures`: metric name -> meaning, in the order of the table. `columns`:
+    requested content of an outcome's images.
+    """
 
     title: str
     setting: str
@@ -134,8 +137,10 @@ A = Question(
 
 
 def fusion_trial(first: Sequence[str], second: Sequence[str], **settings: Any) -> Trial:
-    """Train two characters in one LoRA with the learned tags `first` and `second`; prompt with the first's. `settings`
-    depart from the profile's."""
+    """Train two characters in one LoRA with the learned tags `first` and `second`; prompt with the first's.
+
+    `settings` differ from the profile's.
+    """
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
         one = studio.images(stickers(seed, 16), studio.curated(*first), "first")
@@ -287,8 +292,10 @@ D = Question(
 
 
 def caption_trial(write: Callable[[Scene], str], strangers: int = 0) -> Trial:
-    """Train with captions by `write`, beside images of as many `strangers`, whose captions do not say who they are;
-    prompt with the trigger, without it, and with what an identity is told by."""
+    """Train with captions by `write`, beside images of as many `strangers`, with captions that do not name them.
+
+    Prompt with the trigger, without it, and with the tags of an identity.
+    """
 
     def run(seed: int, work: Path) -> dict[str, Outcome]:
         own = studio.images(stickers(seed), write)

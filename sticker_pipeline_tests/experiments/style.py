@@ -1,5 +1,6 @@
-"""A style of the demo characters, trained in a temporary workspace: how well a character that nobody has drawn is drawn
-in it. `--framed`: the characters' images get a thick frame first, a manner that the base model does not have.
+"""A style of the demo characters, trained in a temporary workspace and measured on invented characters.
+
+`--framed`: the characters' images get a thick frame first, a manner that the base model lacks.
 
     python -m sticker_pipeline_tests.experiments.style [--framed] [--draws 1440] [WORK]
 """

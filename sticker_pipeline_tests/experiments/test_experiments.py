@@ -1,4 +1,4 @@
-"""The experiments' own parts: training sets, judging, tables; and one trial from end to end, as short as it can be."""
+"""Parts of the experiments: training sets, metrics, tables; and one very short trial from end to end."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Reading of the arms of a LoRA composition. Generating them is tested with the assets."""
+"""Evaluation of the arms of a LoRA composition. Their generation is tested with the assets."""
 
 from pathlib import Path
 

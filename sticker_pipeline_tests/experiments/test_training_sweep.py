@@ -1,4 +1,4 @@
-"""What the training sweep asks and how it names trials; the training and the figures have tests of their own."""
+"""Trials of the training sweep and their names; training and metrics have their own tests."""
 
 from pathlib import Path
 

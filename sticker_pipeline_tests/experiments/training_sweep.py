@@ -1,6 +1,6 @@
 """`python -m sticker_pipeline_tests.experiments.training_sweep`: LoRA settings compared on the demo characters.
 
-Whether the defaults of the profile `embedded` pass their gates, and what would do better. The table goes to
+Do the defaults of the profile `embedded` pass their gates, and are other settings better? The table goes to
 data/models/embedded/report/training_sweep.json, from which REPORT.md is written. Finished trainings are kept and not
 run again.
 """
@@ -95,7 +95,7 @@ def main(gates: bool, work: Path, processes: int) -> None:
 
 
 def figures_file(trial: Trial, work: Path) -> Path:
-    """Where the figures of one trial are kept."""
+    """Return the file of one trial's metrics."""
     return work / trial.name / "figures.json"
 
 
@@ -210,7 +210,7 @@ def judge(trial: Trial, work: Path, lora: Path) -> list[dict[str, Any]]:
 
 @functools.cache
 def base_images(prompts: tuple[str, ...]) -> list[Image.Image]:
-    """What the base model draws; the same for every trial."""
+    """Return the base model's images; they are the same for every trial."""
     return studio.generated(None, prompts, SEEDS_PER_PROMPT)
 
 

@@ -1,7 +1,7 @@
-"""Runs trials in processes of their own, and keeps what they gave: figures, curves and images, in a folder each.
+"""Runs trials in their own processes, and keeps the results, in a folder each: metrics, curves, images.
 
-What a trial does is `questions`' business; how outcomes are shown is `page`'s. Nothing here may move to `__main__`: a
-process that is spawned cannot find the functions of a package's `__main__`.
+`questions` defines trials; `page` shows outcomes. Nothing here may move to `__main__`: a spawned process cannot find
+the functions of a package's `__main__`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SEEDS = (0, 1, 2)
 
 
 def outcome_file(name: str, trial: str, seed: int, work: Path) -> Path:
-    """Where the outcome of one trial is kept."""
+    """Return the file of one trial's outcome."""
     return work / f"{name} {trial} {seed}".replace(" ", "_").replace(",", "") / "outcome.json"
 
 

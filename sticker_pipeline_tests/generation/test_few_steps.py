@@ -1,4 +1,4 @@
-"""The configurations that an LCM-LoRA is measured by."""
+"""Configurations in which an LCM-LoRA is measured."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The grid of a sampling grid: every combination once, nothing of adapters that do not exist."""
+"""Points of a sampling grid: every combination once, without missing adapters."""
 
 from pathlib import Path
 

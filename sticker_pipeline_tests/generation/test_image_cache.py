@@ -1,4 +1,4 @@
-"""What was drawn once is not drawn again, and nothing else is taken for it."""
+"""Cached images: never generated again, and never mistaken for others."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice

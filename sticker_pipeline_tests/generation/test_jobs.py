@@ -1,4 +1,4 @@
-"""Jobs: how many images, in which folders, from the cache or from the model that is opened for them."""
+"""Jobs: number of images, folders, and their origin: cache or an opened model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The training's sample is the image that generation draws with the LoRA it wrote, whatever the training was for."""
+"""A training's sample equals the image that generation makes with its LoRA, for any kind of training."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the sampling grid recommends, as files and settings."""
+"""Recommendations of the sampling grid, as files and settings."""
 
 from dataclasses import asdict
 from pathlib import Path

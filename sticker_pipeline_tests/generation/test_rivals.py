@@ -1,4 +1,4 @@
-"""What is said about a rival that is not measured. That the others are is test_line's business."""
+"""Messages for rivals that are not measured. test_line measures the others."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The plan of a sampling grid, and its grids."""
+"""Plan of a sampling grid, and its contact sheets."""
 
 from pathlib import Path
 

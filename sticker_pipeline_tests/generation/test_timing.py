@@ -1,4 +1,4 @@
-"""Seconds are those of drawing, measured once for whatever decides them."""
+"""Seconds of generation, measured once for each set of settings that affects them."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Invented characters: none of them has a trait of a character of the medium."""
+"""Invented characters share no trait with any character of the medium."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """Damaged files for the fuzz: valid seeds of every format, damages, and checks.
 
-Used by test_fuzz.py, where hypothesis chooses the damage, and by benchmarks/bench_fuzz.py, where numbers do.
+In test_fuzz.py hypothesis chooses the damage, in benchmarks/bench_fuzz.py numbers do.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""BMPs of 16 bits with a mask of alpha, made byte by byte, and shown as Skia shows them."""
+"""16-bit BMPs with an alpha mask, made byte by byte, against Skia."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Colour profiles, made here byte by byte: what they mean is computed from the definition of sRGB, and read by Skia."""
+"""Colour profiles made byte by byte, against the definition of sRGB and against Skia."""
 
 import io
 import zlib

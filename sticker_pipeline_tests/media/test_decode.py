@@ -1,4 +1,4 @@
-"""Stills of every kind, WebP, and the awkward files that are kept beside the checkout."""
+"""Stills of every kind, WebP, and the awkward files kept beside the checkout."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Which frames stand for which, on hand-made hashes and thumbnails."""
+"""Representatives of duplicate frames, on hand-made hashes and thumbnails."""
 
 import io
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The frames table and its cache: lineage, merging, reasons, and what is decoded again."""
+"""The frames table and its cache: lineage, merging, reasons, and repeated decoding."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
-"""Whatever is done to a file, it gives frames that keep the contract or is refused with a reason, in time and memory.
+"""Damaged files give frames that keep the contract, or a refusal with a reason, within limits.
 
-The long run, in processes of its own, is benchmarks/bench_fuzz.py.
+Limits are of time and memory. benchmarks/bench_fuzz.py is the long run, in its own processes.
 """
 
 import resource

@@ -1,4 +1,4 @@
-"""HEIC and JPEG XL: with their readers where they are installed, and the size of a JPEG XL bit by bit."""
+"""HEIC and JPEG XL, with their readers if installed; sizes of JPEG XL bit by bit."""
 
 import io
 import sys

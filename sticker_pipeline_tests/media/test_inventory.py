@@ -1,4 +1,4 @@
-"""What the inventory says about every kind of file that people have in their folders."""
+"""Inventory rows of every kind of file in people's folders."""
 
 import gzip
 import io

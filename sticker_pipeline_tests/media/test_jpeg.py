@@ -1,4 +1,4 @@
-"""JPEG without its end, and every kind of it against Skia; nothing that is cut off may pass for whole."""
+"""JPEG: every kind against Skia; truncated files never pass as whole."""
 
 import base64
 import io
@@ -90,7 +90,7 @@ def test_only_the_end_marker_is_missing(kind, missing):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_cut_off_is_refused_or_lacks_nothing(kind):
-    """Every length: whatever is taken has the pixels of the whole file. Most of the last scan has to be there."""
+    """At every length, an accepted file has the pixels of the whole one. Most of the last scan must be there."""
     data = KINDS[kind]()
     whole, taken = only(data), []
     for length in range(3, len(data) - 2):
@@ -108,7 +108,7 @@ def test_what_is_cut_off_is_refused_or_lacks_nothing(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("zeros", [64, 4000])
 def test_zeros_that_fill_up_a_file_are_no_pixels(kind, zeros):
-    """Whatever is taken has the pixels of the whole file; the whole one, filled up, is taken."""
+    """An accepted file has the pixels of the whole one; the whole one, filled up, is accepted."""
     data = KINDS[kind]()
     whole, last_scan = only(data), data.rindex(b"\xff\xda")
     assert (only(data[:-2] + bytes(zeros)) == whole).all()
@@ -136,7 +136,7 @@ def test_a_refinement_that_is_missing_is_missed():
 @pytest.mark.parametrize("kind", ["baseline", "progressive"])
 @pytest.mark.parametrize("ended", [True, False])
 def test_what_follows_the_image_does_not_count(kind, ended):
-    """A second image, as in MPF, a video, as in motion photos, or anything, also behind an image without an end."""
+    """A second image, as in MPF, a video, as in motion photos, or anything, also behind a truncated image."""
     data = KINDS[kind]()
     second = saved(Image.new("RGB", (40, 40), RED), "JPEG")
     rests = [second] if not ended else [second, video("mp4", noise(2, 16, 16)), b"\0" * 100, b"\xff", b"\xff\xd8\xff"]

@@ -1,4 +1,4 @@
-"""Every bit depth and colour type of PNG against Skia, the decoder of Chromium; samples and keys are chosen here."""
+"""Every bit depth and colour type of PNG against Skia, the decoder of Chromium."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""TIFF: pixels that were written here byte by byte, or by Pillow in every compression."""
+"""TIFF files written byte by byte, or by Pillow in every compression."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Video, made at test time by the ffmpeg that also reads it: pixels are compared with the arrays that went in."""
+"""Videos encoded and decoded by the same ffmpeg: decoded pixels against the original arrays."""
 
 import resource
 import signal
@@ -92,8 +92,10 @@ def test_video_stickers_keep_their_alpha(options, tolerance):
 
 
 def test_odd_sizes_and_halved_chroma_are_converted_as_bt601_says():
-    """Lossless, so that the stored planes are known; chroma is interpolated, which a nearest-neighbour reading of a
-    smooth image meets within 6 levels of 255."""
+    """Lossless, so the stored planes are known.
+
+    Chroma is interpolated; a nearest-neighbour reading of a smooth image is within 6 levels of 255.
+    """
     y, x = np.mgrid[0:47, 0:63]
     smooth = np.dstack([40 + x, 200 - y, 100 + x + y, np.full_like(x, 255)]).astype(np.uint8)
     data = video("webm", smooth[None], *VP9, "-pix_fmt", "yuv420p")
@@ -251,8 +253,10 @@ def test_a_crop_goes_before_rotation():
 
 
 def resized(*sizes: tuple[int, int], aspect: str = "1/1") -> bytes:
-    """A VP8 stream that changes its size: its key frames state it, whatever the container says. Each part has two
-    frames, red on the left and blue on the right."""
+    """A VP8 stream that changes its size: its key frames state it, unlike the container.
+
+    Each part has two frames, red on the left and blue on the right.
+    """
     parts = []
     for width, height in sizes:
         frame = np.concatenate([solid((250, 0, 0), width // 2, height), solid((0, 0, 250), width // 2, height)], axis=1)
@@ -588,7 +592,7 @@ STUBBORN = {
 
 @pytest.mark.parametrize("script", STUBBORN.values(), ids=STUBBORN)
 def test_a_video_that_decodes_for_ever_is_given_up(script, monkeypatch, tmp_path):
-    """Whatever it does meanwhile, with all that it started; the files after it are decoded."""
+    """It is stopped in any state, with its child processes; the files after it are decoded."""
     data = video("mp4", NOISE, *H264)
     found = read_video(data, "mov", LIMITS)
     program = tmp_path / "ffmpeg"

@@ -1,4 +1,4 @@
-"""Colours of videos, made at test time from formulas of the standards, and what becomes of them."""
+"""Colours of videos made from formulas of the standards, and their decoded values."""
 
 import numpy as np
 import pytest

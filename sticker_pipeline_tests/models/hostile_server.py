@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that answers each request with whatever bytes a test wants."""
+"""A server on 127.0.0.1 that answers each request with bytes of a test's choice."""
 
 import socket
 import threading

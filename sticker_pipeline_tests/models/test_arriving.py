@@ -1,4 +1,4 @@
-"""Servers that lie, stall, flood and lead elsewhere: each is one sentence, and nothing of theirs is kept in place."""
+"""Servers that lie, stall, flood and redirect: one sentence each, and no file left in place."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Files by their content: what is let through and what is not."""
+"""Files accepted and refused by their content."""
 
 import pickle
 from pathlib import Path

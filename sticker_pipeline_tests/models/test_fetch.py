@@ -1,4 +1,4 @@
-"""Fetching with the true client from a hub on this machine."""
+"""Fetching with the real client from a hub on this machine."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Base models of one file: from a server here that speaks Civitai's API, from an address, and from a path."""
+"""Single-file base models: from a local server with Civitai's API, from an address, and from a path."""
 
 import json
 import shutil

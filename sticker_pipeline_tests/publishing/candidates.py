@@ -1,4 +1,4 @@
-"""LoRAs that may be released: small files with all that a release remembers."""
+"""Release candidates: small LoRA files with a complete release record."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,7 @@
 """Definitions of ComfyUI's nodes, and its browser's conversion of workflows to API format.
 
-data/comfyui_nodes.json holds what `GET /object_info` of ComfyUI 0.3.64 says of the nodes that we write, reduced by
-`definitions` to what a workflow depends on; benchmarks/bench_comfyui.py compares it with a running ComfyUI.
+data/comfyui_nodes.json is ComfyUI 0.3.64's answer to `GET /object_info` about our nodes, reduced by `definitions` to
+the parts that matter to a workflow. benchmarks/bench_comfyui.py compares it with a running ComfyUI.
 """
 
 import json

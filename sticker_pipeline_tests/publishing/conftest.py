@@ -1,4 +1,4 @@
-"""The report of demo characters with made-up figures, made once."""
+"""The report of demo characters with made-up metrics, made once."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Artifacts of the demo characters without training: their media, and made-up tables.
 
-The tables have the shape that the stages give them.
-`python -m sticker_pipeline_tests.publishing.example FOLDER` writes a report of them to look at.
+The tables have the stages' schemas. `python -m sticker_pipeline_tests.publishing.example FOLDER` writes a report of
+them.
 """
 
 import json

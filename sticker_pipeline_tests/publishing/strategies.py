@@ -1,4 +1,4 @@
-"""Workflows that a person may ask for, drawn by hypothesis."""
+"""Hypothesis strategies for workflows."""
 
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""What becomes of a candidate: it is published, or what there is stays, with the reason."""
+"""Candidates are published, or the current release stays, with the reason."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Charts put values where they belong, leave out what is no number, and stay small."""
+"""Charts: values in the right place, no invalid numbers, small size."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Both formats of the workflow, against what ComfyUI itself says of its nodes (comfyui_nodes.py)."""
+"""Both formats of the workflow, against ComfyUI's own node definitions (comfyui_nodes.py)."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Names and tables of what ComfyUI and A1111 open."""
+"""Names and tables of the files for ComfyUI and A1111."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What the report says is what the artifacts say; what they do not hold yet is left out, and nothing is made up."""
+"""The report's content equals the artifacts'; missing parts are left out, nothing is invented."""
 
 import json
 import math
@@ -95,7 +95,7 @@ def test_an_earlier_version_without_a_table_is_read_without_it(tmp_path: Path) -
 def test_images_of_models_stand_under_what_all_were_asked_for(
     example_characters: dict[str, CharacterReport], example_store: ArtifactStore
 ) -> None:
-    """The rival is asked by its own trigger, so that no text of a prompt of its is one of ours."""
+    """The rival has its own trigger, so none of its prompts is equal to one of ours."""
     character = example_characters["bram_thistle"]
     samples = example_store.read("bram_thistle", "samples").table()
     assert [grid.medium for grid in character.grids] == ["art", "sticker"]

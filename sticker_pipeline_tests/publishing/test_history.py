@@ -1,4 +1,4 @@
-"""The history on the page is the log of the releases; what is damaged is a sentence, and never stops the page."""
+"""Release history on the page: from the releases' log; damage is a sentence, never an error."""
 
 import shutil
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Each metric is where people look: comparison, leaderboard, report, model card, docs/reference/metrics.md."""
+"""Each metric appears in comparison, leaderboard, report, model card and docs/reference/metrics.md."""
 
 from datetime import UTC, datetime
 from html import escape

@@ -1,4 +1,4 @@
-"""Images that carry their workflow: chunks read from the bytes, pixels by Pillow."""
+"""Images with a workflow: chunks read from the bytes, pixels by Pillow."""
 
 import io
 import json

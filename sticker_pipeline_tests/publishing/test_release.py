@@ -1,4 +1,4 @@
-"""Releases are numbered and never change; the pointer moves whole or not at all, however a publish ends."""
+"""Releases are numbered and never change; the pointer moves whole or not at all, even after a crash."""
 
 import json
 import math
@@ -211,8 +211,10 @@ DIED = 9
 
 
 def killed_after(steps: int, act: Callable[[], object]) -> bool:
-    """Run `act` in a process that dies, as by SIGKILL, at its file operation number `steps`, having written half a file
-    where that is what it does. Returns whether it died."""
+    """Run `act` in a process that is killed at its file operation number `steps`; return whether it was.
+
+    As by SIGKILL; a write is stopped at half of the file.
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -279,7 +281,7 @@ ACTIONS = st.tuples(st.sampled_from(["publish", "roll back"]), st.integers(1, 5)
 
 
 class Expected:
-    """What should be, in the plainest words: contents by number, the current number, and what was withdrawn."""
+    """Expected state: contents by number, the current number, and the withdrawn ones."""
 
     def __init__(self) -> None:
         self.contents: dict[int, bytes] = {}

@@ -1,4 +1,4 @@
-"""The pages ask the network for nothing, say what people wrote as text, and say what is missing and what to do."""
+"""Report pages: no network requests, people's text escaped, missing parts named with a remedy."""
 
 import base64
 import hashlib

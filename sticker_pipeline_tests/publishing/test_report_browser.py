@@ -1,4 +1,4 @@
-"""The pages in a real browser that has no network: what they show, with and without JavaScript, on any screen."""
+"""Report pages in a real browser without network, with and without JavaScript, on any screen."""
 
 import shutil
 from collections.abc import Iterator

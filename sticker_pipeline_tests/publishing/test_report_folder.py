@@ -1,4 +1,4 @@
-"""The index stays small and leads to every page; a page is made again when what it shows changes, and not otherwise."""
+"""The index stays small and links every page; a page is made again only if its content changes."""
 
 import gc
 import shutil

@@ -1,4 +1,4 @@
-"""Names of samplers. That ComfyUI draws the same images as our own samplers: benchmarks/bench_comfyui.py."""
+"""Names of samplers. benchmarks/bench_comfyui.py compares ComfyUI's images with our samplers'."""
 
 from pathlib import Path
 from typing import get_args

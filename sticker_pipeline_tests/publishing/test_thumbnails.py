@@ -1,4 +1,4 @@
-"""Thumbnails fit into what they are given, hide what was transparent, and are the same each time."""
+"""Thumbnails fit their limit in bytes, hide transparent pixels, and are reproducible."""
 
 import io
 
@@ -9,7 +9,7 @@ from sticker_pipeline.publishing.thumbnails import LADDER, LARGEST, SHEET_LADDER
 
 
 def noise(side: int, seed: int = 0) -> Image.Image:
-    """What compresses worst."""
+    """Return an image that compresses worst."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 

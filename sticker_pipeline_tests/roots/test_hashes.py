@@ -1,4 +1,4 @@
-"""What a base model is known by: all that decides what it draws."""
+"""Identity of a base model: all that affects its images."""
 
 import json
 from hashlib import sha256

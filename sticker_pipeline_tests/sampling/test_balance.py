@@ -42,8 +42,10 @@ def test_variants_of_one_drawing_are_told_from_different_images() -> None:
 
 
 def test_kishs_number_by_hand() -> None:
-    """Two pairs of equal images that differ from each other in 32 bits: likeness 1 for 2 of 6 pairs, so n_eff is
-    4 / (1 + 3·⅓) = 2."""
+    """Two pairs of equal images that differ from each other in 32 bits.
+
+    Likeness 1 for 2 of 6 pairs, so n_eff is 4 / (1 + 3·⅓) = 2.
+    """
     assert "2.0 unrelated" in different_enough(hashed([0, 0, 0xFFFFFFFF, 0xFFFFFFFF])).summary
 
 

@@ -1,4 +1,4 @@
-"""Taggers of strangers: files outside their folder, operators of their own, labels that are no tags."""
+"""Other people's taggers: files outside their folder, custom operators, labels that are no tags."""
 
 import os
 from collections.abc import Callable

@@ -55,8 +55,11 @@ def test_before_and_after() -> None:
 
 
 def test_what_says_who_it_is_before_and_after() -> None:
-    """The trigger means nothing to the tagger, and is on all captions; the learned tag is one of its own; what it takes
-    the character for, and the inherent traits, are gone, but for one caption that a person wrote."""
+    """Tags of the identity: trigger and learned tag are in the captions, the rest is gone.
+
+    The trigger means nothing to the tagger, and is in all captions; the learned tag is one of its own. The tagger's
+    names of the character, and the inherent traits, are gone, except for one caption that a person wrote.
+    """
     rows = [
         *(("abcd"[n], "blue hair", "general", score) for n, score in enumerate([0.9, 0.7, 0.8])),
         *(("a", tag, "general", 0.5) for tag in ("smile", "ahoge", "small sticker")),

@@ -1,4 +1,4 @@
-"""Thresholds against the table, against values by hand, and MCut against an obvious slow version."""
+"""Thresholds against the table and values by hand; MCut against a plain, slow version."""
 
 from pathlib import Path
 

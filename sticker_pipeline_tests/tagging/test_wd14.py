@@ -196,8 +196,10 @@ def test_other_contracts_are_refused_when_opening(tmp_path: Path) -> None:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """onnxruntime as if it offered CUDA but could not start it, which it does with a message and the CPU. The providers
-    of each session that is opened."""
+    """Return the providers of each opened session, with onnxruntime as if CUDA failed to start.
+
+    It then prints a message and uses the CPU.
+    """
     import onnxruntime
 
     true_session, asked = onnxruntime.InferenceSession, []

@@ -1,7 +1,4 @@
-"""Adapters as peft makes them, for tests that only need their size.
-
-They have no key names or target sets of the settings.
-"""
+"""Adapters as peft makes them, for tests of their size, without key names or target sets."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

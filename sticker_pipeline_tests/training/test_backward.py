@@ -1,4 +1,4 @@
-"""What the models compute with, and that its gradients are those of the weights that learn."""
+"""Precision of the models, and gradients of the trained weights."""
 
 from pathlib import Path
 from typing import Any

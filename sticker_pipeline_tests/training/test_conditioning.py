@@ -37,7 +37,7 @@ def test_a_caption_is_encoded_as_written_and_then_as_it_is_drawn() -> None:
 
 
 class Kept:
-    """Encodings that tell what was asked for: "plain" has one variant, the others are 1 to 4 beside the text itself."""
+    """Encodings that record their requests: "plain" has one variant, the others have 1 to 4 beside the text itself."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []

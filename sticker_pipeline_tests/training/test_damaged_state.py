@@ -1,4 +1,4 @@
-"""A training's state in which a bit has flipped counts as none: the training ends as one that began anew."""
+"""A training's state with a flipped bit counts as missing: the training starts anew."""
 
 import shutil
 from pathlib import Path

@@ -62,8 +62,10 @@ def test_weights_of_noise_levels(weighting: Any, prediction_type: str, snr: floa
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_min_snr_weighs_the_same_error_alike_in_either_prediction(prediction_type: str) -> None:
-    """An error e of the clean image is √snr·e of the noise and √(snr+1)·e of v: with the weights of Hang et al. every
-    one of them is min(snr, γ)·e²."""
+    """An error e of the clean image is √snr·e of the noise and √(snr+1)·e of v.
+
+    With the weights of Hang et al. each of them gives min(snr, γ)·e².
+    """
     snr = torch.tensor([0.1, 4.0, 30.0])
     squared = snr if prediction_type == "epsilon" else snr + 1
     weights = loss_weights(TrainingSettings(loss_weighting="min_snr", min_snr_gamma=5.0), prediction_type, snr)
@@ -97,7 +99,7 @@ def test_an_adaptive_offset_follows_the_mean_of_each_channel(scale: float) -> No
 
 
 def enlarged(coarse: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear: the middle of pixel i lies at (i + ½)·size/new − ½ of the smaller image, whose edges go on."""
+    """Bilinear: the middle of pixel i is at (i + ½)·size/new − ½ of the smaller image; its edges repeat."""
 
     def weights(new: int, size: int) -> np.ndarray:
         found = np.zeros((new, size))

@@ -161,7 +161,7 @@ def test_adamw_is_fused_and_has_the_betas() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 1e-3, 100.0])
 def test_adafactor_moves_by_the_external_rate_whatever_the_size_of_a_weight(value: float) -> None:
-    """Its first step divides a gradient by its own size: a gradient of equal entries moves each weight by the rate."""
+    """The first step divides a gradient by its own size: a gradient of equal entries moves each weight by the rate."""
     chosen = settings("adafactor", weight_decay=0.0)
     weight = torch.nn.Parameter(torch.full((4, 5), value))
     optimizer = make_optimizer(chosen, [{"name": "unet", "params": [weight], "peak": 1.0}])
@@ -206,8 +206,11 @@ def test_prodigy_has_the_arguments_that_settings_name() -> None:
 
 
 def prodigy_by_the_paper(weight: torch.Tensor, gradients: list[torch.Tensor], rates: list[float]) -> float:
-    """Algorithm 4 of Mishchenko and Defazio 2023 (Adam version) with its bias correction and, for rates that warm up,
-    the rate left out of the denominator's sum s; moves `weight` and returns d. β = (.9, .999), d₀ = 1e-6, ε = 1e-8."""
+    """Algorithm 4 of Mishchenko and Defazio 2023 (Adam version) with its bias correction; returns d.
+
+    For rates that warm up, the rate is left out of the denominator's sum s. Moves `weight`. β = (.9, .999), d₀ = 1e-6,
+    ε = 1e-8.
+    """
     beta1, beta2, d0, eps = 0.9, 0.999, 1e-6, 1e-8
     beta3, d, r, k = math.sqrt(beta2), d0, 0.0, 0
     start, first, second, s = weight.clone(), *(torch.zeros_like(weight) for _ in range(3))
@@ -246,8 +249,10 @@ def test_prodigy_follows_its_paper_and_the_schedule() -> None:
 def d_adapted_by_the_paper(
     weight: torch.Tensor, gradients: list[torch.Tensor], rates: list[float], growth: float, decay: float
 ) -> float:
-    """Adam with D-Adaptation (Defazio and Mishchenko 2023, algorithm 5), weights decaying apart from the gradient;
-    moves `weight` and returns d. β = (.9, .99), d₀ = 1e-6, ε = 1e-8."""
+    """Adam with D-Adaptation (Defazio and Mishchenko 2023, algorithm 5); returns d.
+
+    Weights decay apart from the gradient. Moves `weight`. β = (.9, .99), d₀ = 1e-6, ε = 1e-8.
+    """
     beta1, beta2, eps, d, r = 0.9, 0.99, 1e-8, 1e-6, 0.0
     root = math.sqrt(beta2)
     first, second, s = (torch.zeros_like(weight) for _ in range(3))

@@ -1,4 +1,4 @@
-"""Several processes that train together, as on several GPUs: here on the CPU, started by torchrun."""
+"""Several processes that train together, as on several GPUs: on the CPU, started by torchrun."""
 
 import os
 import subprocess

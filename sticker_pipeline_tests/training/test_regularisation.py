@@ -1,4 +1,4 @@
-"""Images of a person's folder: any format, captions beside them, and what becomes of those that are broken."""
+"""Regularisation images from a folder: any format, captions beside them, broken files."""
 
 import os
 from pathlib import Path

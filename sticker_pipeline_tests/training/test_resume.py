@@ -1,4 +1,4 @@
-"""A training that was killed goes on, and ends as one that was not: the same bytes."""
+"""A killed training resumes, and ends with the same bytes as an uninterrupted one."""
 
 import errno
 import json

@@ -29,7 +29,7 @@ KERNEL = ((4, 12, 3, 3), (8, 4, 1, 1))
 
 
 def change(one: Adapter) -> np.ndarray:
-    """What is added to the weight, in float64: entry by entry, [out, in, n, n]."""
+    """Return the change of the weight, in float64, entry by entry: [out, in, n, n]."""
     down, up = one.down.double().numpy(), one.up.double().numpy()
     down, up = down.reshape(*down.shape[:2], -1), up.reshape(up.shape[0], up.shape[1])
     added = np.zeros((up.shape[0], *down.shape[1:]))

@@ -2,8 +2,8 @@
 
     python -m sticker_pipeline_tests.ui.screenshots [FOLDER]
 
-Draws the whole line for the demo characters first (minutes), in FOLDER or in a temporary one, and a newcomer's folder
-with an image of somebody else in it.
+Makes everything for the demo characters first (minutes), in FOLDER or in a temporary one, and a newcomer's folder with
+an image of another character in it.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""What a page of somebody else's, and a text of somebody else's, can do with the UI in a browser: nothing."""
+"""Other people's pages and texts have no effect on the UI in a browser."""
 
 import json
 import signal

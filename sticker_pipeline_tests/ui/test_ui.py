@@ -1,4 +1,4 @@
-"""A person works with the line in a browser: materializes, looks, cancels, and reads what went wrong."""
+"""A person works in a browser: materializes, looks, cancels, and reads errors."""
 
 import pytest
 

@@ -35,9 +35,9 @@ OTHERS = "others.json"  # other characters -> data versions of their training se
     kinds={"open-clip", "onnx", "parquet"},
     metadata=columns(tables.BENCHMARK, COMPARISONS),
     pool=GPU,
-    description="How good the images are of the base model, the LoRA, the release that it may replace and each "
-    "rival, in figures with intervals: likeness to held-out images, the right character among all, prompted tags "
-    "found, copies, diversity, what the trigger does. Each figure says in its docstring how it can be fooled.",
+    description="Metrics, with intervals, of the images of base model, LoRA, baseline release and each rival: likeness "
+    "to held-out images, the right character among all, prompted tags found, copies, diversity, effect of the trigger. "
+    "Each metric's docstring says how it can be fooled.",
 )
 @once
 def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:

@@ -65,7 +65,7 @@ def _told_of(without: list[str]) -> str:
 
 
 def _left_out(measured: int, shown: int) -> list[str]:
-    """Return a note if only `shown` of `measured` characters are shown."""
+    """Return a note if fewer than all `measured` characters are shown."""
     if shown == measured:
         return []
     return [

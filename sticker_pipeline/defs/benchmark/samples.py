@@ -46,9 +46,9 @@ LEFT_OUT = "left_out.json"
     kinds={"diffusers", "parquet"},
     metadata=columns(SAMPLES, WITHOUT_TRIGGER),
     pool=GPU,
-    description="The benchmark's prompts drawn by the base model, by the LoRA, by the release that it may replace and "
-    "by each rival, all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting "
-    "that the sampling grid recommends for it. Only what was never drawn is generated.",
+    description="Images of the benchmark's prompts by the base model, the LoRA, the baseline release and each rival, "
+    "all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting that the "
+    "sampling grid recommends for it. Existing images are not generated again.",
 )
 @once
 def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
@@ -118,7 +118,7 @@ def _new_lora(work: CharacterStep) -> Path:
 def _released(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
     """Return the baseline release's job with its own trigger, and notes.
 
-    Both empty without a release; a note explains another base model family.
+    Both are empty without a release. A note reports a release for another family.
     """
     release = baseline_release(releases_folder(work.store, work.character.name), file_sha256(_new_lora(work)))
     if release is None:
@@ -131,10 +131,7 @@ def _released(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
 
 
 def _rivals(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
-    """Return the usable rivals' jobs, and a sentence per other one.
-
-    A bad rival never stops the rest.
-    """
+    """Return the usable rivals' jobs, and a sentence per unusable one."""
     character, profile = work.character, work.profile
     usable, left_out = usable_rivals(character, profile)
     jobs = [

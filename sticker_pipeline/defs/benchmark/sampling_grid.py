@@ -31,7 +31,7 @@ SHOWN_GRIDS = 3  # in the UI; all are in the artifact
 
 
 class GridConfig(OneOff):
-    """The axes of one grid, in place of `sampling_grid:` in character.yaml.
+    """Axes of one grid, in place of `sampling_grid:` in character.yaml.
 
     Omitted values are as in character.yaml.
     """
@@ -46,7 +46,7 @@ class GridConfig(OneOff):
 
 
 @dg.asset(
-    # The release is part of the section `sampling_grid`; without one, the selected LoRA is used.
+    # The part `sampling_grid` contains the release; without one, the selected LoRA is used.
     **made_from(
         "selected_lora", "training_set", "frames", uses=["generation", "benchmark", "tagging", "sampling_grid"]
     ),
@@ -110,7 +110,6 @@ def sampling_grid(context: dg.AssetExecutionContext, config: GridConfig, workspa
 
 
 def _lora_and_prompts(work: CharacterStep) -> tuple[str, Path, list[Prompt]]:
-    """Return the name and file of the LoRA to sample, and its prompts."""
     release = release_to_sample(work.character, work.profile, work.store)
     if release is None:
         lora = work.inputs["selected_lora"].file(LORA_FILE)

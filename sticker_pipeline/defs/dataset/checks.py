@@ -37,7 +37,6 @@ def _subject(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> On
 
 
 def _artifacts(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Callable[[str], Artifact]:
-    """Return a reader of the checked character's artifacts."""
     return partial(workspace.store.read, _subject(context, workspace).character.name)
 
 
@@ -62,8 +61,8 @@ def raw_media_checks(context: dg.AssetCheckExecutionContext, workspace: Workspac
         "frames",
         CHARACTERS,
         {
-            "different_enough": "The sources do not all show nearly the same drawing.",
-            "same_character": "No frame looks like somebody else, in the eyes of the profile's CLIP.",
+            "different_enough": "The sources do not all show nearly the same image.",
+            "same_character": "No frame looks like another character to the profile's CLIP.",
         },
     ),
     pool=BRIEF,
@@ -82,7 +81,7 @@ def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) 
 
 @dg.multi_asset_check(
     specs=check_specs(
-        "frame_weights", CHARACTERS, {"balanced": "Every group, and every source, has a fair part of the draws."}
+        "frame_weights", CHARACTERS, {"balanced": "Every group, and every source, has a fair share of the samples."}
     )
 )
 def frame_weights_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
@@ -95,7 +94,7 @@ def frame_weights_checks(context: dg.AssetCheckExecutionContext, workspace: Work
         "curated_tags",
         CHARACTERS,
         {
-            "trigger_clash": "The trigger means nothing yet to the tagger or to the text encoder.",
+            "trigger_clash": "The trigger has no meaning yet to the tagger or to the text encoder.",
             "universal_tags": "No tag is on nearly all images of several characters.",
             "caption_length": "The text encoder reads every caption to its end.",
         },
@@ -116,7 +115,10 @@ def curated_tags_checks(context: dg.AssetCheckExecutionContext, workspace: Works
 
 @dg.multi_asset_check(
     specs=check_specs(
-        "training_set", CHARACTERS, {"enough_images": "There is enough to learn a character from."}, blocking=True
+        "training_set",
+        CHARACTERS,
+        {"enough_images": "There are enough images to learn a character from."},
+        blocking=True,
     )
 )
 def training_set_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:

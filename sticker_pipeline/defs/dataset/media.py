@@ -19,7 +19,7 @@ from sticker_pipeline.media.sidecars import WRITTEN_CAPTIONS, read_captions
 
 
 class NoMedia(UserError):
-    """A character has no usable image."""
+    """A character without a usable image."""
 
 
 @dg.asset(

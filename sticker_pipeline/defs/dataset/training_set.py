@@ -25,8 +25,8 @@ SHEET_CELLS = 20
     group_name="dataset",
     kinds={"pandas", "parquet"},
     metadata=columns(TRAINING_SET),
-    description="Each kept frame with its caption, the probability with which it is drawn and the size to which it is "
-    "cut; whole sources are held out as references that are never trained on.",
+    description="Each kept frame with its caption, the probability with which it is sampled and the size to which it "
+    "is cut; whole sources are held out as references that are never trained on.",
 )
 @once
 def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:

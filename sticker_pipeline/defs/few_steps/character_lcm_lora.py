@@ -31,8 +31,8 @@ from sticker_pipeline.training.logs.tables import LOG
     metadata=columns(FEW_STEPS, LOG),
     pool=GPU,
     description="The profile's `lcm_lora`, distilled further on the character's training images, with the base model "
-    "and the character's LoRA as the teacher: for drawing this character in 1 to 8 steps. It is used together with "
-    "that LoRA, and held against its 25 steps. A run that was stopped or killed goes on when materialized again.",
+    "and the character's LoRA as the teacher: it generates this character in 1 to 8 steps. It is used together with "
+    "that LoRA, and compared with its 25 steps. A run that was stopped or killed resumes when materialized again.",
 )
 @once
 def character_lcm_lora(

@@ -1,6 +1,6 @@
 """Asset `lcm_lora` of a profile: its base model distilled to few steps, and measured.
 
-Made only on request, as is `character_lcm_lora`, which shares distillation and measurement.
+Made only on request, like `character_lcm_lora`, which shares distillation and measurement.
 """
 
 import json
@@ -49,8 +49,8 @@ MODULE = "sticker_pipeline.training.distill"
     metadata=columns(FEW_STEPS, LOG),
     pool=GPU,
     description="A LoRA with which the profile's base model generates in 1 to 8 steps without guidance (LCM-LoRA), "
-    "distilled from images that it generates itself, and measured against its own 25 steps: seconds, likeness, whether "
-    "the tagger finds what was asked for. A run that was stopped or killed goes on when this is materialized again.",
+    "distilled from images that it generates itself, and measured against its own 25 steps: seconds, likeness, "
+    "prompted tags found by the tagger. A run that was stopped or killed resumes when this is materialized again.",
 )
 @once
 def lcm_lora(

@@ -32,9 +32,8 @@ BESIDE_LORA = 2**20  # bytes of a release's other files: record, spec, model car
     automation_condition=WHEN_STALE_AND_CHECKED,
     group_name="publishing",
     kinds={"safetensors"},
-    description="The LoRA that people get: the new one if it passes the gate, else the release before, which stays. "
-    "Earlier releases are kept, and `sticker-pipeline roll-back` makes one of them count again. Not made while nothing "
-    "has ever passed.",
+    description="The LoRA for users: the new one if it passes the gate, else the release before. Earlier releases are "
+    "kept, and `sticker-pipeline roll-back` makes one of them current again. Not made before a LoRA has passed.",
     output_required=False,
 )
 def released_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.MaterializeResult]:
@@ -45,7 +44,6 @@ def released_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> It
 
 @once
 def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult | None:
-    """Publish the release that is now current, if any."""
     with open_step(context, workspace, of_character) as work:
         character, store = work.character, work.store
         checks, folder = gate_checks(work.inputs["benchmark"], character), releases_folder(store, character.name)

@@ -28,15 +28,14 @@ UI = "http://127.0.0.1:3000"  # address of `make ui`
     freshness_policy=NIGHT_IS_DONE,
     group_name="publishing",
     kinds={"html"},
-    description="An index of all characters and a page for each, in files that ask the network for nothing: "
-    "leaderboard, images beside held-out ones, curves, tags, weights, lineage; pages of their styles, and of "
-    "drawing in a few steps. What of a character is not there yet says so.",
+    description="An index of all characters and a page for each, in files without network requests: leaderboard, "
+    "images beside held-out ones, curves, tags, weights, lineage; pages of their styles, and of generating in a few "
+    "steps. Missing parts of a character are named.",
 )
 def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
     """Publish the report, with current check results.
 
-    Check results are not artifacts and have no data version, so they are not inputs: if only they change, the report is
-    not stale and stays until made again.
+    Check results have no data version, so they are not inputs: if only they change, the report is not stale.
     """
     with open_step(context, workspace, of_all, also_current=True) as work:
         valid = work.subject.valid
@@ -58,7 +57,6 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
 
 
 def _before(store: ArtifactStore, version: str) -> Before:
-    """Return the existing report, for its unchanged pages."""
     try:
         return report_before(store.find(ALL, "report"), version)
     except StorageError:  # damaged manifest: made anew
@@ -68,7 +66,7 @@ def _before(store: ArtifactStore, version: str) -> Before:
 def check_specs() -> list[dg.AssetCheckSpec]:
     """Return every check of a character, upstream first.
 
-    Read from all definitions, like definitions.py: the job's context has only its own assets.
+    They are read from all definitions, like definitions.py: the job's context has only its own assets.
     """
     graph = dg.load_from_defs_folder(path_within_project=Path(__file__).parents[1]).resolve_asset_graph()
     order = {asset: place for place, asset in enumerate(graph.toposorted_asset_keys)}
@@ -84,7 +82,7 @@ def latest_verdicts(
 ) -> dict[str, list[Check]]:
     """Return each character's last result of every check (None: never evaluated).
 
-    A few queries per check.
+    Takes a few queries per check.
     """
     found = [last_evaluations(instance, spec.key, characters) for spec in specs]
     return {

@@ -29,8 +29,8 @@ from sticker_pipeline.training.specs import SAMPLE_PROMPTS, style_spec
     kinds={"pytorch", "diffusers"},
     metadata=columns(LOG, VALIDATION_LOSS),
     pool=GPU,
-    description="A LoRA of the style, trained as a character's is (`lora`) on the images of all its characters. No "
-    "word calls it.",
+    description="A LoRA of the style, trained as a character's is (`lora`) on the images of all its characters. It "
+    "has no trigger word.",
 )
 @once
 def style_lora(

@@ -34,9 +34,9 @@ from sticker_pipeline.training.logs.results import checkpoints_of
     kinds={"open-clip", "onnx", "parquet"},
     metadata=columns(CHOICE, GOAL),
     pool=GPU,
-    description="The epoch to use, by a stated rule, on images of characters that nobody has drawn: none whose "
-    "images pass for a character of the style, none that shows less of what is asked; of those that are as much in "
-    "the style as any, the earliest. How good it is, is measured on other invented characters.",
+    description="The epoch to use, by a stated rule, on images of invented characters: none with images that pass for "
+    "a character of the style, none that shows fewer prompted tags than the base model; of those that are as much in "
+    "the style as any, the earliest. Its quality is measured on other invented characters.",
 )
 @once
 def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
@@ -76,7 +76,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
                 SUMMARY: f"epoch {epoch} of {len(checkpoints) - 1}; {style_images.headline(reached)}",
                 "epoch": epoch,
                 "why": str(choice.loc[choice["chosen"], "reason"].iloc[0]),
-                "images": inline_image(by_epoch, "characters that nobody has drawn, by epoch"),
+                "images": inline_image(by_epoch, "invented characters, by epoch"),
                 "by_epoch": inline_image(style_images.epoch_chart(choice), "evidence by epoch"),
                 "evidence": table(choice, most=len(choice)),
                 "goal": table(reached, most=len(reached)),

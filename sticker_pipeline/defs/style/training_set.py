@@ -27,9 +27,9 @@ SHEET_CELLS = 24
     group_name="style",
     kinds={"pandas", "parquet"},
     metadata=columns(STYLE_ROWS, STYLE_TAGS, STYLE_DROPPED),
-    description="The images of all characters that name the style, each character counting alike, with captions the "
-    "other way round: traits and clothes are said, and what is left unsaid is the style. What is held out of a "
-    "character's training is held out here.",
+    description="The images of all characters that name the style, with equal weight per character. Unlike a "
+    "character's captions, these name traits and clothes: the rest, the style, binds to the LoRA. The holdout of each "
+    "character is held out here, too.",
 )
 @once
 def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:

@@ -56,7 +56,7 @@ class LoraConfig(OneOff):
     pool=GPU,
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
     "every step, the loss on held-out images, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
-    "that was stopped or killed goes on where it was when this is materialized again.",
+    "that was stopped or killed resumes when this is materialized again.",
 )
 @once
 def lora(
@@ -115,7 +115,6 @@ def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
 
 
 def _check_prompts(work: CharacterStep) -> None:
-    """Raise PromptError for an unusable benchmark prompt."""
     if problem := prompt_problem(work.character, work.profile):
         raise PromptError(problem)
     for note in prompt_notes(work.character):

@@ -1,5 +1,5 @@
 "use strict";
-// One prompt with all models side by side, larger: a click on an image, arrow keys to the next prompt.
+// Dialog: one prompt, all models, enlarged. A click on an image opens it; arrow keys change the prompt.
 (() => {
   const all = (selector, from = document) => [...from.querySelectorAll(selector)];
   const closer = document.getElementById("closer");

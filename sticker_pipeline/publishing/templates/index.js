@@ -1,5 +1,5 @@
 "use strict";
-// What the index can do without this is everything but searching and sorting.
+// Searching and sorting; the rest of the index works without JavaScript.
 (() => {
   const board = document.getElementById("board");
   if (!board) return;
@@ -20,7 +20,7 @@
     found.textContent = search.value ? `${shown} of ${rows.length} characters` : "";
   };
 
-  // Numbers go before nothing at all, whichever way they are sorted.
+  // Empty cells are last in both orders.
   const compareNumbers = (a, b, sign) => {
     const [x, y] = [a, b].map((cell) => parseFloat(text(cell).replace("−", "-")));
     if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);

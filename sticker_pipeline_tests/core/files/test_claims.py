@@ -1,4 +1,4 @@
-"""Claims between processes: one at a time, with words for whoever waits, and gone with the process that holds them."""
+"""Claims between processes: one at a time, with a message while waiting, freed with their process."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What links may lead to, and what happens when one is made between the look at a folder and the reading."""
+"""Allowed targets of links, and links made between the check of a folder and the reading."""
 
 import hashlib
 import os
@@ -251,7 +251,7 @@ def test_a_link_made_while_a_file_is_opened_is_refused(
 
 
 def test_a_link_made_after_a_link_was_resolved_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a link leads to is inside when it is resolved, and a link out of it when it is opened."""
+    """The link's target is inside when resolved, and a link out of the folder when opened."""
     (folder / "near.png").symlink_to("stickers/cheer.png")
     followed = inside._followed
 

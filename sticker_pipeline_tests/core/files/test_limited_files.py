@@ -1,4 +1,4 @@
-"""Files that people give are read within limits, and each that is not is a sentence."""
+"""Users' files are read within limits; each refusal is one sentence."""
 
 from pathlib import Path
 

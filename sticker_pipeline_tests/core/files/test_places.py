@@ -1,4 +1,4 @@
-"""Folders that cannot be worked on: one sentence before any work, and nothing written."""
+"""Unusable folders: one sentence before any work, and nothing written."""
 
 import os
 import subprocess

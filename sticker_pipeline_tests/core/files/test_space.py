@@ -1,4 +1,4 @@
-"""What is needed beside what there is, and what a failed write says."""
+"""Needed and free disk space, and the message of a failed write."""
 
 import errno
 import os

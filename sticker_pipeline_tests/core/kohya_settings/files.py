@@ -1,4 +1,4 @@
-"""Small files with the key names of kohya_ss's LoRA form, as the tests read them."""
+"""Small files with the key names of kohya_ss's LoRA form."""
 
 import json
 from pathlib import Path

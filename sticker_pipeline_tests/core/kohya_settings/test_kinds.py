@@ -1,4 +1,4 @@
-"""What is no LoRA that is trained here is named in one sentence, whatever else the file says."""
+"""Unsupported kinds of training are refused in one sentence, with any other keys."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whole files: what they become, the report, and all faults at once."""
+"""Whole files: their settings, the report, and all faults at once."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What becomes of every key of the table. Expectations follow from kohya_ss's form and from sd-scripts."""
+"""Effect of every key of the table. Expected values follow from kohya_ss's form and from sd-scripts."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""A worker under a guard that behaves as told; test_guard.py starts it.
+"""A worker under a guard, with behaviour by argument; test_guard.py starts it.
 
-`obey` ends as asked, 128 + n; `ignore` never does, and has a child in a session of its own that ignores signals too;
+`obey` ends when asked, with 128 + n; `ignore` never ends, and has a child in its own session that ignores signals too;
 `end N` ends at once.
 """
 

@@ -1,4 +1,4 @@
-"""However a command is ended, its exit status says so, and no process of it is left."""
+"""Any end of a command: its exit status reports it, and no process remains."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, and is taken again without new pages; at the end it goes back."""
+"""Freed memory stays with the process and is reused without new pages; it is returned at the end."""
 
 import subprocess
 import sys

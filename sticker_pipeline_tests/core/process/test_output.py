@@ -1,4 +1,4 @@
-"""What is printed reaches nobody, or somebody, and never ends the work."""
+"""Output: a closed reader never stops the work, and silence is filled with the work under way."""
 
 import ast
 import io
@@ -62,7 +62,7 @@ def test_lines_are_passed_on() -> None:
 
 
 def printed(*parts: str | tuple[str, str]) -> str:
-    """What a terminal gets of a line."""
+    """Return a terminal's output of a line."""
     target = io.StringIO()
     tell(*parts, console=Console(file=target, force_terminal=True, width=400))
     return target.getvalue()
@@ -126,7 +126,7 @@ PRINT_THEMSELVES = {"core/process/output.py", "training/process.py", "training/l
 
 
 def prints(node: ast.AST) -> bool:
-    """Whether the node is `print`, or writes to a console past output.py."""
+    """Return whether the node is `print`, or writes to a console past output.py."""
     called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
     by_itself = called in ("click.echo", "click.secho", "Console", "escape") or called.endswith("console.print")
     return by_itself or (isinstance(node, ast.Name) and node.id == "print")

@@ -1,4 +1,4 @@
-"""No framework speaks between our lines, and nothing of ours, and no error, is kept quiet with them."""
+"""Frameworks print nothing between our lines; our output and all errors are still printed."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What others use is arithmetic; PyTorch's threads wait otherwise when they need the cores, and compute the same."""
+"""Cores used by others, and PyTorch's threads: they sleep when others need the cores, and compute the same."""
 
 import itertools
 import math

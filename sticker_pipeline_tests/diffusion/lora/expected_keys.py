@@ -1,9 +1,9 @@
 """Modules that a LoRA may change, and their names in files, by sd-scripts' rules.
 
-`python -m sticker_pipeline_tests.diffusion.lora.expected_keys` writes them to data/<family>_keys.txt.
-The rules are not those of key_map.py: classes of modules are looked for, as in create_modules of sd-scripts, and SDXL's
-blocks are numbered by walking through the U-Net in the order in which it computes. The real create_modules
-(networks/lora.py at 48d368f), run over sd-scripts' own model classes, gave these very keys, shapes and ranks.
+`python -m sticker_pipeline_tests.diffusion.lora.expected_keys` writes them to data/<family>_keys.txt. The rules are not
+those of key_map.py: classes of modules are searched, as in create_modules of sd-scripts, and SDXL's blocks are numbered
+by walking through the U-Net in order of computation. The real create_modules (networks/lora.py at 48d368f), run over
+sd-scripts' own model classes, gave these very keys, shapes and ranks.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""Every key of the true architectures is found by the programs that load LoRAs, and is the right module there.
+"""Every key of the true architectures is found by the programs that load LoRAs, as the right module.
 
 The rules of ComfyUI (comfy/lora.py, comfy/utils.py) and A1111 (extensions-builtin/Lora/networks.py), which are not
-installed, are stated here in words of our own; sd-scripts' stand in expected_keys.py; diffusers is the real one.
+installed, are restated here; expected_keys.py has sd-scripts'; diffusers is the real one.
 """
 
 import re
@@ -54,8 +54,11 @@ def text_modules(family: str) -> dict[str, list[str]]:
 
 
 def comfyui(original_unet: dict[str, str], text_modules: dict[str, list[str]]) -> dict[str, Located]:
-    """Names that ComfyUI looks for in a file. U-Net: `lora_unet_` and the original or the diffusers name with
-    underscores. Text: the linear layers of CLIP-L as `lora_te_` and as `lora_te1_`, those of CLIP-G as `lora_te2_`."""
+    """Return the names that ComfyUI looks for in a file.
+
+    U-Net: `lora_unet_` and the original or the diffusers name with underscores. Text: the linear layers of CLIP-L as
+    `lora_te_` and as `lora_te1_`, those of CLIP-G as `lora_te2_`.
+    """
     known: dict[str, Located] = {}
     for original, path in original_unet.items():
         for name in (original, path):
@@ -89,8 +92,11 @@ def test_comfyui_finds_what_only_others_change(
 
 
 def a1111_modules(family: str, original_unet: dict[str, str], text_modules: dict[str, list[str]]) -> dict[str, Located]:
-    """A1111's modules by name: `diffusion_model_` and the original name. The text encoder of SD1.5 is `transformer`;
-    SDXL's are embedder 0, `transformer`, and embedder 1, `model`, which is open_clip's: q, k and v are one module."""
+    """Return A1111's modules by name: `diffusion_model_` and the original name.
+
+    The text encoder of SD1.5 is `transformer`; SDXL's are embedder 0, `transformer`, and embedder 1, `model`, which is
+    open_clip's: q, k and v are one module.
+    """
     known: dict[str, Located] = {}
     for original, path in original_unet.items():
         known["diffusion_model_" + original.replace(".", "_")] = ("unet", path)
@@ -219,7 +225,7 @@ def random_lora(modules: dict[str, Any], family: str, seed: int = 4) -> LoraFile
 
 
 def outputs(pipeline: Any, family: str) -> list[torch.Tensor]:
-    """What the U-Net and each text encoder make of fixed random inputs."""
+    """Return the outputs of the U-Net and each text encoder for fixed random inputs."""
     generator = torch.Generator().manual_seed(3)
     noisy = torch.randn(2, 4, 8, 8, generator=generator)
     hidden = torch.randn(2, 77, pipeline.unet.config.cross_attention_dim, generator=generator)

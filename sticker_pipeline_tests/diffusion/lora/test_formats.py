@@ -1,4 +1,4 @@
-"""LoRA files of other trainers: the same adapters in every layout, and what is refused."""
+"""LoRA files of other trainers: the same adapters in every layout, and refusals."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""LoRA files made to harm: lies in the header, values beyond reason, endless texts. Each is a LoraError, soon."""
+"""Malicious LoRA files: false headers, extreme values, endless texts. Each is a LoraError, soon."""
 
 import json
 import random

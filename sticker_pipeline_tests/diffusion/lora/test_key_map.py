@@ -1,4 +1,4 @@
-"""The table of keys against data made from the model classes by other rules: expected_keys.py."""
+"""Table of keys against data made from the model classes by other rules: expected_keys.py."""
 
 import re
 from pathlib import Path

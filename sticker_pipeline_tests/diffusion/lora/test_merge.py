@@ -1,4 +1,4 @@
-"""Merged LoRAs change every weight by the weighted sum of what their parts do, and nothing else."""
+"""Merged LoRAs change every weight by the weighted sum of their parts' changes, and nothing else."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ SDXL_KEY = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
 
 
 def change(adapter: Adapter) -> np.ndarray:
-    """What it adds to a weight, [out, in·kernel], in float64, as file.py defines it."""
+    """Return its change of a weight, [out, in·kernel], in float64, as file.py defines it."""
     up, down = (part.double().flatten(1).numpy() for part in (adapter.up, adapter.down))
     return adapter.alpha / adapter.rank * (up @ down)
 

@@ -1,4 +1,4 @@
-"""What is no LoRA for the base model is refused by its name, with the number of keys that are concerned."""
+"""Files that are no LoRA for the base model are refused by kind, with the number of keys."""
 
 import json
 import re

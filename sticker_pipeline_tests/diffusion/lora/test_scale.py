@@ -1,4 +1,4 @@
-"""The scale of files whose alpha stands in no tensor: what peft and diffusers themselves apply, and what is refused."""
+"""Scale of files without a tensor for alpha: as peft and diffusers apply it, and refusals."""
 
 import json
 import time
@@ -320,7 +320,7 @@ def test_alphas_that_agree_but_for_rounding(tmp_path: Path) -> None:
 
 
 def test_no_pattern_takes_long(tmp_path: Path) -> None:
-    """Each name of ten thousand against each of a hundred modules, and one that is as long as a header may be."""
+    """Ten thousand names against a hundred modules each, and a name as long as a header may be."""
     tensors = {}
     for block in range(100):
         path = f"down_blocks.{block}.attentions.0.transformer_blocks.0.attn2.to_k"

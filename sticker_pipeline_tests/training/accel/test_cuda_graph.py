@@ -1,4 +1,4 @@
-"""Steps that are recorded and replayed: which and when, with a stand-in for the graph; on a GPU, that they are so."""
+"""Recorded and replayed steps: which and when, with a stand-in; on a GPU, the real graph."""
 
 from collections.abc import Callable
 from pathlib import Path

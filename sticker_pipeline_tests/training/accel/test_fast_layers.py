@@ -1,4 +1,4 @@
-"""Layers laid out for oneDNN do what PyTorch's own do, outputs and gradients alike."""
+"""Layers laid out for oneDNN have the outputs and gradients of PyTorch's own."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""The same outputs and gradients as peft's own layers."""
+"""Fused LoRA layers have the outputs and gradients of peft's own."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Against diffusers' own schedulers, and from the definitions."""
+"""Distillation's objective, against diffusers' own schedulers and the definitions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A distillation learns, goes on after it was killed or stopped, and leaves a LoRA file."""
+"""A distillation learns, resumes after a kill or stop, and leaves a LoRA file."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Killed(BaseException):
 
 
 def test_the_loss_falls(make_consistency_spec: ConsistencySpecMaker) -> None:
-    """Of steps over all noise levels at once: those of real ones are about as short as the noise in this loss."""
+    """Steps over all noise levels at once: real steps change this loss by about as little as its noise."""
     spec = make_consistency_spec(settings={"steps": 40, "batch_size": 4, "learning_rate": 1e-2, "skip": 1000})
     distil(spec, QUIET)
     loss = pd.read_parquet(spec.output / "log.parquet")["loss"]
@@ -159,8 +159,10 @@ def test_another_spec_begins_anew(make_consistency_spec: ConsistencySpecMaker) -
 
 @pytest.fixture
 def tuning(tmp_path: Path, make_consistency_spec: ConsistencySpecMaker) -> dict[str, Any]:
-    """Images of three colours, drawn unevenly; a LoRA of the character on one layer of U-Net and text encoder each;
-    the LoRA to go on from."""
+    """Images of three colours, sampled unevenly, and two LoRAs.
+
+    A LoRA of the character on one layer of U-Net and text encoder each; the LoRA to resume from.
+    """
     frames = tmp_path / "frames"
     frames.mkdir()
     for name, colour in (("a", "red"), ("b", "green"), ("c", "blue")):

@@ -1,4 +1,4 @@
-"""What a training leaves behind."""
+"""Results of a training."""
 
 from pathlib import Path
 

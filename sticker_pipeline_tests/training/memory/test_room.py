@@ -1,4 +1,4 @@
-"""Whether a training fits is known before it begins; a disk that fills all the same costs nothing but time."""
+"""The room of a training is checked before it begins; a full disk later costs only time."""
 
 import json
 from pathlib import Path
