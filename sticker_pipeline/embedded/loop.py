@@ -149,6 +149,8 @@ class Training:
         """Take one optimiser step on `loss` and update the moving average, faster at first."""
         import torch
 
+        from sticker_pipeline.training.ema import decay_at
+
         loss.backward()
         parameters = [parameter for module in self.modules.values() for parameter in module.parameters()]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
@@ -158,7 +160,7 @@ class Training:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        keep = min(self.plan.ema, (1 + self.step) / (10 + self.step))
+        keep = decay_at(self.step, self.plan.ema)
         with torch.no_grad():
             for key, value in self._state().items():
                 if value.is_floating_point():

@@ -57,6 +57,12 @@ def _arguments(row: Optimizer, settings: TrainingSettings) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None} | fixed | dict(row.passed)
 
 
+def set_rates(optimizer: Any, share: float) -> None:
+    """Set each group's learning rate to this share (0–1) of its "peak"."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share
+
+
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
     """State of `optimizer`: tensors on the CPU by name; JSON that names them.
 

@@ -36,10 +36,11 @@ from sticker_pipeline.training.models import Models, checkpoint_gradients, load_
 from sticker_pipeline.training.objective import check_objective
 from sticker_pipeline.training.optimizers import check_optimizer, make_optimizer
 from sticker_pipeline.training.samples import PromptSource, encode_samples
+from sticker_pipeline.training.saved_state import FOLDER as STATE
+from sticker_pipeline.training.saved_state import take_threads
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import FILE_NAME, SpecError, TrainingSpec, save_spec
-from sticker_pipeline.training.state import FOLDER as STATE
-from sticker_pipeline.training.state import find_state, fingerprint, restore_state, take_threads
+from sticker_pipeline.training.state import find_state, fingerprint, restore_state
 from sticker_pipeline.training.step import Run
 from sticker_pipeline.training.stopping import NOTHING_LEARNED, Interrupted, StopRequest
 from sticker_pipeline.training.validation_loss import Probe, chosen_rows

@@ -21,6 +21,7 @@ from sticker_pipeline.training.conditioning import TextSource, conditions
 from sticker_pipeline.training.data import Batch, Plan, Step, step_rng
 from sticker_pipeline.training.logs.log import LogRow, band_errors, has_exploded, memory_bytes
 from sticker_pipeline.training.models import Models
+from sticker_pipeline.training.optimizers import set_rates
 from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.weight_norms import UNLIMITED, limit_norms
 
@@ -72,8 +73,7 @@ def training_step(run: Run, batches: Step, epoch: int, upcoming: Step | None = N
     while a GPU computes. A function of (seed, step) and the weights. Raises TrainingDiverged before the weights change.
     """
     started, step, settings = time.monotonic(), len(run.history.log), run.spec.settings
-    for group in run.optimizer.param_groups:
-        group["lr"] = group["peak"] * run.schedule(step)
+    set_rates(run.optimizer, run.schedule(step))
     sampled = run.ahead.pop(step, None) or sample_step(run, batches, step)
     with in_use(*run.weights.values()):
         parts = [forward_backward(run, one, sum(map(len, batches))) for one in sampled]

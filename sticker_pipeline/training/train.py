@@ -3,8 +3,8 @@
 On several GPUs every process runs it (torchrun or `accelerate launch`); the first one writes.
 """
 
-import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sticker_pipeline.training.logs.tensorboard import FOLDER as BOARD
 from sticker_pipeline.training.logs.tensorboard import Board, open_board
 from sticker_pipeline.training.lora_metadata import lora_metadata
 from sticker_pipeline.training.samples import sample_images
+from sticker_pipeline.training.saved_state import periodically
 from sticker_pipeline.training.setup import Prepared, set_up
 from sticker_pipeline.training.spec import TrainingSpec
 from sticker_pipeline.training.state import keep_state
@@ -48,7 +49,7 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
     prepared = set_up(spec, progress, stop)
     run, history = prepared.run, prepared.run.history
     board_folder = spec.output / BOARD if run.accelerator.is_main_process else None
-    state_due = time.monotonic() + spec.state_seconds
+    keep_at_times = periodically(partial(keep, run), spec.state_seconds)
     checkpoint = checkpoint_path(run, f"epoch_{spec.settings.epochs:02d}")
     with open_board(board_folder, len(history.log)) as board:
         try:
@@ -65,9 +66,7 @@ def train(spec: TrainingSpec, progress: Progress, stop: StopRequest = lambda: No
                     board.step(row)
                     check_exploding(run)
                     progress.show(state(history.log, run.plan.total_steps, spec.settings.epochs))
-                    if time.monotonic() >= state_due:
-                        keep(run)
-                        state_due = time.monotonic() + spec.state_seconds
+                    keep_at_times()
                 end_epoch(prepared, board, progress, stop, epoch)
         finally:
             keep_logs(run)

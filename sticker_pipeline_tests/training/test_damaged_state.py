@@ -7,7 +7,7 @@ import pytest
 
 from sticker_pipeline.core.caching import SEALS, seal_folder
 from sticker_pipeline.training.logs.progress import Progress
-from sticker_pipeline.training.state import last_intact
+from sticker_pipeline.training.saved_state import last_intact
 from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.damage import flip
 from sticker_pipeline_tests.training.conftest import SpecMaker

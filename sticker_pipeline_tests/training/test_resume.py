@@ -22,8 +22,9 @@ from sticker_pipeline.core.process.threads import processors, waiting_asleep
 from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.logs.tables import LOG
+from sticker_pipeline.training.saved_state import last_intact
 from sticker_pipeline.training.spec import TrainingSpec, save_spec
-from sticker_pipeline.training.state import keep_state, last_intact
+from sticker_pipeline.training.state import keep_state
 from sticker_pipeline.training.train import train
 from sticker_pipeline_tests.damage import damaged_files, flip
 from sticker_pipeline_tests.training.conftest import SpecMaker
@@ -226,7 +227,7 @@ def test_another_training_begins_anew(
 
 def test_a_half_written_state_is_no_state(make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state before it is taken, and its remains are cleared away."""
-    import sticker_pipeline.training.state as module
+    import sticker_pipeline.training.saved_state as module
 
     spec = make_spec(settings=SETTINGS, state_seconds=0)
     killed_at(spec, 5, monkeypatch)
@@ -250,7 +251,7 @@ def test_a_half_written_state_is_no_state(make_spec: SpecMaker, monkeypatch: pyt
 def test_a_full_disk_is_a_clear_error_and_what_was_saved_is_whole(
     make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sticker_pipeline.training.state as module
+    import sticker_pipeline.training.saved_state as module
 
     spec = make_spec(settings=SETTINGS)
     original = module.write_lora
@@ -293,7 +294,7 @@ def test_the_state_before_an_epochs_end_stays_until_the_one_after_it_is_whole(
     make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are of the same step: a disk that fills between them must not cost the only one."""
-    import sticker_pipeline.training.state as module
+    import sticker_pipeline.training.saved_state as module
     from sticker_pipeline.training.setup import set_up
 
     run = set_up(make_spec(), QUIET, lambda: None).run

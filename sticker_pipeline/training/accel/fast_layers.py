@@ -4,6 +4,7 @@ Frozen weights are laid out once in oneDNN's order, for forward and backward; Py
 """
 
 import functools
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import nn
 # Operators for weights laid out in advance, as torch.compile uses them.
 _onednn = torch.ops.mkldnn
 _PLAIN: tuple[str, list[Any], str] = ("none", [], "")  # no fused operation
+
+log = logging.getLogger(__name__)
 
 SMALL, LARGE = 6, 64  # usual range of a U-Net convolution's input side, in latent pixels
 
@@ -24,7 +27,7 @@ def speed_up(model: nn.Module) -> int:
     in one call with it, on the same parameters. Results are equal but for rounding. New layers hold their weight twice,
     once per direction, and have no `weight`: merge, save or decompose first. Returns 0 without oneDNN.
     """
-    if not torch.backends.mkldnn.is_available():
+    if not operators_work():
         return 0
     count = 0
     for parent in list(model.modules()):
@@ -39,6 +42,44 @@ def speed_up(model: nn.Module) -> int:
             if _has_plain_lora(child):
                 setattr(parent, name, Adapted(child))
     return count
+
+
+@functools.cache
+def operators_work() -> bool:
+    """Try the operators, which PyTorch does not document; False, and a warning, where they are gone or differ."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        same = all(_equals(layer, x) for layer, x in _samples())
+    except (AttributeError, RuntimeError, TypeError) as error:
+        same = False
+        log.debug("oneDNN's operators: %s", error)
+    if not same:
+        log.warning("PyTorch %s has other oneDNN operators: training uses its slower layers.", torch.__version__)
+    return same
+
+
+def _samples() -> list[tuple[nn.Module, torch.Tensor]]:
+    rng = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):  # a training's random numbers stay as they are
+        layers = [nn.Linear(8, 16), nn.Conv2d(8, 16, 3, padding=1)]
+    for layer in layers:
+        for parameter in layer.parameters():
+            parameter.requires_grad_(False).copy_(torch.randn(parameter.shape, generator=rng))
+    return list(zip(layers, (torch.randn(4, 8, generator=rng), torch.randn(2, 8, 6, 6, generator=rng)), strict=True))
+
+
+def _equals(layer: nn.Module, x: torch.Tensor) -> bool:
+    """Compare output and gradient of `layer` with those of its replacement."""
+    replaced = _frozen(layer)
+    if replaced is None:
+        return True
+    found = []
+    for one in (layer, replaced):
+        leaf = x.clone().requires_grad_()
+        result = one(leaf)
+        found.append((result.detach(), *torch.autograd.grad(result.square().sum(), leaf)))
+    return all(torch.allclose(mine, usual, rtol=1e-4, atol=1e-4) for usual, mine in zip(*found, strict=True))
 
 
 def _frozen(layer: nn.Module) -> nn.Module | None:

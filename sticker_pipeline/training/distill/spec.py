@@ -1,6 +1,7 @@
 """Spec of one distillation: every effective value, as a strict model in JSON."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -40,6 +41,7 @@ class ConsistencySpec(Strict):
     generation: GenerationSettings = Field(
         description="how the base model generates; the negative prompt is distilled in"
     )
+    accelerate: Literal["auto", "off"] = Field("auto", description="see training.accelerate")
     state_seconds: float = Field(60.0, ge=0, description="between two states to go on from")
 
     @model_validator(mode="after")

@@ -71,4 +71,5 @@ def _of_profile(profile: Profile, base_sha: str) -> dict[str, Any]:
         "base_sha": base_sha,
         "resolution": profile.resolution,
         "generation": profile.generation,
+        "accelerate": profile.training.accelerate,
     }

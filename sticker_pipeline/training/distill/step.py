@@ -23,6 +23,7 @@ from sticker_pipeline.training.distill import objective
 from sticker_pipeline.training.distill.spec import ConsistencySpec
 from sticker_pipeline.training.logs.log import LogRow, band_errors, memory_bytes
 from sticker_pipeline.training.models import Models
+from sticker_pipeline.training.optimizers import set_rates
 from sticker_pipeline.training.step import TrainingDiverged
 
 
@@ -69,9 +70,7 @@ def distillation_step(run: Distillation) -> LogRow:
     A function of (seed, step) and the weights. Raises TrainingDiverged before the weights change.
     """
     started, step, settings = time.monotonic(), len(run.log), run.spec.settings
-    rate = settings.learning_rate * run.schedule(step)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
+    set_rates(run.optimizer, run.schedule(step))
     sampled = sample_batch(run, step)
     with in_use(run.weights):
         wanted = next_point(run, sampled)
@@ -94,7 +93,7 @@ def distillation_step(run: Distillation) -> LogRow:
         loss=loss,
         error=float(errors.mean()),
         bands=band_errors(errors, sampled.timesteps.cpu()),
-        lr_unet=rate,
+        lr_unet=run.optimizer.param_groups[0]["lr"],
         lr_text_encoder=0.0,
         grad_norm=norm,
         samples=len(errors),

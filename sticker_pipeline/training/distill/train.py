@@ -1,8 +1,8 @@
 """The distillation: set up → loop → save, in one process without Dagster."""
 
 import json
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ from sticker_pipeline.training.logs.tables import LOG
 from sticker_pipeline.training.lora_metadata import IMPLEMENTATIONS, PREDICTION_NAMES
 from sticker_pipeline.training.models import Models, checkpoint_gradients, load_models, move
 from sticker_pipeline.training.optimizers import make_optimizer
+from sticker_pipeline.training.saved_state import periodically, take_threads
 from sticker_pipeline.training.schedule import make_schedule
 from sticker_pipeline.training.spec import SpecError
-from sticker_pipeline.training.state import take_threads
 from sticker_pipeline.training.stopping import Interrupted, StopRequest
 
 LORA_NAME = "lora.safetensors"
@@ -54,15 +54,13 @@ def distil(spec: ConsistencySpec, progress: Progress, stop: StopRequest = lambda
     if found:
         restore_state(run, found)
         progress.note(f"goes on after step {len(run.log)} of {total}, from {found}")
-    state_due = time.monotonic() + spec.state_seconds
+    keep_at_times = periodically(partial(keep_state, run), spec.state_seconds)
     while len(run.log) < total:
         if (number := stop()) is not None:
             raise Interrupted(number, f"{len(run.log)} of {total} steps are kept in {keep_state(run)}; run again")
         run.log.append(distillation_step(run))
         progress.show(state(run.log, total, 1), always=len(run.log) == total)
-        if time.monotonic() >= state_due:
-            keep_state(run)
-            state_due = time.monotonic() + spec.state_seconds
+        keep_at_times()
     keep_state(run)
     return save(run)
 
@@ -95,7 +93,8 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
     move([*models.text_encoders, models.vae], "cpu")
     settings = spec.adapters()
     layers = add_adapters(models.unet, (), spec.family, settings)
-    accelerate_layers(models.unet, device)
+    if spec.accelerate == "auto":
+        accelerate_layers(models.unet, device)
     if tuning:
         go_on_from(tuning.start, layers, spec)
     if spec.settings.gradient_checkpointing:

@@ -1,6 +1,8 @@
 """Layers laid out for oneDNN have the outputs and gradients of PyTorch's own."""
 
 import copy
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import peft
@@ -220,6 +222,51 @@ def test_no_gradient_is_made_for_what_lies_before_the_first_trained_layer(monkey
 
 def test_nothing_is_done_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(fast_layers, "operators_work", fast_layers.operators_work.__wrapped__)
     model = frozen(nn.Linear(4, 4))
     assert speed_up(model) == 0
     assert type(model[0]) is nn.Linear
+
+
+@pytest.fixture
+def operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], None]]:
+    """Puts others in the place of oneDNN's operators."""
+
+    def put(others: object) -> None:
+        monkeypatch.setattr(fast_layers, "_onednn", others)
+        fast_layers.operators_work.cache_clear()
+        fast_layers.one_order_for_all_sizes.cache_clear()
+
+    yield put
+    monkeypatch.undo()
+    fast_layers.operators_work.cache_clear()
+    fast_layers.one_order_for_all_sizes.cache_clear()
+
+
+class Wrong:
+    """Operators whose products are doubled."""
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(torch.ops.mkldnn, name)
+        return (lambda *given: 2 * real(*given)) if name.endswith("_pointwise") else real
+
+
+@pytest.mark.parametrize("others", [SimpleNamespace(), Wrong()], ids=["none", "wrong results"])
+def test_layers_stay_and_it_is_said_where_pytorch_has_other_operators(
+    operators: Callable[[object], None], others: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    operators(others)
+    assert speed_up(nn.Sequential(nn.Linear(8, 16).requires_grad_(False))) == 0
+    assert caplog.messages == [
+        f"PyTorch {torch.__version__} has other oneDNN operators: training uses its slower layers."
+    ]
+    assert speed_up(nn.Sequential(nn.Linear(8, 16).requires_grad_(False))) == 0
+    assert len(caplog.messages) == 1
+
+
+def test_to_try_the_operators_takes_no_random_number() -> None:
+    fast_layers.operators_work.cache_clear()
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    assert fast_layers.operators_work() == torch.backends.mkldnn.is_available()
+    assert torch.equal(torch.get_rng_state(), before)
