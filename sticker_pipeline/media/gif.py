@@ -47,10 +47,7 @@ class SubImage:
 
 @dataclass(frozen=True)
 class Gif:
-    """Everything in the file but the pixels.
-
-    `note` says what is missing; empty for a whole file.
-    """
+    """Everything in the file but the pixels; `note` says what is missing, if anything."""
 
     width: int
     height: int
@@ -192,10 +189,7 @@ def _clipped(image: SubImage, gif: Gif) -> tuple[slice, slice]:
 
 
 def _indices(data: bytes, image: SubImage, number: int) -> np.ndarray:
-    """Return colour indices, uint8 [height, width].
-
-    Raises MediaError naming the frame for damaged LZW data.
-    """
+    """Return colour indices, uint8 [height, width]. Raises MediaError, naming the frame."""
     bits = data[image.data_start]
     try:
         if not 1 <= bits <= 11:

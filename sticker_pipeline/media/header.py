@@ -132,7 +132,7 @@ def is_image(data: bytes) -> bool:
 
 
 def what_is_it(data: bytes) -> str:
-    """Return why `data` is unreadable, for users."""
+    """Return why `data` is unreadable."""
     if not data:
         return "the file is empty"
     if _is_tga(data):

@@ -1,4 +1,4 @@
-"""The console of all commands, safe against markup and control sequences of foreign text."""
+"""The console of all commands, safe against markup and control sequences in text."""
 
 import io
 import os
