@@ -412,9 +412,7 @@ class StyleSettings(Strict):
     tags: int = Field(
         8, ge=1, description="most tags of a caption, the most informative (dataset/style_set.py); about 8 for a style"
     )
-    training: dict[str, Any] = Field(
-        default_factory=dict, description="settings of `training` that differ for a style"
-    )
+    training: dict[str, Any] = Field(default_factory=dict, description="settings of `training` that differ for a style")
     begin: str = Field("1girl, solo", description="beginning of prompts about invented characters")
     traits: tuple[tuple[str, ...], ...] = Field(
         INVENTED_TRAITS, description="traits of invented characters, one of each list"

@@ -100,7 +100,7 @@ class Artifact:
         return table_of_today(pd.read_parquet(io.BytesIO(self.content(name))))
 
     def content(self, name: str) -> bytes:
-    """Return the published bytes of a file. Raises StorageError if damaged or missing."""
+        """Return the published bytes of a file. Raises StorageError if damaged or missing."""
         return self._published(name, Path.read_bytes, lambda data: hashlib.sha256(data).hexdigest())
 
     def file(self, name: str) -> Path:
