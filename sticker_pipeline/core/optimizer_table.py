@@ -65,7 +65,7 @@ def float32_copies(count: int) -> Callable[[Shape], int]:
 
 
 def _eight_bits(shape: Shape) -> int:
-    """Return the bytes of two 8-bit moments and scales per block of 256, float32 if small."""
+    """Return the bytes of two 8-bit moments with scales per 256; small tensors stay float32."""
     entries = math.prod(shape)
     return 8 * entries if entries < 4096 else 2 * entries + 2 * 4 * math.ceil(entries / 256)
 

@@ -85,7 +85,7 @@ class BucketSettings(Strict):
     max_side: int = Field(2048, gt=0, description="in pixels")
     upscale: bool = Field(
         True,
-        description="False: no image is scaled up; an image smaller than its bucket goes to a smaller one that it fills",
+        description="False: no image is scaled up; one smaller than its bucket goes to a smaller bucket that it fills",
     )
 
 
@@ -346,7 +346,7 @@ class TuningSettings(Strict):
 
 
 class ConsistencySettings(Strict):
-    """Distillation of a base model into few steps: an LCM-LoRA on its U-Net (Luo et al. 2023)."""
+    """Distillation of a base model into few steps (Luo et al. 2023): a LoRA on its U-Net."""
 
     words: list[list[str]] = Field(
         min_length=1, description="a prompt has one entry of each list, in this order; no word that names a character"

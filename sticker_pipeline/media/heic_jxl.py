@@ -74,7 +74,7 @@ def heic_pixels(data: bytes, heic: Heic) -> np.ndarray:
 
 
 def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
-    """Return the size of a JPEG XL from its first bits: its reader would unpack all.
+    """Return the size of a JPEG XL from its first bits; its reader unpacks everything.
 
     Raises MediaError for an animation, a preview, damaged data, a size beyond `limits`, or a missing reader package.
     """

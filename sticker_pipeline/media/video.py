@@ -169,10 +169,7 @@ class _Stream:
 
 @dataclass
 class _Running:
-    """A running ffmpeg.
-
-    A thread reads frame times, rotation, cropping, colours and complaints.
-    """
+    """A running ffmpeg; a thread reads its times, rotation, cropping, colours and complaints."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
@@ -378,10 +375,7 @@ def _canvas(stream: _Stream, cropping: tuple[int, int, int, int], *, sideways: b
 
 
 def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
-    """Parse a packet; None if not shown.
-
-    Without a time, it follows the previous one.
-    """
+    """Parse a packet; None if not shown. Without a time, it follows the previous one."""
     flags = next((int(column.strip()[4:], 16) for column in columns[6:7] if column.strip().startswith("F=0x")), 0)
     if flags & (CORRUPT | DISCARD):
         return None

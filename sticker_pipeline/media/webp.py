@@ -29,7 +29,7 @@ class Webp:
 def read_webp(data: bytes, limits: MediaSettings) -> Webp:
     """Read the chunks without unpacking pixels.
 
-    Raises MediaError for a damaged or cut-off file or one beyond `limits`.
+    Raises MediaError if damaged, cut off or beyond `limits`.
     """
     if _end(data) > len(data):
         raise MediaError("the WebP is cut off")
@@ -60,10 +60,7 @@ def mended(data: bytes) -> bytes:
 
 
 def webp_frames(data: bytes, webp: Webp) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield each frame: full canvas uint8 [H,W,4], stored delay in ms.
-
-    Raises MediaError at the first damaged frame.
-    """
+    """Yield each full canvas, uint8 [H,W,4], and its stored delay in ms. Raises MediaError."""
     with open_image(mended(data), "WEBP") as image:
         for number, duration in enumerate(webp.durations_ms):
             try:
