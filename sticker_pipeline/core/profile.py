@@ -323,7 +323,6 @@ def _overridden(profile: Profile, section: str, character: Character, preset: di
 
 
 def _check_effects(profile: Profile, character: Character) -> None:
-    """Raise ProfileError for stated settings without effect in this profile."""
     stated = {name: getattr(character.settings, name) for name in ("training", "buckets")}
     idle = without_effect(profile.training, profile.buckets, profile.family, stated)
     if idle:

@@ -346,7 +346,7 @@ class TuningSettings(Strict):
 
 
 class ConsistencySettings(Strict):
-    """Distillation of a base model into few steps (Luo et al. 2023): a LoRA on its U-Net."""
+    """Distillation of a U-Net into a LoRA for few steps (Luo et al. 2023)."""
 
     words: list[list[str]] = Field(
         min_length=1, description="a prompt has one entry of each list, in this order; no word that names a character"

@@ -139,7 +139,6 @@ def _by_joining(text: str) -> list[str]:
 
 
 def _beside(text: str, found: re.Match[str]) -> tuple[str, str]:
-    """Return the letters around the match, "" for none."""
     return text[max(found.start() - 1, 0) : found.start()], text[found.end() : found.end() + 1]
 
 

@@ -46,7 +46,6 @@ class FolderRecord(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_today(cls, data: Any) -> Any:
-        """Read an earlier version's export."""
         return record_of_today(data)
 
 

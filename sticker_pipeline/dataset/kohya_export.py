@@ -150,7 +150,7 @@ def export_kohya(
 
 
 def _bytes_of(table: pd.DataFrame, images: Path) -> int:
-    """Return the bytes of the copies; captions, metadata and record take 4 KiB each per image."""
+    """Return the bytes of copies; caption, metadata and record take 4 KiB per image each."""
     return sum((images / file).stat().st_size for file in table["file"]) + len(table) * 3 * 4096
 
 
@@ -315,5 +315,4 @@ def _json(value: Any) -> str:
 
 
 def _toml_text(text: str) -> str:
-    """Write a TOML basic string, which has JSON's escapes."""
     return json.dumps(text, ensure_ascii=False)

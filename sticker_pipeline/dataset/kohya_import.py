@@ -201,7 +201,6 @@ def _folders(
 
 
 def _folder_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Return the reason to skip an entry of a training folder, or ""."""
     repeats = folder_repeats(path.name)
     if problem := _link_problem(path, roots):
         return problem
@@ -221,7 +220,6 @@ def _folder_problem(path: Path, roots: Sequence[Path]) -> str:
 
 
 def _holdout_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Return the reason to skip an entry of an export's `holdout`, or ""."""
     if problem := _link_problem(path, roots):
         return problem
     if is_folder(path, roots) and is_system_folder(path.name):
@@ -243,7 +241,6 @@ def _is_file(path: Path, roots: Sequence[Path]) -> bool:
 
 
 def _link_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Return the reason to skip a link out of `roots`, or ""."""
     try:
         status(path, roots)
     except OutsideError as error:
@@ -292,7 +289,6 @@ def _read_group(
 def _look_into(
     folder: Path, ours: Collection[str], roots: Sequence[Path]
 ) -> tuple[dict[str, Header], dict[str, CaptionFile], dict[str, str]]:
-    """Return image headers, caption files and reasons for skipped entries, by name."""
     headers: dict[str, Header] = {}
     texts: dict[str, CaptionFile] = {}
     left_out: dict[str, str] = {}

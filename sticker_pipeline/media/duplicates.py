@@ -84,7 +84,6 @@ def representatives(
 
 
 def _codes(captions: Sequence[str]) -> list[int]:
-    """Number distinct captions; NO_CAPTION for none."""
     numbers = {caption: number for number, caption in enumerate(dict.fromkeys(["", *captions]))}
     return [numbers[caption] for caption in captions]
 

@@ -365,7 +365,6 @@ def _lineage(decoded: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
 
 
 def _entries(inventory: pd.DataFrame, cache: Path, settings: MediaSettings) -> dict[str, Path]:
-    """Return path of each read file -> folder of its frames."""
     digests = zip(inventory["path"], inventory["sha256"], strict=True)
     return {path: cache_entry(cache, digest, settings) for path, digest in digests if digest}
 

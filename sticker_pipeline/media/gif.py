@@ -148,7 +148,6 @@ def _control(data: bytes, at: int) -> Control:
 
 
 def _colour_table(data: bytes, at: int, flags: int) -> tuple[int, bytes]:
-    """Return the next position and the colour table stated by `flags`."""
     if not flags & 0x80:
         return at, b""
     end = at + 3 * 2 ** ((flags & 7) + 1)
@@ -156,7 +155,6 @@ def _colour_table(data: bytes, at: int, flags: int) -> tuple[int, bytes]:
 
 
 def _skip_blocks(data: bytes, at: int) -> int:
-    """Return the position after the sub-blocks at `at`."""
     while True:
         size = _byte(data, at)
         at += 1 + size
@@ -181,7 +179,6 @@ def _check_size(width: int, height: int, limits: MediaSettings) -> None:
 
 
 def _clipped(image: SubImage, gif: Gif) -> tuple[slice, slice]:
-    """Return the image's rows and columns inside the canvas."""
     return (
         slice(min(image.top, gif.height), min(image.top + image.height, gif.height)),
         slice(min(image.left, gif.width), min(image.left + image.width, gif.width)),

@@ -262,7 +262,6 @@ def left_behind(error: OutsideError) -> str:
 
 
 def _leaves(error: OutsideError, folder: Path, aside: Mapping[str, str]) -> str:
-    """Return reason and remedy for a refused link."""
     if aside is OF_ANY_FOLDER:
         return left_behind(error)
     place = f"{links_file(folder).name}, beside {folder.name}"

@@ -110,8 +110,6 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 class _Scans:
-    """Coefficient bits in the scans."""
-
     def __init__(self) -> None:
         self.begun = self.progressive = False
         self.missing: dict[int, list[int]] = {}  # by component: missing bits of each coefficient

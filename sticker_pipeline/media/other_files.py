@@ -115,7 +115,6 @@ def is_lottie(data: bytes) -> bool:
 
 
 def _names(data: bytes) -> list[str]:
-    """Return the names in a ZIP archive; none if damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return archive.namelist()

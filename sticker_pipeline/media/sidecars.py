@@ -189,7 +189,6 @@ def _texts(inventory: pd.DataFrame) -> pd.DataFrame:
 
 
 def _wordless(texts: pd.DataFrame) -> set[str]:
-    """Return paths of `texts` without words, or unreadable."""
     return set(texts.loc[(texts["status"] == "rejected") | (texts["remark"] == NO_WORD), "path"])
 
 

@@ -95,7 +95,6 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def _entries(block: bytes, start: int, count: int) -> bytes:
-    """Return the whole ones of `count` entries from `start`, as bytes."""
     whole = min(count, max(0, len(block) - start) // ENTRY)
     return block[start : start + ENTRY * whole]
 

@@ -82,7 +82,6 @@ def _scaled(image: ImageFile.ImageFile) -> Image.Image:
 
 
 def _integer(image: Image.Image, tag: int, missing: int = 0) -> int:
-    """Return a tag's first value; `missing` for none."""
     value = image.tag_v2.get(tag, missing) if isinstance(image, TiffImageFile) else missing
     value = value[0] if isinstance(value, tuple) and value else value
     return value if isinstance(value, int) else missing

@@ -352,7 +352,6 @@ def _pixel_aspect(value: str) -> Fraction:
 
 
 def _cropped_size(stream: _Stream, cropping: tuple[int, int, int, int]) -> tuple[int, int]:
-    """Return the size after the container's crop, ignored if empty."""
     left, right, top, bottom = cropping
     width, height = stream.width - left - right, stream.height - top - bottom
     return (width, height) if min(width, height) > 0 else (stream.width, stream.height)
@@ -366,7 +365,6 @@ def _shown_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 
 def _canvas(stream: _Stream, cropping: tuple[int, int, int, int], *, sideways: bool) -> Canvas:
-    """Return the frames' canvas; `sideways`: rotated by a quarter."""
     stored = _cropped_size(stream, cropping)
     shown = _shown_size(*stored, stream.pixel_aspect)
     if sideways:
@@ -445,7 +443,6 @@ def _cut_box(data: bytes) -> bytes:
 
 
 def _fault(ffmpeg: _Running, cut_box: bytes) -> str:
-    """Return the fault of a partly readable file, else ""."""
     said = "\n".join(ffmpeg.complaints)
     if fault := next((fault for words, fault in FAULTS.items() if words in said), ""):
         return fault
@@ -474,7 +471,6 @@ def _check_stated_size(complaints: list[str], limits: MediaSettings) -> None:
 
 
 def _check_filters(complaints: list[str]) -> None:
-    """Raise MediaError if ffmpeg lacks colour filters."""
     if "No such filter" in "\n".join(complaints):
         raise MediaError(
             "a video of high dynamic range or of wide colours, which the ffmpeg here cannot convert: convert it to SDR"

@@ -98,7 +98,7 @@ def source_shares(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def effective_images(probability: np.ndarray) -> float:
-    """Return Kish's effective number of images, (Σp)² / Σp²: n if equal, 1 if one is certain."""
+    """Return Kish's effective number of images, (Σp)² / Σp²: 1 (one certain) to n (equal)."""
     return float(probability.sum() ** 2 / (probability**2).sum())
 
 

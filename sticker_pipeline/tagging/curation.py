@@ -149,7 +149,6 @@ def _coded(tags: pd.DataFrame, frames: pd.DataFrame) -> _Rows:
 
 
 def _is_one_of(rows: _Rows, tags: Iterable[str]) -> np.ndarray:
-    """Return bool [rows]: the tag is one of `tags` (spaces or underscores)."""
     wanted = {spelled(tag) for tag in tags}
     return np.array([name in wanted for name in rows.names], dtype=bool)[rows.tag]
 

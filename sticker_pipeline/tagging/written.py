@@ -68,7 +68,6 @@ def _said(tag: str) -> str:
 
 
 def _chosen_lines(lines: Sequence[str], first: Sequence[str]) -> tuple[Sequence[str], list[str]]:
-    """Return the lines of one caption, with a note on others."""
     begins = [_said(tags[0][0]) if (tags := parse_caption(line)) else "" for line in lines]
     if len(lines) < 2 or not first or any(tag != _said(first[0]) for tag in begins):
         return lines, []

@@ -91,7 +91,6 @@ def _no_number(text: str) -> Any:
 
 
 def _check_size(data: Any) -> None:
-    """Raise LimitedFileError for too many values, levels or digits."""
     level, count = [data], 0
     for _ in range(MOST_DEPTH + 1):
         count += len(level)

@@ -102,7 +102,6 @@ def _flags(values: Mapping[str, Any]) -> tuple[Given, list[Line], list[Fault]]:
 
 
 def _parsed(given: Given) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the parsed values by key, and a fault per invalid one."""
     found, faults = {}, []
     for key, (name, value) in given.items():
         try:

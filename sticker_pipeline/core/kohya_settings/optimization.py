@@ -206,7 +206,6 @@ def _cycles(form: Form) -> Answer:
 
 
 def _other_schedule(form: Form) -> bool:
-    """Tell whether something other than lr_scheduler sets the rate."""
     return _relative(form) or bool(form["lr_scheduler_type"])
 
 

@@ -157,7 +157,6 @@ def _fault(form: Form, key: str, problem: str) -> Fault:
 
 
 def _within_range(form: Form, found: Answer) -> Answer:
-    """Return the answer, or a refusal of values outside our settings' range."""
     problems = [*_out_of_range(found.training, TrainingSettings), *_out_of_range(found.buckets, BucketSettings)]
     return refused("; ".join(problems)) if problems else found
 
