@@ -1,6 +1,6 @@
 """Names of earlier versions and their current names.
 
-A file by a person with an old name is refused, and the message has the new one. Tables, releases, exports and artifacts
+A person's file with an old name is refused, with the new name in the message. Tables, releases, exports and artifacts
 are read under the new name.
 """
 

@@ -1,4 +1,5 @@
 """Schemas of the assets' tables: type, range and meaning of each column.
+
 A schema is defined beside its table's function. Tables are checked when written, not when read: earlier versions' stay
 readable. `dagster_kit/metadata.py` shows schemas in the UI.
 """

@@ -106,7 +106,6 @@ def export_kohya(
     `frames`: the frames' table; `images`: the folder of their `file`. Training images go to `<repeats>_<group>/`, with
     repeats from choose_repeats for `max_error`, others to `holdout/<group>/`, as `<frame_id>.png` and `.txt`.
     `resolution` and `buckets` become options that make sd-scripts cut to the same sizes; it cannot pad to squares, and
-    `resolution` and `buckets` become options that make sd-scripts cut to the same sizes; it cannot pad to squares, and
     keeps shapes instead. Images are copied, not linked: people edit such folders, and artifacts must not change.
 
     Raises DatasetError, before writing, for a `target` with content, tables that do not match, or an unreachable error;

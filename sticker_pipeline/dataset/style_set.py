@@ -159,7 +159,10 @@ def kind_of(reason: str) -> str:
 
 
 def entropy(share: np.ndarray) -> np.ndarray:
-    """Return −s·log₂(s) − (1 − s)·log₂(1 − s) of shares s in 0..1, in bits."""
+    """Return −s·log₂(s) − (1 − s)·log₂(1 − s) of shares s in 0..1, in bits.
+
+    0 for 0 and 1.
+    """
     inner = np.clip(share, 1e-300, 1.0), np.clip(1 - share, 1e-300, 1.0)
     return np.asarray(-share * np.log2(inner[0]) - (1 - share) * np.log2(inner[1]))
 
