@@ -1,8 +1,8 @@
 """Cached work, verified on reading: a damaged entry is removed and made again.
 
-An entry is one file: a line with the checksum of the rest, then the rest. Files for libraries have checksums inside
-(PNG) or beside them (folders). CRC-32 finds every change of up to 32 bits in a row, at 6 GiB/s; it guards against
-disks, not people.
+An entry is one file: a line with the checksum of the content, then the content. PNG files have checksums inside,
+folders beside their files. CRC-32 finds every change of up to 32 bits in a row, at 6 GiB/s; it guards against disk
+faults, not people.
 """
 
 import errno
@@ -49,7 +49,7 @@ def unsealed(data: bytes) -> bytes:
 
 
 def write_cached(path: Path, content: bytes) -> None:
-    """Write the entry whole or not at all. Raises SpaceError."""
+    """Write the entry atomically. Raises SpaceError."""
     with atomic_file(path) as staging:
         staging.write_bytes(sealed(content))
 
@@ -70,10 +70,10 @@ def read_memo(path: Path) -> dict[str, Any] | None:
 
 
 def read_entry(path: Path, read: Callable[[Path], Result]) -> Result | None:
-    """Read an entry by `read`; None if absent or damaged.
+    """Return `read(path)`; None if the entry is absent or damaged.
 
-    Damaged is one for which `read` raises OSError, ValueError, KeyError or SyntaxError (Pillow's, for broken chunks).
-    It is removed and logged.
+    Damaged: `read` raises OSError, ValueError, KeyError or SyntaxError (Pillow's, for broken chunks). The entry is then
+    removed and logged.
     """
     try:
         return read(path)
@@ -88,7 +88,7 @@ def read_entry(path: Path, read: Callable[[Path], Result]) -> Result | None:
 
 def remove_damaged(path: Path, why: object) -> None:
     """Remove and log a damaged file or folder; it stays if that fails."""
-    LOG.warning("%s is damaged (%s): it counts as none, and is made again.", path, why)
+    LOG.warning("%s is damaged (%s): it is treated as missing and made again.", path, why)
     forget(path)
 
 
@@ -189,10 +189,7 @@ def file_hashes(paths: Iterable[Path], memo: Path, sha256: Callable[[Path], str]
 
 
 def folder_hashes(folder: Path, memos: Path, sha256: Callable[[Path], str] | None = None) -> dict[str, str]:
-    """Return path in `folder` -> hex SHA-256 of each file below.
-
-    Cached in the folder `memos` (`file_hashes`).
-    """
+    """Return relative path -> hex SHA-256 of files below `folder`, cached in `memos`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     hashes = file_hashes(files, memos / f"model-{content_hash(str(folder))[:16]}.json", sha256)
     return {path.relative_to(folder).as_posix(): sha for path, sha in hashes.items()}

@@ -100,13 +100,13 @@ class Strict(BaseModel):
 
 
 class Group(Strict):
-    learned: list[Tag] = Field(default_factory=list, description="tags put behind the trigger of every caption")
+    learned: list[Tag] = Field(default_factory=list, description="tags after the trigger in every caption of the group")
     medium: Literal["sticker", "art"] = Field("sticker", description="prompts and results are split by it")
     share: float = Field(
         1.0,
         gt=0,
         allow_inf_nan=False,
-        description="how much a source of this group counts beside a source of another group",
+        description="weight of a source of this group relative to a source of another group",
     )
 
 
@@ -118,15 +118,15 @@ class Curation(Strict):
 
     blacklist: list[Tag] = Field(default_factory=list, description="tags that are never written")
     inherent: Literal["auto"] | list[Tag] = Field(
-        "auto", description="what the character always has, and the trigger should come to mean"
+        "auto", description="traits that the character always has: captions omit them, so that they bind to the trigger"
     )
-    aliases: dict[Tag, Tag] = Field(default_factory=dict, description="a tag, and what is written for it")
+    aliases: dict[Tag, Tag] = Field(default_factory=dict, description="a tag, and the tag that replaces it")
     weights: dict[Tag, Annotated[float, Field(gt=0, le=HEAVIEST)]] = Field(
         default_factory=dict, description="a tag, and its weight in captions"
     )
     min_images: int = Field(2, ge=1, description="a tag on fewer images than this cannot be learned and is dropped")
     written: Literal["keep", "ignore"] = Field(
-        "keep", description="a caption in a text file beside an image is taken as it is, or left aside"
+        "keep", description="keep the caption in a text file beside an image as it is, or ignore it"
     )
 
 
@@ -134,14 +134,14 @@ OUR_MODELS = ("base", "lora", "released", "reference", "chance")  # names in the
 
 
 class Rival(Strict):
-    """Somebody else's LoRA, measured beside ours.
+    """A LoRA by others, measured beside ours.
 
     `lora`: relative to the character's folder; in it or below allowed_links.
     """
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = Field(description="as tables call it")
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = Field(description="its name in tables")
     lora: Plain = Field(description="its file, relative to the character's folder")
-    trigger: Plain = Field(description="what its prompts begin with")
+    trigger: Plain = Field(description="its trigger, with which its prompts begin")
     strength: float = Field(1.0, gt=0, le=2, description="the weight with which it is applied")
 
 
@@ -152,7 +152,7 @@ class Gate(Strict):
         0.2,
         ge=0,
         le=1,
-        description="the LoRA's similarity must be this share of the way from the base model's to that of held-out "
+        description="the LoRA's similarity must be this share of the way from the base model's to that of holdout "
         "images among themselves",
     )
     copies: float = Field(
@@ -160,20 +160,20 @@ class Gate(Strict):
         ge=0,
         le=1,
         description="at most this share of its images may be nearer to a training image "
-        "than 95 % of the held-out ones are",
+        "than 95 % of the holdout ones are",
     )
     copies_beyond_references: float = Field(
-        0.15, ge=0, le=1, description="and at most this much more than of the held-out images themselves"
+        0.15, ge=0, le=1, description="and at most this much more than of the holdout images themselves"
     )
     diversity: float = Field(
-        0.5, ge=0, description="at least this share of the diversity that held-out sources have among themselves"
+        0.5, ge=0, description="at least this share of the diversity that holdout sources have among themselves"
     )
     one_source: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="at most this share of its images may be nearest to one and the same "
-        "source; where chance alone gives few images, or few sources, more than that, that much",
+        description="at most this share of its images may be nearest to one source; with few images or sources, the "
+        "limit is the upper end of the interval for chance, if that is higher",
     )
     identity: float = Field(
         0.8, ge=0, le=1, description="at least this share of its images must be nearest to this character among all"
@@ -182,18 +182,18 @@ class Gate(Strict):
         0.1,
         ge=0,
         le=1,
-        description="at most this share of the present release's gain in similarity over the base "
+        description="at most this share of the baseline release's gain in similarity over the base "
         "model may be lost, and the interval must show it",
     )
     more_copies: float = Field(
-        0.1, ge=0, le=1, description="the share of copies may be this much above the present release's"
+        0.1, ge=0, le=1, description="the share of copies may be this much above the baseline release's"
     )
     less_diversity: float = Field(
-        0.25, ge=0, le=1, description="the diversity may be lower than the present release's by this share of it"
+        0.25, ge=0, le=1, description="the diversity may be lower than the baseline release's by this share of it"
     )
     unmeasured: Literal["refuse", "release"] = Field(
         "refuse",
-        description="what happens to a LoRA of which a rule could not be checked for want of held-out images",
+        description="refuse or release a LoRA when a rule cannot be checked for lack of holdout images",
     )
 
 
@@ -215,10 +215,7 @@ def laxer_than_default(gate: Gate) -> list[str]:
 
 
 class Benchmark(Strict):
-    """Settings of the measurement.
-
-    `holdout`: a share of each group's sources, or files.
-    """
+    """Settings of the benchmark."""
 
     holdout: Annotated[Annotated[float, Field(gt=0, lt=0.9)] | list[str], AfterValidator(_plain_section)] = Field(
         0.15, description="share of the sources of each group, or the files themselves, that are never trained on"
@@ -228,12 +225,12 @@ class Benchmark(Strict):
         ge=0,
         lt=0.9,
         description="share of the sources of each group of eight or more that is neither trained on nor compared with: "
-        "the loss on them helps to choose the epoch, in which the held-out ones have no say; 0: none",
+        "their loss helps to choose the epoch, in which holdout sources play no part; 0: none",
     )
     patience: int = Field(
         3,
         ge=1,
-        description="once the loss on validation images has not fallen for so many epochs, later ones are out",
+        description="after so many epochs without a lower validation loss, later epochs are not chosen",
     )
     prompts: list[Prompt] = Field(
         default_factory=list, max_length=1_000, description="free attributes, e.g. 'smile, arms up'"
@@ -257,8 +254,8 @@ class Settings(Strict):
     profile: Plain | None = Field(None, description="without it STICKER_PROFILE, else `embedded`")
     style: Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN.pattern}$")] | None = Field(
         None,
-        description="the manner of drawing that it shares with other characters: one LoRA of the style alone is made "
-        "of all characters that name it, once there are two",
+        description="the manner of drawing that it shares with other characters: when two or more characters name it, "
+        "a LoRA of the style alone is trained on all of them",
     )
     groups: dict[Plain, Group] = Field(
         default_factory=dict, description="the subfolders of media that are used, by name; without it all of them"
@@ -291,7 +288,7 @@ class Settings(Strict):
 class Character:
     """A character on disk.
 
-    `groups`: the stated ones, or without any, one for each subfolder of media.
+    `groups`: those stated, else one for each subfolder of media.
     """
 
     name: str
@@ -390,7 +387,7 @@ def _media_folders(folder: Path, roots: Sequence[Path]) -> list[str]:
     found = sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
     if hidden := [name for name in found if hidden_letters(name)]:
         raise CharacterError(
-            f"{folder}: the name of the folder {quoted(hidden[0])} holds letters that nobody sees "
+            f"{folder}: the name of the folder {quoted(hidden[0])} holds invisible characters "
             f"({shortened(hidden_letters(hidden[0]), 40)}): rename it."
         )
     return found
@@ -404,8 +401,8 @@ def links_file(folder: Path) -> Path:
 def allowed_links(folder: Path) -> tuple[Path, ...]:
     """Return further folders to which a character's links and paths may lead.
 
-    They stand, one a line, in links_file(folder) and ALL_LINKS beside the folder: nothing inside a folder extends its
-    rights. Raises CharacterError for an unreadable file or more than MOST_PLACES lines.
+    They are listed, one per line, in links_file(folder) and ALL_LINKS beside the folder: nothing inside a folder
+    extends its rights. Raises CharacterError for an unreadable file or more than MOST_PLACES lines.
     """
     found: list[Path] = []
     for path in (links_file(folder), folder.with_name(ALL_LINKS)):

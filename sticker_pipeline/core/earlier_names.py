@@ -1,7 +1,7 @@
-"""Names of earlier versions, and what each is called now.
+"""Names of earlier versions and their current names.
 
-A person's file with an old name is refused with the new one. Tables, releases, exports and
-artifacts are read under the new name.
+A person's file with an old name is refused, with the new name in the message. Tables, releases, exports and artifacts
+are read under the new name.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ RECORD_KEYS = {  # of release.json, of a budget in recommended.json, and of a fo
 
 
 def table_of_today(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Rename the columns and metrics of a table that an earlier version wrote."""
+    """Rename the columns and metrics of an earlier version's table."""
     table = table.rename(columns=COLUMNS)
     if "metric" in table:
         table["metric"] = table["metric"].replace(METRICS)
@@ -47,9 +47,9 @@ def table_of_today(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def record_of_today(data: Any) -> Any:
-    """Rename the keys and the metric of an earlier version's record.
+    """Rename keys and metric of an earlier version's record, one level deep.
 
-    One level deep. Other data stays as it is.
+    Other data stays as it is.
     """
     if not isinstance(data, Mapping):
         return data

@@ -59,10 +59,7 @@ def sheet_of_files(folder: Path, names: Sequence[str], most: int, *, cell: int =
 def labelled_grid(
     rows: Sequence[str], columns: Sequence[str], images: Sequence[Sequence[Image.Image]], *, cell: int = 96
 ) -> Image.Image:
-    """Arrange `images[row][column]` in a grid with names (up to three lines).
-
-    Rows may be shorter.
-    """
+    """Arrange `images[row][column]` in a grid with names (up to three lines); rows may be shorter."""
     names = [_in_lines(name, cell // 6) for name in columns]
     left, top = 84, 4 + 12 * max((name.count("\n") + 1 for name in names), default=1)
     sheet = Image.new("RGB", (left + len(columns) * (cell + 4), top + len(rows) * (cell + 4)), "white")
@@ -153,10 +150,7 @@ def bar_chart(values: Mapping[str, float], *, title: str, unit: str, most: int =
 def paired_bars(
     values: Mapping[str, tuple[float, float]], *, title: str, unit: str, names: tuple[str, str], most: int = 32
 ) -> Image.Image:
-    """Plot two horizontal bars for each of the first `most` values.
-
-    `names` labels the two.
-    """
+    """Plot two horizontal bars, labelled `names`, for each of the first `most` values."""
     shown = list(values)[:most]
     figure, axes = _figure(6.4, 1.2 + 0.26 * max(1, len(shown)))
     for side, colour, offset in ((0, "#c9c5f5", -0.2), (1, "#5a4fe0", 0.2)):
@@ -220,7 +214,7 @@ def front_chart(
 ) -> Image.Image:
     """Plot points `name: (x values [n], y values [n])` over a logarithmic x.
 
-    Names have colours. A stepped line joins `front`, in ascending order of x.
+    Each name has a colour. A stepped line joins `front`, in ascending order of x.
     """
     figure, axes = _figure(6.4, 3.6)
     axes.step(*front, where="post", color="#9a96a8", linewidth=1.0)

@@ -1,4 +1,4 @@
-"""Models that `models/fetch.py` fetches, with sources and files (known_models.yaml)."""
+"""Models that `models/fetch.py` fetches, with repositories and files (known_models.yaml)."""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class FetchError(UserError):
 
 @dataclass(frozen=True)
 class Source:
-    """The source of a model.
+    """The repository and files of a model.
 
     `name`: folder below STICKER_MODELS. `files`: paths in repository and folder alike. `revision`: requested branch,
     tag or commit; None: the newest.

@@ -1,7 +1,7 @@
-"""Markdown that shows foreign text literally. Standard library only.
+"""Markdown that shows text from downloads literally. Standard library only.
 
-File names, prompts, captions, tags and tensor names come with downloads. They pass through here before being rendered
-(Dagster's UI, model cards).
+File names, prompts, captions, tags and tensor names pass through here before being rendered (Dagster's UI, model
+cards).
 """
 
 import re

@@ -65,10 +65,7 @@ def float32_copies(count: int) -> Callable[[Shape], int]:
 
 
 def _eight_bits(shape: Shape) -> int:
-    """Return the bytes of two 8-bit moments and scales per block of 256.
-
-    Small tensors stay float32.
-    """
+    """Return the bytes of two 8-bit moments with scales per 256; small tensors stay float32."""
     entries = math.prod(shape)
     return 8 * entries if entries < 4096 else 2 * entries + 2 * 4 * math.ceil(entries / 256)
 
@@ -99,7 +96,7 @@ _ROWS = (
     ),
     Optimizer(
         name="adamw8bit",
-        note="that of bitsandbytes, which keeps a quarter; on a CPU as well, where it is slow",
+        note="from bitsandbytes, with a quarter of the state; also for a CPU, where it is slow",
         constructor="bitsandbytes.optim.adamw.AdamW8bit",
         state_bytes=_eight_bits,
         arguments=_weight_decay(0.01) | BETAS,
@@ -149,8 +146,8 @@ _ROWS = (
     ),
     Optimizer(
         name="adafactor",
-        note="that of transformers, which keeps least; with the rate of the schedule. It scales by the size of a "
-        "weight only where adafactor_scale_parameter asks for it: up matrices, which begin at 0, would hardly move",
+        note="from transformers, with the smallest state; it uses the rate of the schedule. It scales by the size of a "
+        "weight only with adafactor_scale_parameter: up matrices, which begin at 0, would hardly move",
         constructor="transformers.optimization.Adafactor",
         state_bytes=_factored,
         arguments={

@@ -41,16 +41,16 @@ class ProfileError(UserError):
 class Profile(Strict):
     """A model profile with absolute paths.
 
-    `base`: a diffusers folder or one .safetensors file. `clip`: an open_clip model folder (`local-dir`).
+    `clip`: for open_clip's `local-dir`.
     """
 
-    name: str = Field(description="what character.yaml and STICKER_PROFILE call it")
+    name: str = Field(description="its name in character.yaml and STICKER_PROFILE")
     base: Path = Field(description="the base model: a diffusers folder, or one .safetensors file")
     tagger: Path = Field(description="the folder of a WD14 tagger")
     clip: Path = Field(description="the folder of an open_clip model")
     family: Family = Field(description="architecture of the base model")
     resolution: int = Field(gt=0, multiple_of=8, description="side in pixels of a square training image")
-    background: str = Field("white", description="what transparent images are flattened over")
+    background: str = Field("white", description="the colour behind transparent images")
     media: MediaSettings = MediaSettings()
     sampling: SamplingSettings = SamplingSettings()
     buckets: BucketSettings = BucketSettings()
@@ -323,7 +323,6 @@ def _overridden(profile: Profile, section: str, character: Character, preset: di
 
 
 def _check_effects(profile: Profile, character: Character) -> None:
-    """Raise ProfileError for stated settings without effect in this profile."""
     stated = {name: getattr(character.settings, name) for name in ("training", "buckets")}
     idle = without_effect(profile.training, profile.buckets, profile.family, stated)
     if idle:

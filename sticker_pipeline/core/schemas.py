@@ -1,6 +1,6 @@
 """Schemas of the assets' tables: type, range and meaning of each column.
 
-A schema stands beside its table's function. Tables are checked when written, not when read: earlier versions' stay
+A schema is defined beside its table's function. Tables are checked when written, not when read: earlier versions' stay
 readable. `dagster_kit/metadata.py` shows schemas in the UI.
 """
 
@@ -31,7 +31,7 @@ class Column:
     """A column: name, type and description.
 
     `nullable`: cells may be empty. `low` and `high`: inclusive range. `values`: the only ones allowed. `is_open`: any
-    number of columns, with `name` describing their names.
+    number of columns; `name` describes their names.
     """
 
     name: str

@@ -24,10 +24,10 @@ class MediaSettings(Strict):
     max_bytes: int = Field(200_000_000, gt=0, description="of one file on disk")
     crop: Literal["none", "alpha", "subject"] = Field(
         "none",
-        description="`alpha` cuts a frame to what is visible; `subject` also cuts an even border off opaque ones",
+        description="`alpha` crops a frame to its visible pixels; `subject` also crops an even border off opaque ones",
     )
     crop_margin: float = Field(
-        0.05, ge=0, le=1, description="left around the box of `crop`, as a share of its longer side"
+        0.05, ge=0, le=1, description="margin around the box of `crop`, as a share of its longer side"
     )
     merge: Literal["near", "exact", "none"] = Field("near", description="which frames count as the same image")
     near_duplicate_distance: int = Field(
@@ -46,8 +46,7 @@ class SamplingSettings(Strict):
 class TaggingSettings(Strict):
     """The tagger, its runtime, and the score from which a tag counts.
 
-    A threshold is a number from 0 to 1, or a word: `mcut` finds one per image, `model` is the model card's
-    (tagging/thresholds.csv; only for general tags).
+    Thresholds: 0 to 1, or a word. `model` is only for general tags (tagging/thresholds.csv).
     """
 
     model: str | None = Field(
@@ -56,12 +55,12 @@ class TaggingSettings(Strict):
         description="the tagger's folder below STICKER_MODELS; None: the profile's",
     )
     provider: Literal["auto", "cuda", "cpu"] = Field(
-        "auto", description="what onnxruntime runs on; `auto`: CUDA where it starts, else the CPU, and says so"
+        "auto", description="device of onnxruntime; `auto`: CUDA if it starts, else the CPU, with a message"
     )
     general_threshold: float | Literal["model", "mcut"] = Field(
         "model", description="score from which a tag counts; `model`: the model card's; `mcut`: one for each image"
     )
-    character_threshold: float | Literal["mcut"] = Field(0.85, description="the same of tags that name a character")
+    character_threshold: float | Literal["mcut"] = Field(0.85, description="the same for tags that name a character")
     batch_size: int = Field(16, gt=0, description="images at once")
 
     @field_validator("general_threshold", "character_threshold", mode="before")
@@ -78,15 +77,15 @@ class TaggingSettings(Strict):
 class BucketSettings(Strict):
     shape: Literal["square", "aspect"] = Field(
         "aspect",
-        description="`square` pads every image to a square; `aspect` cuts it to the nearest of many shapes of the "
-        "same area, so that wide and tall images are seen as they are",
+        description="`square` pads every image to a square; `aspect` crops it to the nearest of many shapes of the "
+        "same area, so that wide and tall images keep their shape",
     )
     step: int = Field(64, gt=0, multiple_of=8, description="sides are multiples of this, in pixels")
     min_side: int = Field(256, gt=0, description="in pixels; never more than the side of the square")
     max_side: int = Field(2048, gt=0, description="in pixels")
     upscale: bool = Field(
         True,
-        description="False: no image is scaled up; one smaller than its size goes to a smaller one that it fills",
+        description="False: no image is scaled up; one smaller than its bucket goes to a smaller bucket that it fills",
     )
 
 
@@ -104,8 +103,8 @@ class TrainingSettings(Strict):
 
     preset: Literal["default", "low_memory", "kohya_import"] = Field(
         "default",
-        description="where the other settings begin: the original project's; those for a small GPU; or what the "
-        "kohya_ss file `kohya_json` makes sd-scripts do",
+        description="where the other settings come from: the original project; values for a small GPU; or the kohya_ss "
+        "file `kohya_json`, as sd-scripts reads it",
     )
     kohya_json: str | None = Field(
         None, description="with `preset: kohya_import`: the file (.json or .toml), in the character's folder"
@@ -130,27 +129,27 @@ class TrainingSettings(Strict):
     )
     batch_size: int = Field(1, ge=1, description="images of a batch")
     gradient_accumulation: int = Field(1, ge=1, description="batches for each step of the optimizer")
-    flip: bool = Field(False, description="every image is also seen mirrored; not for characters with a left and right")
-    crops: int = Field(1, ge=1, le=16, description="ways in which an image is cut to its bucket; 1: the middle")
+    flip: bool = Field(False, description="every image is also trained on mirrored; not for asymmetric characters")
+    crops: int = Field(1, ge=1, le=16, description="number of crops of an image to its bucket; 1: the middle")
     background_weight: float = Field(1.0, ge=0, le=1, description="of transparent pixels in the loss; 1: like others")
     regularisation: str | None = Field(
         None,
-        description="a folder of images of the base model's own kind, mixed in so that the trigger alone "
-        "carries the character, with captions as .txt beside them; in the character's folder, or below one that "
-        "<name>.links or _all.links beside the character's folder names",
+        description="a folder of images such as the base model generates, with captions as .txt beside them, mixed in "
+        "so that the trigger alone stands for the character; in the character's folder, or below a folder listed in "
+        "<name>.links or _all.links beside the character's folder",
     )
-    regularisation_share: float = Field(0.5, gt=0, lt=1, description="of the draws")
+    regularisation_share: float = Field(0.5, gt=0, lt=1, description="of the sampled images")
     regularisation_weight: float = Field(1.0, gt=0, description="of their loss")
 
     # captions
-    shuffle_tags: bool = Field(False, description="another order of tags at each draw, but for the first `keep_tags`")
+    shuffle_tags: bool = Field(False, description="new order of tags at each sampling, except the first `keep_tags`")
     keep_tags: int = Field(1, ge=0, description="tags at the beginning that stay in place and are never dropped")
-    tag_dropout: float = Field(0.0, ge=0, lt=1, description="chance of each other tag to be left out at a draw")
-    caption_dropout: float = Field(0.05, ge=0, le=1, description="chance of a whole caption to be left empty")
+    tag_dropout: float = Field(0.0, ge=0, lt=1, description="probability to omit each other tag at each sampling")
+    caption_dropout: float = Field(0.05, ge=0, le=1, description="probability of an empty caption")
     caption_variants: int = Field(
-        16, ge=1, le=1024, description="orders and omissions drawn beforehand where the text encoder is not trained"
+        16, ge=1, le=1024, description="orders and omissions sampled beforehand if the text encoder is not trained"
     )
-    max_tokens: Literal[75, 150, 225] = Field(225, description="captions are cut there")
+    max_tokens: Literal[75, 150, 225] = Field(225, description="longer captions are truncated")
     clip_skip: int = Field(1, ge=1, le=12, description="SD1.5: 2 takes the text encoder's layer before the last")
 
     # optimization
@@ -160,17 +159,17 @@ class TrainingSettings(Strict):
     learning_rate_unet: float = Field(
         1e-5, gt=0, description="its peak; about 1 for prodigy and dadaptadam, which find their own"
     )
-    learning_rate_text_encoder: float = Field(1e-5, ge=0, description="0 leaves the text encoder as it is")
+    learning_rate_text_encoder: float = Field(1e-5, ge=0, description="0: the text encoder is not trained")
     betas: tuple[float, float] = Field((0.9, 0.999), description="of all but adafactor")
     weight_decay: float = Field(0.01, ge=0, description="of the optimizer")
     prodigy_d_coef: float = Field(1.0, gt=0, description="prodigy's factor of the step size that it finds")
-    prodigy_d0: float = Field(1e-6, gt=0, description="prodigy's first guess of the step size")
-    prodigy_bias_correction: bool = Field(True, description="as Adam has it, in prodigy")
+    prodigy_d0: float = Field(1e-6, gt=0, description="prodigy's first estimate of the step size")
+    prodigy_bias_correction: bool = Field(True, description="prodigy: bias correction, as in Adam")
     prodigy_safeguard_warmup: bool = Field(
-        True, description="prodigy leaves the rate out where it finds its step size: a warm-up does not disturb it"
+        True, description="prodigy finds its step size without the learning rate: a warm-up does not disturb it"
     )
     dadapt_growth_rate: float | None = Field(
-        None, gt=1, description="the step size that dadaptadam finds grows by no more than this a step; None: no limit"
+        None, gt=1, description="largest factor by which dadaptadam's step size grows in a step; None: no limit"
     )
     adafactor_scale_parameter: bool = Field(
         False,
@@ -196,22 +195,22 @@ class TrainingSettings(Strict):
         "after each step; None: no limit (`scale_weight_norms` of sd-scripts)",
     )
     loss_weighting: Literal["uniform", "min_snr", "debiased"] = Field(
-        "uniform", description="how much each noise level counts in the loss"
+        "uniform", description="weight of each noise level in the loss"
     )
     min_snr_gamma: float = Field(5.0, gt=0, description="of `min_snr`")
     noise_offset: float = Field(
-        0.0, ge=0, le=1, description="times a normal draw for each image and channel, in the noise"
+        0.0, ge=0, le=1, description="factor of a normal random number for each image and channel, added to the noise"
     )
     adaptive_noise_scale: float = Field(
-        0.0, description="times a channel's mean in the latents (without its sign), added to `noise_offset`"
+        0.0, description="factor of a latent channel's absolute mean, added to `noise_offset`"
     )
     multires_noise_iterations: int = Field(
         0, ge=0, le=16, description="coarser noises added to the noise, each of a lower resolution; 0: none"
     )
-    multires_noise_discount: float = Field(0.3, gt=0, le=1, description="each counts so much of the one before")
-    min_timestep: int = Field(0, ge=0, lt=1000, description="the lowest noise level that is drawn, of 1000")
-    max_timestep: int = Field(1000, ge=1, le=1000, description="noise levels are drawn below it")
-    prediction: Literal["base", "epsilon", "v_prediction"] = Field("base", description="`base`: as its files say")
+    multires_noise_discount: float = Field(0.3, gt=0, le=1, description="weight of each relative to the one before")
+    min_timestep: int = Field(0, ge=0, lt=1000, description="the lowest noise level that is sampled, of 1000")
+    max_timestep: int = Field(1000, ge=1, le=1000, description="noise levels are sampled below it")
+    prediction: Literal["base", "epsilon", "v_prediction"] = Field("base", description="`base`: as its files state")
     zero_terminal_snr: bool = Field(False, description="noise levels rescaled so that the last one is pure noise")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="checkpoints hold this moving average of the LoRA")
     seed: int = Field(0, ge=0, le=MOST_SEED, description="of all that is random in a training")
@@ -226,7 +225,7 @@ class TrainingSettings(Strict):
         "`off` trains with PyTorch's own layers alone",
     )
     memory_budget: ByteSize | None = Field(
-        None, description="GPU memory to stay within, e.g. 4GiB; None: all of it. What saves memory is then decided"
+        None, description="GPU memory to stay within, e.g. 4GiB; None: all of it. Memory savings are chosen to fit"
     )
 
     @field_validator("max_timestep")
@@ -303,8 +302,8 @@ class GenerationSettings(Strict):
         "dpmsolver++", description="`lcm` is for an LCM-LoRA: 1 to 8 steps, guidance_scale 1"
     )
     steps: int = Field(25, ge=1, description="of the sampler")
-    guidance_scale: float = Field(7.0, ge=0, description="1 and less: none; the negative prompt is then not read")
-    negative_prompt: str = Field("", description="what images are guided away from")
+    guidance_scale: float = Field(7.0, ge=0, description="1 or less: none; the negative prompt is then ignored")
+    negative_prompt: str = Field("", description="images are guided away from it")
     batch_size: int = Field(4, ge=1, description="images at once")
 
 
@@ -312,10 +311,7 @@ Weight = Annotated[float, Field(ge=0, le=2)]
 
 
 class SamplingGridSettings(Strict):
-    """Axes of `sampling_grid`: all combinations are tried.
-
-    Axes of missing adapters are left out.
-    """
+    """Axes of `sampling_grid`, all combined; those of missing adapters are left out."""
 
     style_weights: tuple[Weight, ...] = Field((0.0, 0.5, 1.0), min_length=1, description="of the LoRA of the style")
     character_weights: tuple[Weight, ...] = Field((0.6, 0.8, 1.0), min_length=1, description="of the character's LoRA")
@@ -334,43 +330,40 @@ class SamplingGridSettings(Strict):
     @classmethod
     def _each_once(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if len(set(values)) < len(values):
-            raise ValueError("each value may stand there once")
+            raise ValueError("each value may occur only once")
         return tuple(sorted(values))
 
 
 class TuningSettings(Strict):
-    """Changed settings for tuning an LCM-LoRA on one character's images."""
+    """Other settings for tuning an LCM-LoRA on one character's images."""
 
-    images: int = Field(128, ge=1, description="drawn of the training images by their weights, before it begins")
+    images: int = Field(128, ge=1, description="sampled from the training images by their weights, before tuning")
     steps: int = Field(300, ge=1, description="of the optimizer")
     learning_rate: float = Field(1e-4, gt=0, description="its peak")
     guidance_scale: float = Field(
-        4.0, ge=1, description="guidance that becomes part of the LoRA; the training images have none of their own"
+        4.0, ge=1, description="guidance that the LoRA learns; training images have none of their own"
     )
 
 
 class ConsistencySettings(Strict):
-    """Distillation of a base model into few steps (LCM-LoRA, Luo et al. 2023).
-
-    The result is a LoRA on its U-Net.
-    """
+    """Distillation of a U-Net into a LoRA for few steps (Luo et al. 2023)."""
 
     words: list[list[str]] = Field(
         min_length=1, description="a prompt has one entry of each list, in this order; no word that names a character"
     )
-    omitted: float = Field(0.25, ge=0, lt=1, description="chance of each list to say nothing in a prompt")
-    images: int = Field(256, ge=1, description="that the base model draws, each of a prompt of its own, to learn on")
+    omitted: float = Field(0.25, ge=0, lt=1, description="probability that a prompt has no entry of a list")
+    images: int = Field(256, ge=1, description="training images, generated by the base model, each from its own prompt")
     guidance_scale: float = Field(
         2.0,
         ge=1,
-        description="guidance that becomes part of the LoRA. The images are drawn with that of `generation` already, "
-        "and each step of a drawing adds this once more: much of it makes images garish, the more the more steps",
+        description="guidance that the LoRA learns. Its training images are already generated with that of "
+        "`generation`, and each sampling step adds this again: high values make images garish, more so with more steps",
     )
     skip: int = Field(
         20,
         ge=1,
-        description="noise levels, of 1000, that a step of the solver bridges: 20 in the paper, which trains long. Few "
-        "steps of training need many: only where a step ends at level 0 is the truth known, and it spreads from there",
+        description="noise levels, of 1000, that a step of the solver skips: 20 in the paper, which trains long. Short "
+        "training needs more: the target is exact only where a step ends at level 0, and it spreads from there",
     )
 
     rank: int = Field(64, ge=1, le=320, description="of the LCM-LoRA")
@@ -384,11 +377,11 @@ class ConsistencySettings(Strict):
     learning_rate: float = Field(1e-4, gt=0, description="its peak, of AdamW; falls to 0 along a half cosine")
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="of all steps")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to it")
-    huber: float = Field(0.001, gt=0, description="where the loss passes from squares to absolute values")
+    huber: float = Field(0.001, gt=0, description="difference where the loss passes from squares to absolute values")
     seed: int = Field(0, ge=0, le=MOST_SEED, description="of all that is random in it")
     tuning: TuningSettings = TuningSettings()
 
-    measured_prompts: int = Field(12, ge=2, description="prompts not learned on that the LoRA is measured by")
+    measured_prompts: int = Field(12, ge=2, description="prompts that are not trained on, to measure the LoRA")
     measured_seeds: int = Field(3, ge=2, description="images of each of them")
 
 
@@ -398,7 +391,7 @@ class BenchmarkSettings(Strict):
     prompts: dict[str, list[str]] = Field(
         description="free attributes for each medium, used beside the character's own"
     )
-    medium_tags: dict[str, str] = Field(description="what the base model calls each medium")
+    medium_tags: dict[str, str] = Field(description="the base model's tags for each medium")
 
 
 INVENTED_TRAITS = (
@@ -414,29 +407,27 @@ recognise.
 
 
 class StyleSettings(Strict):
-    """Changed settings for training and choosing the LoRA of a shared style."""
+    """Other settings for training and choosing the LoRA of a shared style."""
 
     tags: int = Field(
-        8, ge=1, description="most tags of a caption, those that say most (dataset/style_set.py); about 8 for a style"
+        8, ge=1, description="most tags of a caption, the most informative (dataset/style_set.py); about 8 for a style"
     )
-    training: dict[str, Any] = Field(
-        default_factory=dict, description="settings of `training` that are others for a style than for a character"
-    )
-    begin: str = Field("1girl, solo", description="what prompts about invented characters begin with")
+    training: dict[str, Any] = Field(default_factory=dict, description="settings of `training` that differ for a style")
+    begin: str = Field("1girl, solo", description="beginning of prompts about invented characters")
     traits: tuple[tuple[str, ...], ...] = Field(
-        INVENTED_TRAITS, description="what invented characters are put together from, one of each list"
+        INVENTED_TRAITS, description="traits of invented characters, one of each list"
     )
     attributes: tuple[str, ...] = Field(
         ("smile, full body", "angry, upper body", "closed eyes, waving, full body"),
-        description="what each invented character is asked to show",
+        description="attributes in the prompts about each invented character",
     )
     most_leaks: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="at most this much more of the images of invented characters may pass for a character of the "
+        description="at most this much more of the images of invented characters may be taken for a character of the "
         "style, or be copies, than of the base model's images",
     )
     most_lost: float = Field(
-        0.1, ge=0, le=1, description="the share of asked tags that is found may be this much below the base model's"
+        0.1, ge=0, le=1, description="the share of prompted tags that is found may be this much below the base model's"
     )

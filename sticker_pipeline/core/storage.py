@@ -85,10 +85,7 @@ class StorageError(UserError):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published artifact folder.
-
-    `data_version` names its content: equal content, equal version.
-    """
+    """A published artifact folder; equal content has an equal `data_version`."""
 
     folder: Path
     asset: str
@@ -103,10 +100,7 @@ class Artifact:
         return table_of_today(pd.read_parquet(io.BytesIO(self.content(name))))
 
     def content(self, name: str) -> bytes:
-        """Return the published bytes of a file.
-
-        Raises StorageError, with the remedy, for a damaged or missing file.
-        """
+        """Return the published bytes of a file. Raises StorageError if damaged or missing."""
         return self._published(name, Path.read_bytes, lambda data: hashlib.sha256(data).hexdigest())
 
     def file(self, name: str) -> Path:
@@ -155,7 +149,7 @@ class ArtifactStore:
         return self.root / scope
 
     def once(self, what: Hashable, read: Callable[[], Read]) -> Read:
-        """Return the result of `read`; a Snapshot reads once for each `what`."""
+        """Return the result of `read`; a Snapshot calls it once for each `what`."""
         return read()
 
     def afresh(self) -> "ArtifactStore":
@@ -163,9 +157,9 @@ class ArtifactStore:
         return ArtifactStore(self.root)
 
     def cache(self, kind: str) -> Path:
-        """Return the cache folder of one kind.
+        """Return the cache folder of one kind; it may be deleted at any time.
 
-        Entries are named by the hash of all their inputs, so never stale. The folder may be deleted at any time.
+        Entries are named by the hash of all their inputs, so never stale.
         """
         return _folder(self.root / "_cache" / kind)
 
@@ -200,8 +194,8 @@ class ArtifactStore:
     def writing(self, scope: str, asset: str, say: Say = silent, run: str | None = None) -> Iterator[Path]:
         """Yield a new empty folder beside the artifact's place, deleted at the end.
 
-        `publish` inside the block moves it into place. One block at a time writes an artifact: another waits and `say`s
-        for whom (`run`: this Dagster run, named to the others). Raises SpaceError for a full disk or a refused write.
+        `publish` moves it into place. One block at a time writes an artifact: others wait and `say` for whom (`run`:
+        this Dagster run, named to them). Raises SpaceError for a full disk or a refused write.
         """
         with (
             writing(self.folder(scope, asset)),
@@ -272,8 +266,8 @@ class ArtifactStore:
     ) -> Artifact:
         """Write the manifest and rename `staging` to the artifact's place.
 
-        The bytes are on the disk before. `content` selects the files (posix paths in the folder) of the data version:
-        not logs with timings.
+        The bytes are synced to the disk before. `content` selects the files (posix paths in the folder) of the data
+        version: not logs with timings.
         """
         try:
             (staging / BEGUN).unlink()
@@ -331,8 +325,8 @@ def _renamed_to(folder: Path) -> bool:
 
 def _removed(staging: Path) -> StorageError:
     return StorageError(
-        f"{staging} was removed, or a folder around it, while it was written: nothing was published. Leave the folder "
-        "of the artifacts alone while something is made, and run this again."
+        f"{staging} was removed, or a folder around it, while it was written: nothing was published. Do not change the "
+        "folder of artifacts during a run, and run this again."
     )
 
 
@@ -372,7 +366,7 @@ def _damaged(path: Path, folder: Path, why: str) -> StorageError:
 
 
 def _sha256_now(folder: Path, name: str) -> str | None:
-    """Return the current manifest's hash: the artifact may have been exchanged."""
+    """Return the hash of the current manifest: the artifact may have been exchanged."""
     try:
         return str(_artifact(folder, read_bytes(folder / MANIFEST)).files[name]["sha256"])
     except (OSError, StorageError, KeyError):
@@ -423,10 +417,7 @@ def _previous(final: Path) -> Path:
 
 
 def _swap_in(staging: Path, final: Path) -> None:
-    """Rename `staging` to `final`.
-
-    If interrupted, `_finish_interrupted_swap` restores the previous artifact.
-    """
+    """Rename `staging` to `final`; `_finish_interrupted_swap` repairs an interruption."""
     with _exchanging(final):
         _mend(final)
         previous = _previous(final)
@@ -467,7 +458,7 @@ def write_table(table: pd.DataFrame, folder: Path, schema: TableSchema) -> None:
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write `table` as CSV for spreadsheets, with an apostrophe before formulas.
 
-    Source: OWASP, "CSV Injection". Texts are quoted, because pandas leaves a carriage return bare.
+    Source: OWASP, "CSV Injection". Texts are quoted: pandas leaves a carriage return bare.
     """
     plain = table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell)
     plain.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
@@ -494,10 +485,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, renamed to `path` on success.
-
-    Raises SpaceError for a failed write.
-    """
+    """Yield a temporary path, renamed to `path` on success. Raises SpaceError."""
     staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -510,10 +498,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def durable_file(path: Path) -> Iterator[Path]:
-    """Use `atomic_file`, with the bytes on the disk before the rename.
-
-    For irreplaceable files.
-    """
+    """Use `atomic_file` for an irreplaceable file: synced to the disk before the rename."""
     with writing(path):
         with atomic_file(path) as staging:
             yield staging
@@ -523,10 +508,7 @@ def durable_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def durable_folder(target: Path) -> Iterator[Path]:
-    """Use `new_folder`, with the files on the disk before the rename.
-
-    For irreplaceable folders.
-    """
+    """Use `new_folder` for an irreplaceable one: synced to the disk before the rename."""
     with writing(target):
         with new_folder(target) as staging:
             yield staging
@@ -569,7 +551,7 @@ def file_sha256(path: Path) -> str:
 def content_hash(value: Any) -> str:
     """Return the hex SHA-256 of `value` (JSON types) in canonical JSON.
 
-    Sorted keys, no spaces, ASCII: even a file name of invalid UTF-8 has a hash.
+    Sorted keys, no spaces, ASCII, so that a file name of invalid UTF-8 has a hash, too.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()

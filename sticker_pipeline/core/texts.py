@@ -33,7 +33,7 @@ MOST_LETTERS = 500  # letters of one name
 
 
 class UserError(ValueError):
-    """An error that a person can mend; hidden letters are escaped."""
+    """An error that a person can correct; hidden letters are escaped."""
 
     def __init__(self, message: object = "") -> None:
         super().__init__(visible(str(message)))
@@ -93,15 +93,12 @@ def hidden_letters(text: str) -> str:
 def without_hidden(text: str) -> str:
     """Return `text`. Raises ValueError for hidden letters."""
     if found := hidden_letters(text):
-        raise ValueError(f"it holds letters that nobody sees ({shortened(found, 40)}): remove them")
+        raise ValueError(f"it holds invisible characters ({shortened(found, 40)}): remove them")
     return text
 
 
 def shortened(text: str, most: int = MOST_QUOTED) -> str:
-    """Return the first `most` letters of `text` in one visible line.
-
-    The number of the others is appended.
-    """
+    """Return the first `most` letters of `text` in one visible line, and the number of others."""
     shown = _escaped(text[: most + 1], "")
     if len(text) <= most and len(shown) <= most:
         return shown
@@ -142,7 +139,6 @@ def _by_joining(text: str) -> list[str]:
 
 
 def _beside(text: str, found: re.Match[str]) -> tuple[str, str]:
-    """Return the letters around the match, "" for none."""
     return text[max(found.start() - 1, 0) : found.start()], text[found.end() : found.end() + 1]
 
 
@@ -160,10 +156,7 @@ def _joins(before: str, after: str) -> bool:
 
 
 def _kind(letter: str) -> str:
-    """Return the first letter of the Unicode category.
-
-    "S" for unassigned letters, such as new emoji.
-    """
+    """Return the first letter of the Unicode category; "S" if unassigned (new emoji)."""
     category = unicodedata.category(letter)
     return "S" if category in ("Cn", "Co") else category[0]
 
@@ -183,8 +176,7 @@ def _escape(letter: str) -> str:
 def tidy(text: str) -> str:
     """Return `text` in one line, composed (NFC), without invisible letters.
 
-    White space, also no-break and ideographic, becomes one space. Joiners stay between letters; one stays after a
-    virama.
+    White space, also no-break and ideographic, becomes one space. Joiners stay between letters, one after a virama.
     """
     seen = "".join(one for one in text if not _is_invisible(one))
     composed = unicodedata.normalize("NFC", " ".join(seen.replace("\x1a", " ").split()))
@@ -203,10 +195,7 @@ def unescaped(tag: str) -> str:
 
 
 def is_unicode(name: str) -> bool:
-    """Tell whether a file's `name` is text.
-
-    Python keeps other bytes as lone surrogates.
-    """
+    """Tell whether a file's `name` is text; Python keeps other bytes as lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 

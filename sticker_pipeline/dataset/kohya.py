@@ -46,15 +46,11 @@ class FolderRecord(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_today(cls, data: Any) -> Any:
-        """Read what an earlier version exported."""
         return record_of_today(data)
 
 
 class Record(BaseModel):
-    """The part of sticker_pipeline.json that an import uses.
-
-    The rest documents the origin of images.
-    """
+    """The part of sticker_pipeline.json that an import uses; the rest documents images' origin."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -94,9 +90,9 @@ class CaptionFile:
 
 
 def read_caption_file(path: Path, roots: Sequence[Path] = ()) -> CaptionFile:
-    """Read the caption of a file below `roots` (see `core/files/inside.py`).
+    """Read the caption of a file below `roots` (`core/files/inside.py`).
 
-    A byte order mark is removed, which sd-scripts would keep.
+    A byte order mark, which sd-scripts would keep, is removed.
     """
     try:
         lines = [tidy(line) for line in _LINE_END.split(caption_text(read_within(path, MediaSettings(), roots)))]
@@ -123,7 +119,7 @@ def shared_syntax(captions: Iterable[str]) -> tuple[list[str], bool]:
 def own_syntax(captions: Iterable[str]) -> list[str]:
     """Return captions of one kohya folder in our syntax.
 
-    Escapes are removed from captions without weights or ambiguous brackets.
+    Captions without weights or ambiguous brackets lose their escapes.
     """
     return [_unescaped(text) if is_weighted(text) else text for text in captions]
 

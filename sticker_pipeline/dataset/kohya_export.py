@@ -39,9 +39,9 @@ CONFIG_TEMPLATE = """\
 # Or, without this file: --train_data_dir {folder}
 # where the names of the folders hold the repeats.
 # An epoch is {epoch} images. Each image has its probability in it to within a total variation of {error:g}.
-{weights}# Folders are absolute, since sd-scripts looks for others from where it is started: export again after a move.
-# sd-scripts drops transparency instead of putting a background behind it: alpha_mask keeps what nobody sees out of the
-# loss (with --train_data_dir, give --alpha_mask).
+{weights}# Folders are absolute, since sd-scripts resolves others from its working directory: export again after a move.
+# sd-scripts drops transparency instead of putting a background behind it: alpha_mask keeps transparent pixels out of
+# the loss (with --train_data_dir, give --alpha_mask).
 # For a fine-tuning dataset, give each subset metadata_file = "<image_dir>/{metadata}", and drop caption_extension and
 # class_tokens.
 
@@ -58,7 +58,7 @@ max_bucket_reso = {largest}
 bucket_reso_steps = {steps}
 bucket_no_upscale = {no_upscale}
 """
-WEIGHTED = "# Captions have weights: --weighted_captions is needed. Brackets that stand for themselves are escaped.\n"
+WEIGHTED = "# Captions have weights: --weighted_captions is needed. Literal brackets are escaped.\n"
 SUBSET_TEMPLATE = """
   [[datasets.subsets]]
   image_dir = {image_dir}
@@ -106,8 +106,7 @@ def export_kohya(
     `frames`: the frames' table; `images`: the folder of their `file`. Training images go to `<repeats>_<group>/`, with
     repeats from choose_repeats for `max_error`, others to `holdout/<group>/`, as `<frame_id>.png` and `.txt`.
     `resolution` and `buckets` become options that make sd-scripts cut to the same sizes; it cannot pad to squares, and
-    keeps shapes instead. Images are copied, not linked: people edit such folders in place, and artifacts must not
-    change.
+    keeps shapes instead. Images are copied, not linked: people edit such folders, and artifacts must not change.
 
     Raises DatasetError, before writing, for a `target` with content, tables that do not match, or an unreachable error;
     SpaceError where copies do not fit. `say` receives a warning where they just fit.
@@ -150,10 +149,7 @@ def export_kohya(
 
 
 def _bytes_of(table: pd.DataFrame, images: Path) -> int:
-    """Return the size of the copies.
-
-    Per image, captions, metadata and record take 4 KiB each.
-    """
+    """Return the bytes of copies; caption, metadata and record take 4 KiB per image each."""
     return sum((images / file).stat().st_size for file in table["file"]) + len(table) * 3 * 4096
 
 
@@ -213,8 +209,7 @@ def _write_images(table: pd.DataFrame, images: Path, staging: Path) -> None:
 def _write_metadata(trained: pd.DataFrame, staging: Path) -> None:
     """Write one file per folder, as sd-scripts has one repeats per metadata file.
 
-    An image's key is its path from the subset's image_dir; `image_size` is width, height
-    (train_util.FineTuningDataset).
+    An image's key is its path from image_dir; `image_size` is width, height (train_util.FineTuningDataset).
     """
     for folder, part in trained.sort_values("name").groupby("folder", sort=True):
         sizes = zip(part["width"].tolist(), part["height"].tolist(), strict=True)
@@ -319,5 +314,4 @@ def _json(value: Any) -> str:
 
 
 def _toml_text(text: str) -> str:
-    """Write a TOML basic string, which has JSON's escapes."""
     return json.dumps(text, ensure_ascii=False)

@@ -69,12 +69,12 @@ LIMITS = MediaSettings()
 LARGEST_RECORD = 1 << 24  # bytes
 OF_EXPORTS = (RECORD, CONFIG, METADATA)  # written beside images and captions
 SETTINGS = """
-# Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. No image is merged with another
-# or cut, so that each counts there as it did.
+# Imported from a folder for kohya's sd-scripts: each share is the folder's repeats. Images are neither merged nor
+# cropped, so that each counts as in that folder.
 media: {merge: none, crop: none}
 """
 HOLDOUT_SETTINGS = """
-# What the export kept from training, and nothing else.
+# Exactly the images that the export held out from training.
 benchmark:
   validation: 0
   holdout:"""
@@ -152,7 +152,7 @@ def import_kohya(
     if not stated:
         notes.append(
             "15 % of each group is held out from training by default, of large ones 10 % more for validation, and the "
-            "weights of the rest grow to fill their place; name the files yourself in benchmark.holdout, or none "
+            "weights of the rest grow accordingly; name the files yourself in benchmark.holdout, or none "
             "(`holdout: []`, `validation: 0`) to train on all"
         )
     counts = {key: len(group.images) for key, group in groups.items()}
@@ -201,7 +201,6 @@ def _folders(
 
 
 def _folder_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Return the reason to skip an entry of a training folder, or ""."""
     repeats = folder_repeats(path.name)
     if problem := _link_problem(path, roots):
         return problem
@@ -221,7 +220,6 @@ def _folder_problem(path: Path, roots: Sequence[Path]) -> str:
 
 
 def _holdout_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Return the reason to skip an entry of an export's `holdout`, or ""."""
     if problem := _link_problem(path, roots):
         return problem
     if is_folder(path, roots) and is_system_folder(path.name):
@@ -243,7 +241,6 @@ def _is_file(path: Path, roots: Sequence[Path]) -> bool:
 
 
 def _link_problem(path: Path, roots: Sequence[Path]) -> str:
-    """Return the reason to skip a link out of `roots`, or ""."""
     try:
         status(path, roots)
     except OutsideError as error:
@@ -274,7 +271,7 @@ def _read_group(
     """
     headers, texts, left_out = _look_into(folder, ours, roots)
     sizes = {name: header.width * header.height for name, header in headers.items()}
-    passed = "it is passed over here" + (", though sd-scripts would train on it" if repeats is not None else "")
+    passed = "it is ignored here" + (", though sd-scripts would train on it" if repeats is not None else "")
     left_out |= {name: f"the thumbnail of {owner}: {passed}" for name, owner in thumbnails_of(sizes).items()}
     owned = owned_captions(headers, texts, _wordless(texts))
     names = _caption_names(owned, headers)
@@ -292,7 +289,6 @@ def _read_group(
 def _look_into(
     folder: Path, ours: Collection[str], roots: Sequence[Path]
 ) -> tuple[dict[str, Header], dict[str, CaptionFile], dict[str, str]]:
-    """Return image headers, caption files and reasons for skipped entries, by name."""
     headers: dict[str, Header] = {}
     texts: dict[str, CaptionFile] = {}
     left_out: dict[str, str] = {}
@@ -346,10 +342,7 @@ def _unused_texts(
 
 
 def _header(path: Path, roots: Sequence[Path]) -> Header:
-    """Read the header of an image.
-
-    Raises MediaError, naming the content, for another file.
-    """
+    """Read the header of an image. Raises MediaError, naming the content, for another file."""
     if not is_unicode(path.name):
         raise MediaError("its name is not UTF-8: rename it")
     data = read_within(path, LIMITS, roots)
@@ -408,7 +401,7 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
     if bare:
         notes.append(f"images without a caption, which get one from the tagger: {', '.join(bare)}")
     if cut:
-        reads = "of which sd-scripts reads the first, and so do we"
+        reads = "of which only the first is read, as by sd-scripts"
         notes.append(f"captions of more than one line, {reads}: {listed(list(dict.fromkeys(cut)))}")
     if any(map(is_weighted, texts)):
         notes.append("captions have weights: brackets that are escaped for them in other captions became plain")
@@ -416,10 +409,7 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
 
 
 def _common_trigger(source: Path, captions: Sequence[str], notes: Sequence[str]) -> str:
-    """Return the tag that begins every caption.
-
-    Raises CharacterError, with the `notes` on captions, for none.
-    """
+    """Return the tag that begins every caption. Raises CharacterError, with `notes`, for none."""
     first = {_first_tag(caption) for caption in captions}
     if len(first) == 1:
         reason = f"{min(first)!r}, which every caption begins with, cannot be a trigger"
@@ -427,7 +417,7 @@ def _common_trigger(source: Path, captions: Sequence[str], notes: Sequence[str])
             return Settings(trigger=min(first)).trigger
     else:
         reason = "the captions do not all begin with one tag" if first else "there are no captions"
-    problem = f"{source}: {reason}: say which made-up word calls the character, with --trigger WORD."
+    problem = f"{source}: {reason}: give the character's made-up trigger with --trigger WORD."
     raise CharacterError("\n".join([problem, *notes]))
 
 
@@ -437,7 +427,7 @@ def _first_tag(caption: str) -> str:
 
 
 def _settings(group: _Group, record: Record) -> Group:
-    """Return the group settings of the export's record, else by folder name.
+    """Return the group settings of the record, else by folder name.
 
     Captions of other trainers contain their learned tags.
     """

@@ -23,11 +23,11 @@ TRAINING_SET = TableSchema(
     (
         Column("frame_id", "str", "the frame, as in frames"),
         Column("file", "str", "its PNG file in the artifact frames"),
-        Column("caption", "str", "what training says about it: tags, separated by commas"),
+        Column("caption", "str", "its caption in training: tags, separated by commas"),
         Column(
             "probability",
             "float64",
-            "with which a draw of training takes it; 0 in other splits",
+            "the probability that a training sample is this frame; 0 in other splits",
             low=0,
             high=1,
         ),
@@ -64,8 +64,8 @@ def training_set(
 
     `holdout`: the share of each group's sources not to train on (see holdout_sources), or files (paths in the
     character's folder, see named_sources); `validation`: the share for that split (see validation_sources). Both have
-    probability 0. One common factor rescales the others to sum 1, which equals the sampling weights of the remaining
-    sources: proportions do not change. Buckets are from assign_buckets.
+    probability 0; one common factor rescales the others to sum 1, so their proportions do not change. Buckets are from
+    assign_buckets.
 
     Raises DatasetError for no kept frame, one without weight or caption, a named file that is missing or without image,
     a holdout that leaves nothing to train on, and buckets without a size for `resolution`.
@@ -153,10 +153,7 @@ def named_sources(frames: pd.DataFrame, files: Sequence[str]) -> set[str]:
 
 
 def _matched(frame_ids: pd.Series, table: pd.DataFrame, column: str, asset: str) -> pd.Series:
-    """Look up `column` of `table` for each frame.
-
-    Raises DatasetError for a missing frame.
-    """
+    """Look up `column` of `table` for each frame. Raises DatasetError for a missing frame."""
     values = frame_ids.map(table.set_index("frame_id")[column])
     if values.isna().any():
         missing = frame_ids[values.isna()].iloc[0]

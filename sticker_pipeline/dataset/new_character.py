@@ -59,21 +59,21 @@ TEMPLATE = """\
 trigger: {trigger}
 
 # profile: embedded     # embedded (tiny models, any laptop) or sd15 (needs model files and a GPU)
-# style: chibi          # a manner of drawing shared with other characters: one LoRA of it, once two name it
+# style: chibi          # a manner of drawing shared with other characters: one LoRA for all that name it, from two on
 
 # Each subfolder is a source group. `learned` tags follow the trigger in every caption of the group;
-# `medium` is sticker or art; `share` is how much a source counts beside a source of another group.
+# `medium` is sticker or art; `share` is the weight of a source relative to a source of another group.
 groups:
 {groups}
 # curation:
 #   blacklist: []       # tags that are never written
-#   inherent: auto      # or a list: what the character always has, and the trigger should come to mean
+#   inherent: auto      # or a list: traits that the character always has, which captions omit
 #   aliases: {{}}         # e.g. {{serafuku: school uniform}}
 #   weights: {{}}         # e.g. {{smile: 1.2}}
 #   min_images: 2       # a tag on fewer images is dropped
-#   written: keep       # captions in text files beside images are taken as they are; or `ignore`
+#   written: keep       # captions in text files beside images are kept as they are; or `ignore`
 
-# media: {{}}             # e.g. {{crop: alpha}} cuts frames to what is visible; {{merge: none}} keeps like ones apart
+# media: {{}}             # e.g. {{crop: alpha}} crops frames to visible pixels; {{merge: none}} keeps duplicates
 # sampling: {{}}          # e.g. {{mode: effective_size}}
 # tagging: {{}}           # e.g. {{general_threshold: 0.4}}
 # training: {{}}          # any training setting, e.g. {{epochs: 12, rank: 32}}
@@ -106,9 +106,9 @@ def create(
     """Make `characters`/`name` from the media in `source`.
 
     Subfolders become groups; loose files go to `gifs` if animated, else to `stickers`, with their captions. `link`
-    makes symbolic links to the originals. Links in `source` may lead into it and the folders `links`. The folder
-    appears whole or not at all. Notes name the first skipped files for each reason. Raises CharacterError for a bad
-    name or trigger, an existing character, a kohya project, or no media.
+    makes symbolic links to the originals. Links in `source` may lead into it and the folders `links`. The folder is
+    written atomically. Notes name the first skipped files for each reason. Raises CharacterError for a bad name or
+    trigger, an existing character, a kohya project, or no media.
     """
     target = free_target(name, source, characters)
     roots = (source, *links)
@@ -156,10 +156,10 @@ def write_character(
 ) -> None:
     """Make the folder `target` from `files` and character.yaml.
 
-    `files`: path inside -> original or text. Originals lie below `roots` (see `core/files/inside.py`), the given folder
-    first. `link` links them instead, and lists their folders in links_file(target). The folder appears whole or not at
-    all. Raises CharacterError, leaving nothing, for invalid `settings`, a changed original, or a folder that this file
-    cannot name; SpaceError where copies do not fit. `say` receives a warning where they just fit.
+    `files`: path inside -> original or text. Originals lie below `roots` (`core/files/inside.py`), the given folder
+    first. `link` links them instead, and lists their folders in links_file(target). Atomic. Raises CharacterError for
+    invalid `settings`, a changed original, or a folder that this file cannot name; SpaceError where copies do not fit.
+    `say` receives a warning where they just fit.
     """
     originals = [content for content in files.values() if isinstance(content, Path)] if link else []
     real = {original: _real(original, roots) for original in originals}

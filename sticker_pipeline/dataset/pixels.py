@@ -37,10 +37,7 @@ def fit_image(rgba: np.ndarray, width: int, height: int, background: str) -> np.
 
 
 def pad_image(rgba: np.ndarray, width: int, height: int, background: str, *, mirrored: bool = False) -> Prepared:
-    """Apply `fit_image` for training; padding is transparent.
-
-    `mirrored` swaps left and right.
-    """
+    """Apply `fit_image` for training, optionally `mirrored`; padding is transparent."""
     colour = ImageColor.getrgb(background)[:3]
     pixels = np.asarray(_fitted(flatten(rgba, colour), width, height, colour))
     alpha = np.asarray(_fitted(_alpha(rgba), width, height, 0))

@@ -15,10 +15,10 @@ def choose_repeats(probability: np.ndarray, max_error: float) -> tuple[np.ndarra
     """Return whole repeats r ≥ 1 (int64 [n]) for each `probability`, and their error.
 
     `probability`: float64 [n], > 0, sum 1. The error is the total variation ½·Σ|r_i / Σr − p_i|: the misplaced share of
-    an epoch. Of all r = max(1, ⌊s·p + ½⌋), s > 0, the smallest epoch Σr is taken whose error is at most `max_error`
-    (0..1; 0 means within EXACT). Σr never falls as s grows, so the first such s is best. Time depends on the few
-    distinct probabilities. Raises DatasetError for other probabilities, and, naming the smallest error, when more than
-    LARGEST_EPOCH images are needed.
+    an epoch. Of all r = max(1, ⌊s·p + ½⌋), s > 0, this is the one with the smallest epoch Σr and an error of at most
+    `max_error` (0..1; 0 means within EXACT). Σr never falls as s grows, so the first such s is best. Time depends on
+    the few distinct probabilities. Raises DatasetError for other probabilities, and, naming the smallest error, when
+    more than LARGEST_EPOCH images are needed.
     """
     values, which, counts = _distinct(probability)
     nearest, nearest_epoch = np.inf, 0
@@ -43,10 +43,10 @@ def error_of(repeats: np.ndarray, probability: np.ndarray) -> float:
 
 
 def one_number_error(probability: np.ndarray, groups: np.ndarray) -> float:
-    """Return the error of one number of repeats per group.
+    """Return the error of one number of repeats per group; `groups`: [n] labels.
 
-    `groups`: [n], any labels. Unlike repeats set by hand, without rounding and with correct group shares: only
-    differences inside groups are lost.
+    Group shares are correct and nothing is rounded, unlike repeats set by hand: only differences inside groups are
+    lost.
     """
     labels, which = np.unique(groups, return_inverse=True)
     mean = np.bincount(which, weights=probability) / np.bincount(which, minlength=len(labels))
@@ -54,7 +54,6 @@ def one_number_error(probability: np.ndarray, groups: np.ndarray) -> float:
 
 
 def _distinct(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct probabilities, each image's index, and their counts."""
     p = np.asarray(probability, dtype=np.float64)
     if not len(p) or not (p > 0).all() or abs(p.sum() - 1) > 1e-9:
         raise DatasetError(f"{len(p)} probabilities that sum to {p.sum()}: they must be above 0 and sum to 1")

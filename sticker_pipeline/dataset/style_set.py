@@ -1,7 +1,7 @@
 """The training set of a style: the images of all characters that share it.
 
-A character's captions omit its traits, so that its trigger means them. Here captions state traits and clothes, and omit
-only the style. It has no trigger word: the LoRA applies whenever loaded. Each character's holdout is kept.
+A character's captions omit its traits, so that they bind to its trigger. Here captions state traits and clothes, and
+omit only the style. It has no trigger word: the LoRA applies whenever loaded. Each character's holdout is kept.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,31 +22,31 @@ from sticker_pipeline.tagging.curation import INHERENT_SHARE
 from sticker_pipeline.tagging.wd14 import spelled
 from sticker_pipeline.tagging.words import pattern
 
-MIN_MEMBERS = 2  # one character's style cannot be told from its traits
+MIN_MEMBERS = 2  # one character's style cannot be distinguished from its traits
 COMES_BACK = ("inherent", "rare")  # kinds of dropped tags that these captions restore
-STYLE_WORD = "says how it is drawn"
+STYLE_WORD = "a tag of drawing style"
 _OF_STYLE = {
     "frame_id": "the frame: the character's name, a slash, and its frame_id",
     "file": "its PNG file in this artifact, below frames/",
-    "caption": "what training says about it: all but the style; empty where nothing is left to say",
+    "caption": "its caption in training: all but the style; empty if no tag is left",
 }
 STYLE_ROWS = TableSchema(
     "each image of each character of the style",
     (
         *(replace(each, description=_OF_STYLE.get(each.name, each.description)) for each in TRAINING_SET.columns),
-        Column("character", "str", "whose image it is"),
+        Column("character", "str", "the character that it shows"),
         Column("source_id", "str", "its source: the character's name, a slash, and the source_id of frames"),
     ),
     key=("frame_id",),
 )
 STYLE_TAGS = TableSchema(
-    "each tag that the characters' captions say or leave out as their own or rare",
+    "each tag that the characters' captions have, or omit as inherent or rare",
     (
         Column("tag", "str", "the tag, with spaces"),
-        Column("share", "float64", "the probability that a draw of training has it", low=0, high=1),
-        Column("bits", "float64", "what its presence says, 0 to 1 bit: the entropy of share"),
-        Column("<character>", "float64", "the share of this character's own draws that have it", low=0, is_open=True),
-        Column("kept", "int64", "captions that say it", low=0),
+        Column("share", "float64", "the probability that a training sample has it", low=0, high=1),
+        Column("bits", "float64", "information in its presence, 0 to 1 bit: the entropy of share"),
+        Column("<character>", "float64", "the share of this character's samples that have it", low=0, is_open=True),
+        Column("kept", "int64", "captions that have it", low=0),
     ),
     key=("tag",),
     file="tags.parquet",
@@ -215,11 +215,11 @@ def _prune(said: pd.DataFrame, tags: pd.DataFrame, most: int, universal: float) 
     place = said["tag"].map(dict(zip(tags["tag"], range(len(tags)), strict=True)))
     share, bits = tags["share"].to_numpy()[place], tags["bits"].to_numpy()[place]
     everywhere = (said["reason"] == "").to_numpy() & (share >= universal)
-    said.loc[everywhere, "reason"] = [f"universal: on {value:.0%} of the draws" for value in share[everywhere]]
+    said.loc[everywhere, "reason"] = [f"universal: on {value:.0%} of the samples" for value in share[everywhere]]
     alive = said[said["reason"] == ""].assign(place=place)
     rank = alive.sort_values("place", kind="stable").groupby("frame_id").cumcount()
     beyond = rank.index[rank >= most]
-    said.loc[beyond, "reason"] = [f"pruned: {bits[row]:.2f} bits, {most} others say more" for row in beyond]
+    said.loc[beyond, "reason"] = [f"pruned: {bits[row]:.2f} bits, {most} others have more" for row in beyond]
 
 
 def _captions(kept: pd.DataFrame, frames: pd.Series) -> list[str]:

@@ -1,7 +1,7 @@
 """Configurations of the published SD1.5 and SDXL architectures.
 
-They open single .safetensors files offline and give LoRA keys and memory estimates without weights. Loading weights:
-`diffusion/base_model.py`.
+They open single .safetensors files offline and give LoRA keys and memory estimates without weights. Weights are loaded
+by `diffusion/base_model.py`.
 """
 
 import gzip
@@ -105,7 +105,7 @@ _MERGES = _VOCABULARY - 512 - 2
 def least_tensors(family: str, part: str, config: dict[str, Any], *, single_file: bool) -> int:
     """Return the least number of tensors of a part with that `config`.
 
-    1 where sizes differ from the published architecture: the number is unknown.
+    1, as it is unknown, where sizes differ from the published architecture.
     """
     sizes, true = _SIZES[part], CONFIGS[family][part]
     if any(config.get(name, usual) != true.get(name, usual) for name, usual in sizes.items()):
@@ -150,9 +150,9 @@ def clip_tokenizer(*, pad_token: str = "<|endoftext|>") -> Any:
 
 
 def write_config_folder(family: str, folder: Path) -> Path:
-    """Write the configurations and tokenizers that single-file checkpoints lack.
+    """Write configurations and tokenizers, which single-file checkpoints lack, unless `folder` exists.
 
-    In the diffusers layout, for `from_single_file(..., config=folder)`. Returns `folder`, unchanged where it exists.
+    Diffusers' layout, for `from_single_file(..., config=folder)`. Returns `folder`.
     """
     if folder.is_dir():
         return folder

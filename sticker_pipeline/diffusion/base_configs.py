@@ -35,7 +35,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} is no JSON object. {_DAMAGED}")
     if not all(math.isfinite(number) for number in _numbers(found)):
-        raise ValueError(f"{path} has a number that is none (NaN or infinity). {_DAMAGED}")
+        raise ValueError(f"{path} has an invalid number (NaN or infinity). {_DAMAGED}")
     return found
 
 

@@ -98,10 +98,7 @@ def _use_instead(family: str) -> str:
 
 
 def _folder_headers(base: Path, family: str) -> dict[str, Header]:
-    """Return the tensors of each part.
-
-    Raises BaseModelError for other kinds of folders and missing files.
-    """
+    """Return the tensors of each part. Raises BaseModelError for other folders and missing files."""
     if path := _unreadable(base):
         raise BaseModelError(f"{path} {why_not_safetensors(path) or 'is not read here.'}")
     if (base / "model_index.json").is_file():
@@ -173,7 +170,6 @@ def _check_configs(folder: Path, family: str, what_to_do: str) -> None:
 
 
 def _part_header(folder: Path) -> Header:
-    """Return the tensors of a part, from one file or an index."""
     stem = "model" if folder.name.startswith("text_encoder") else "diffusion_pytorch_model"
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
@@ -215,10 +211,7 @@ def _refuse(why: str | None) -> None:
 
 
 def _file_headers(path: Path, family: str) -> dict[str, Header]:
-    """Return the tensors of each part.
-
-    Raises BaseModelError for other kinds of files and missing parts.
-    """
+    """Return the tensors of each part. Raises BaseModelError for other files and missing parts."""
     header = _tensors(path)
     if kind := file_kind(header):
         raise BaseModelError(f"{path} is {kind}, no base model. {_use_instead(family)}")
@@ -240,7 +233,7 @@ def _file_headers(path: Path, family: str) -> dict[str, Header]:
     _check_family(path, family, other.name if other else family)
     if any(name in header for name in EDM):
         raise BaseModelError(
-            f"{path} has levels of noise of its own (EDM, as Playground 2.5 and CosXL), which are not done here. "
+            f"{path} has other noise levels (EDM, as Playground 2.5 and CosXL), which are not supported here. "
             f"{_use_instead(family)}"
         )
     if (beside := path.with_suffix("")).is_dir():
@@ -267,7 +260,6 @@ def _tensors(path: Path) -> Header:
 
 
 def _config(base: Path, family: str, part: str) -> dict[str, Any]:
-    """Return a part's own configuration, else the published one."""
     path = _config_path(base, part)
     return _json(path) if path.is_file() else CONFIGS[family][part]
 
@@ -314,10 +306,7 @@ def _check_unet(base: Path, family: str, unet: Header) -> None:
 
 
 def _check_weights(base: Path, family: str, headers: dict[str, Header]) -> None:
-    """Check that weights are plain numbers and complete.
-
-    Missing weights would silently be random numbers.
-    """
+    """Check that weights are plain numbers and complete: missing ones would be random."""
     for part, header in headers.items():
         config = _config(base, family, part)
         _refuse(why_not_sides(_config_path(base, part), config, header))
@@ -335,7 +324,7 @@ def base_noise(base: Path) -> BaseNoise:
     """Return the noise settings of a model, without loading weights.
 
     One of these sources is enough: the scheduler's configuration (in a folder or beside a single file); in single files
-    also `modelspec.prediction_type` of the metadata (Stability AI's ModelSpec: "epsilon", "v") and the tensors `v_pred`
+    also `modelspec.prediction_type` in the metadata (Stability AI's ModelSpec: "epsilon", "v") and the tensors `v_pred`
     and `ztsnr`, as in clients. Raises BaseModelError for other values.
     """
     path = (base.with_suffix("") if base.is_file() else base) / "scheduler" / "scheduler_config.json"
@@ -408,7 +397,6 @@ def open_base(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.d
 
 @contextmanager
 def _in_plain_words(base: Path) -> Iterator[None]:
-    """Raise the libraries' errors as BaseModelError."""
     import torch
 
     try:
@@ -451,7 +439,7 @@ def _from_file(base: Path, family: str, dtype: "torch.dtype", vae_dtype: "torch.
 def check_tokenizer(base: Path, tokenizer: Any, text_encoder: Any) -> None:
     """Raise BaseModelError unless the tokenizer fits the text encoder and reads letters.
 
-    transformers silently builds an empty tokenizer from missing files.
+    transformers silently builds an empty tokenizer without files.
     """
     known, expected = len(tokenizer), text_encoder.config.vocab_size
     inner = tokenizer("sticker").input_ids[1:-1]

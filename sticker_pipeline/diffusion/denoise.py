@@ -41,7 +41,6 @@ def encode_prompts(models: TextModels, prompts: Sequence[str], negative: str, cl
 
 
 def _repeated(encoded: Encoded, tokens: Tokens, length: int) -> Encoded:
-    """Repeat each row's chunks to `length` chunks."""
     chunks = tokens.chunks.tolist()
     if set(chunks) == {length}:
         return encoded

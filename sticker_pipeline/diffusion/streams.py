@@ -1,7 +1,7 @@
 """Two parallel model calls on a CPU, each on half the cores.
 
 Small layers split badly over cores. On two cores, two parallel calls take a fifth less time than two sequential ones,
-and a fifth of their time where other work uses the cores too.
+and a fifth of the time beside other busy processes.
 """
 
 from collections.abc import Callable, Sequence

@@ -162,9 +162,9 @@ def encode(models: TextModels, tokens: Tokens, clip_skip: int = 1) -> Encoded:
 
 
 def _run(encoder: Any, ids: torch.Tensor, family: Family, clip_skip: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return states [b, c, 77, width] of `ids` int64[b, c, 77].
+    """Return states [b, c, 77, width] and each first chunk's pooled output [b, width].
 
-    Also returns the pooled output [b, width] of each first chunk.
+    `ids`: int64 [b, c, 77].
     """
     if family.penultimate and clip_skip != 1:
         raise ValueError(f"clip_skip {clip_skip}: {family.name} always reads the layer before the last. Leave it at 1.")

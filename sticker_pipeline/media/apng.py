@@ -77,10 +77,7 @@ def read_png(data: bytes, limits: MediaSettings) -> Png:
 
 
 def still_pixels(data: bytes, png: Png) -> np.ndarray:
-    """Return the upright image of a still as RGBA uint8 [H,W,4].
-
-    Raises MediaError for damaged pixels.
-    """
+    """Return a still's upright image, RGBA uint8 [H,W,4]. Raises MediaError if damaged."""
     return upright(unpack(data, png.spans, png.width, png.height, png.rules), png.orientation)
 
 

@@ -18,7 +18,7 @@ def cropped(rgba: np.ndarray, how: Literal["none", "alpha", "subject"], margin: 
 
     `margin` (0 to 1, a share of that part's longer side) is kept around it within the frame. `alpha`: the box of
     visible pixels. `subject`: the same, but without a transparent border the box of pixels that differ from an even
-    border's colour. The frame itself where nothing can be cut.
+    border's colour. Returns the whole frame where nothing can be cropped.
     """
     box = None if how == "none" else visible_box(rgba)
     if how == "subject" and box == (0, 0, rgba.shape[1], rgba.shape[0]):
@@ -31,18 +31,12 @@ def cropped(rgba: np.ndarray, how: Literal["none", "alpha", "subject"], margin: 
 
 
 def visible_box(rgba: np.ndarray) -> Box | None:
-    """Return (left, top, right, bottom) of the visible pixels; None for none.
-
-    Right and bottom are exclusive.
-    """
+    """Return (left, top, right, bottom) of the visible pixels, exclusive; None for none."""
     return _box(rgba[..., 3] > INVISIBLE_ALPHA)
 
 
 def subject_box(rgba: np.ndarray) -> Box | None:
-    """Return the box of the pixels that differ from the border.
-
-    None for an uneven border or no difference.
-    """
+    """Return the box of pixels unlike the border; None for none, or an uneven border."""
     rgb = rgba[..., :3].astype(np.int16)
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
     colour = np.median(border, axis=0)

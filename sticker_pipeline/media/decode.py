@@ -16,8 +16,8 @@ from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_imag
 def decode(path: Path, limits: MediaSettings) -> Generator[Frame, None, None]:
     """Yield the frames of the file; a still has duration 0.
 
-    Memory: the compressed file and a few canvases, whatever the number of frames. Raises MediaError for an unreadable
-    file or one beyond `limits`, also midway: earlier frames are whole. Closing the generator ends its processes.
+    Memory: the compressed file and a few canvases, for any number of frames. Raises MediaError for an unreadable file
+    or one beyond `limits`, also midway: earlier frames are whole. Closing the generator ends its processes.
     """
     yield from decode_bytes(path.read_bytes(), limits)
 
@@ -63,10 +63,7 @@ def _images(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _avif_frames(data: bytes, n_frames: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield each frame of an AVIF sequence and its duration in ms.
-
-    libavif, through Pillow, composites.
-    """
+    """Yield each frame of an AVIF sequence, composited by libavif, and its duration in ms."""
     with open_image(data, "AVIF") as image:
         for number in range(n_frames):
             try:

@@ -84,7 +84,6 @@ def representatives(
 
 
 def _codes(captions: Sequence[str]) -> list[int]:
-    """Number distinct captions; NO_CAPTION for none."""
     numbers = {caption: number for number, caption in enumerate(dict.fromkeys(["", *captions]))}
     return [numbers[caption] for caption in captions]
 
@@ -141,8 +140,8 @@ class _Kept:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return indices of similar kept frames, and the gaps of their means.
 
-        They have a near hash, a near mean and a caption that fits. Means are a cheap prefilter: they differ no more
-        than thumbnails.
+        Similar: a near hash, a near mean and a caption that fits. Means are a cheap prefilter: they differ no more than
+        thumbnails.
         """
         alike = np.bitwise_count(self.hashes[: self.count] ^ perceptual_hash) <= distance
         if code != NO_CAPTION:

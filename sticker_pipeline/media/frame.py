@@ -17,9 +17,9 @@ class MediaError(UserError):
 class Frame:
     """One full composited canvas.
 
-    `rgba`: uint8 [height, width, 4], straight alpha, R=G=B=0 wherever A=0. `duration_ms`: the delay stated in the file,
-    may be 0. `start_ms`: when viewers show it, the sum of earlier delays as browsers play them (`shown_ms`), which
-    grows even where all delays are 0; in a video, the stated time since the first frame.
+    `rgba`: uint8 [height, width, 4], straight alpha, R=G=B=0 wherever A=0. `duration_ms`: the delay in the file, may
+    be 0. `start_ms`: the sum of earlier delays as browsers play them (`shown_ms`), which grows even where all delays
+    are 0; in a video, the time in the file since the first frame.
     """
 
     rgba: np.ndarray

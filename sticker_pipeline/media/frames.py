@@ -45,7 +45,7 @@ FRAMES = TableSchema(
         ),
         Column("path", "str", "the file that it comes from, as in raw_media"),
         Column("group", "str", "the group of that file"),
-        Column("source_id", "str", "what counts as one image: all frames of a file have its path here"),
+        Column("source_id", "str", "the source: the path of the file, the same for all its frames"),
         Column("frame_index", "int64", "number of the frame in the file, from 0", low=0),
         Column("start_ms", "int64", "when it is first shown, milliseconds after the beginning"),
         Column("duration_ms", "int64", "how long it is shown, milliseconds; 0 for a still"),
@@ -112,9 +112,9 @@ def useless_because(rgba: np.ndarray) -> str:
 def decode_all(
     folder: Path, inventory: pd.DataFrame, cache: Path, limits: MediaSettings, roots: Sequence[Path] = ()
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield (path, decoded table) of each accepted file, in inventory order.
+    """Yield (path, decoded table) of each accepted file, in inventory order; uses the cache.
 
-    Cached files are not decoded again. `roots`: as for the inventory.
+    `roots`: as for the inventory.
     """
     accepted = inventory[inventory["status"] == "accepted"]
     for path, digest in zip(accepted["path"], accepted["sha256"], strict=True):
@@ -129,10 +129,7 @@ def decode_saying(
     roots: Sequence[Path],
     say: Callable[[str], object],
 ) -> dict[str, pd.DataFrame]:
-    """Return path -> table of `decode_all`.
-
-    `say` gets a line of progress every SECONDS_BETWEEN_LINES.
-    """
+    """Return path -> table of `decode_all`; `say` progress every SECONDS_BETWEEN_LINES."""
     total = int((inventory["status"] == "accepted").sum())
     decoded, said = {}, time.monotonic()
     for path, part in decode_all(folder, inventory, cache, limits, roots):
@@ -161,8 +158,8 @@ def decode_to_cache(
 ) -> pd.DataFrame:
     """Return the frames of one file, decoded unless cached: DECODED_COLUMNS.
 
-    The cache entry is a folder with the table and `<pixel_sha256>.png` for each distinct useful frame. It appears whole
-    or not at all; a damaged one is replaced.
+    The cache entry is a folder with the table and `<pixel_sha256>.png` for each distinct useful frame, written
+    atomically. A damaged one is replaced.
 
     A file damaged midway keeps its whole frames, plus a row with empty pixel_sha256 and the cause as `problem`. In
     other rows, `problem` says why a frame is useless.
@@ -186,10 +183,7 @@ def decode_to_cache(
 
 
 def _is_cached(entry: Path) -> bool:
-    """Tell whether an entry is intact.
-
-    One without checksums, of an earlier version, is not.
-    """
+    """Tell whether an entry is intact and has checksums, unlike an earlier version's."""
     return (entry / SEALS).exists() and intact_folder(entry)
 
 
@@ -236,10 +230,7 @@ def frame_table(
 
 
 def merging_warnings(frames: pd.DataFrame) -> list[str]:
-    """Return sentences on unexpected merging.
-
-    Images may be dropped despite small differences, or kept for their captions.
-    """
+    """Return sentences on images dropped as near duplicates, or kept for their captions."""
     count = frames.groupby("path")["frame_id"].transform("size")
     near = int(((count == 1) & frames["reason"].str.startswith(NEARLY)).sum())
     apart = int(frames["reason"].str.startswith(APART).sum())
@@ -259,7 +250,7 @@ def write_frame_files(
 ) -> None:
     """Put each kept frame's PNG at `staging`/`file`, hard-linked if possible.
 
-    `frames`: frame_table of `inventory`, decoded in `cache`.
+    `frames`: the `frame_table` of `inventory`, decoded in `cache`.
     """
     entries = _entries(inventory, cache, settings)
     kept = frames[frames["kept"]].drop_duplicates("file")  # unmerged frames may share pixels
@@ -291,24 +282,21 @@ def _decoded_rows(
 
 
 def unchanged_bytes(path: Path, file_sha256: str, limits: MediaSettings, roots: Sequence[Path] = ()) -> bytes:
-    """Read a file below `roots` and check its hash.
+    """Read a file below `roots`, at most `limits.max_bytes`.
 
-    Raises MediaError for a file that is unreadable, changed since the inventory, or beyond `limits`.
+    Raises MediaError for a file that is unreadable, too large, or changed since the inventory.
     """
     try:
         data = read_bytes(path, roots, limits.max_bytes)
     except OSError as error:
-        raise MediaError(f"it cannot be read any more ({error.strerror}): take the inventory again") from error
+        raise MediaError(f"it can no longer be read ({error.strerror}): take the inventory again") from error
     if hashlib.sha256(data).hexdigest() != file_sha256:
         raise MediaError("it has changed since the inventory was made: take the inventory again")
     return data
 
 
 def _decoded_row(frame: Frame, rgba: np.ndarray, staging: Path) -> dict[str, object]:
-    """Return a frame's row with pixels `rgba`, and write its PNG.
-
-    None is written for useless frames or pixels written before.
-    """
+    """Return a frame's row with pixels `rgba`; write its PNG if useful and new."""
     image = Image.fromarray(rgba)
     flat = _over_white(image)
     digest, problem = pixel_sha256(rgba), useless_because(rgba)
@@ -377,7 +365,6 @@ def _lineage(decoded: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
 
 
 def _entries(inventory: pd.DataFrame, cache: Path, settings: MediaSettings) -> dict[str, Path]:
-    """Return path of each read file -> folder of its frames."""
     digests = zip(inventory["path"], inventory["sha256"], strict=True)
     return {path: cache_entry(cache, digest, settings) for path, digest in digests if digest}
 

@@ -47,10 +47,7 @@ class SubImage:
 
 @dataclass(frozen=True)
 class Gif:
-    """Everything in the file but the pixels.
-
-    `note` says what is missing; empty for a whole file.
-    """
+    """Everything in the file but the pixels; `note` says what is missing, if anything."""
 
     width: int
     height: int
@@ -151,7 +148,6 @@ def _control(data: bytes, at: int) -> Control:
 
 
 def _colour_table(data: bytes, at: int, flags: int) -> tuple[int, bytes]:
-    """Return the next position and the colour table stated by `flags`."""
     if not flags & 0x80:
         return at, b""
     end = at + 3 * 2 ** ((flags & 7) + 1)
@@ -159,7 +155,6 @@ def _colour_table(data: bytes, at: int, flags: int) -> tuple[int, bytes]:
 
 
 def _skip_blocks(data: bytes, at: int) -> int:
-    """Return the position after the sub-blocks at `at`."""
     while True:
         size = _byte(data, at)
         at += 1 + size
@@ -184,7 +179,6 @@ def _check_size(width: int, height: int, limits: MediaSettings) -> None:
 
 
 def _clipped(image: SubImage, gif: Gif) -> tuple[slice, slice]:
-    """Return the image's rows and columns inside the canvas."""
     return (
         slice(min(image.top, gif.height), min(image.top + image.height, gif.height)),
         slice(min(image.left, gif.width), min(image.left + image.width, gif.width)),
@@ -192,10 +186,7 @@ def _clipped(image: SubImage, gif: Gif) -> tuple[slice, slice]:
 
 
 def _indices(data: bytes, image: SubImage, number: int) -> np.ndarray:
-    """Return colour indices, uint8 [height, width].
-
-    Raises MediaError naming the frame for damaged LZW data.
-    """
+    """Return colour indices, uint8 [height, width]. Raises MediaError, naming the frame."""
     bits = data[image.data_start]
     try:
         if not 1 <= bits <= 11:

@@ -132,7 +132,7 @@ def is_image(data: bytes) -> bool:
 
 
 def what_is_it(data: bytes) -> str:
-    """Return why `data` is unreadable, for users."""
+    """Return why `data` is unreadable."""
     if not data:
         return "the file is empty"
     if _is_tga(data):
@@ -177,7 +177,6 @@ def _is_iso(data: bytes, brands: tuple[bytes, ...]) -> bool:
 
 
 def _brands(data: bytes) -> set[bytes]:
-    """Return an ISO media file's brands, major and compatible."""
     box = data[8 : min(int.from_bytes(data[:4], "big"), 512)]
     return {box[at : at + 4] for at in range(0, len(box), 4) if at != 4}
 

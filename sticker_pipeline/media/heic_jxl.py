@@ -68,19 +68,15 @@ def read_heic(data: bytes, limits: MediaSettings) -> Heic:
 
 
 def heic_pixels(data: bytes, heic: Heic) -> np.ndarray:
-    """Return the main image as RGBA uint8 [H,W,4], turned upright by libheif.
-
-    Raises MediaError for a damaged image.
-    """
+    """Return the main image as RGBA uint8 [H,W,4], turned upright by libheif. Raises MediaError."""
     with _open_heic(data) as image:
         return _pixels(image, 1, heic.width, heic.height, "HEIC")
 
 
 def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
-    """Return the size of a JPEG XL from its first bits.
+    """Return the size of a JPEG XL from its first bits; its reader unpacks everything.
 
-    Its reader would unpack the whole file. Raises MediaError for an animation, a preview, damaged data, a size beyond
-    `limits`, or a missing reader package.
+    Raises MediaError for an animation, a preview, damaged data, a size beyond `limits`, or a missing reader package.
     """
     width, height, orientation, animated = _jxl_facts(_jxl_stream(data))
     check_pixels(width, height, limits)
@@ -91,10 +87,9 @@ def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
 
 
 def jxl_pixels(data: bytes, jxl: Jxl) -> np.ndarray:
-    """Return the image as RGBA uint8 [H,W,4].
+    """Return the image as RGBA uint8 [H,W,4]. Raises MediaError if damaged.
 
-    libjxl turns it upright, unless made of a JPEG: that keeps its own orientation. Raises MediaError for a damaged
-    image.
+    libjxl turns it upright, unless it is made of a JPEG, which keeps its orientation.
     """
     reader = _reader("pillow_jxl", "JPEG XL")
     with _opened(reader.JpegXLImagePlugin.JXLImageFile, data, "JPEG XL") as image:

@@ -44,7 +44,7 @@ INVENTORY = TableSchema(
         Column("group", "str", "the group of images that it belongs to; empty outside of all groups"),
         Column("sha256", "str", "the hash of its bytes, 64 hex digits; empty where they were not read"),
         Column("bytes", "int64", "its size", low=0),
-        Column("format", "str", "what it is by its content, such as GIF or PNG; empty where it is no image"),
+        Column("format", "str", "the format by content, such as GIF or PNG; empty where it is no image"),
         Column("width", "int64", "pixels of a frame as it is shown; 0 where it is no image", low=0),
         Column("height", "int64", "pixels of a frame as it is shown; 0 where it is no image", low=0),
         Column("n_frames", "int64", "frames that decoding gives; 0 where it is no image", low=0),
@@ -54,8 +54,8 @@ INVENTORY = TableSchema(
             "accepted: its frames are used; rejected: meant as an image, or not readable; ignored: anything else",
             values=("accepted", "rejected", "ignored"),
         ),
-        Column("reason", "str", "why it is not accepted; of an accepted file, what of it is missing"),
-        Column("remark", "str", "what is worth knowing of a file that is taken whole, or of a text"),
+        Column("reason", "str", "why it is not accepted; for an accepted file, its missing parts"),
+        Column("remark", "str", "a hint on a file that is used whole, or on a text"),
     ),
 )
 # Names skipped at the top of a folder, and why; "" omits them from the inventory.
@@ -74,16 +74,12 @@ SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 TOO_DEEP = f"folders lie more than {DEEPEST} deep in each other: move it up"
 MOST_BEHIND_LINKS = 100_000  # files and folders behind links to folders
 TOO_MANY = f"links to folders lead to more than {MOST_BEHIND_LINKS:,} files: copy those that are meant"
-NAME_HIDES = "the name of its folder holds letters that nobody sees ({}): rename it"
+NAME_HIDES = "the name of its folder holds invisible characters ({}): rename it"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the inventory.
-
-    `reason` of an accepted file: missing parts, such as a cut-off end. `remark`: a hint on a file used whole, or a
-    text.
-    """
+    """One row of the inventory; INVENTORY describes its columns."""
 
     path: str
     group: str = ""
@@ -104,8 +100,7 @@ def scan(
     """Return each file under `folder`, sorted by path: table INVENTORY.
 
     `groups` are the subfolders with media; then character.yaml and rivals/ are omitted. None: `folder` is no character
-    yet; it and all its subfolders hold media. `status`: accepted, rejected (meant as an image, or unreadable) or
-    ignored (system files, captions, files outside groups). Links are followed below `roots` (default: `folder`;
+    yet; it and all its subfolders hold media. Links are followed below `roots` (default: `folder`;
     `core/files/inside.py`), else rejected; each folder is read once.
 
     Raises MediaError for no folder, and CharacterError when `groups` is None and links to folders lead to more than
@@ -138,15 +133,15 @@ def rejected_files(inventory: pd.DataFrame) -> Verdict:
     partly = inventory[(inventory["status"] == "accepted") & (inventory["reason"] != "")]
     evidence = pd.concat([refused, partly])[["path", "status", "reason"]].reset_index(drop=True)
     if evidence.empty:
-        return Verdict(True, "Every file is taken whole or passed over for a reason.", evidence)
-    summary = f"Files refused: {len(refused)}, taken in part: {len(partly)}. Mend, convert or remove them."
+        return Verdict(True, "Every file is used whole, or ignored for a reason.", evidence)
+    summary = f"Files refused: {len(refused)}, used in part: {len(partly)}. Mend, convert or remove them."
     return Verdict(False, summary, evidence)
 
 
 class _Found(NamedTuple):
     """A path in the folder; `relative` is posix.
 
-    `ignored`, `rejected`: reasons not to open it. `size`: bytes of a regular file. `leaves`: a link out of the folder.
+    `ignored`, `rejected`: reasons not to open it. `size`: of a regular file. `leaves`: a link out of the folder.
     """
 
     path: Path
@@ -267,7 +262,6 @@ def left_behind(error: OutsideError) -> str:
 
 
 def _leaves(error: OutsideError, folder: Path, aside: Mapping[str, str]) -> str:
-    """Return reason and remedy for a refused link."""
     if aside is OF_ANY_FOLDER:
         return left_behind(error)
     place = f"{links_file(folder).name}, beside {folder.name}"

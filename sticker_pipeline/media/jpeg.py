@@ -27,10 +27,7 @@ END_MARKER = bytes([0xFF, END])
 
 @dataclass(frozen=True)
 class Jpeg:
-    """The first `end` bytes of the file hold the image.
-
-    What follows, such as a second image or a video, is ignored. `has_end`: an end marker is there.
-    """
+    """The image in the first `end` bytes; the rest (a second image, a video) is ignored."""
 
     end: int
     has_end: bool
@@ -43,7 +40,7 @@ class Jpeg:
 def read_jpeg(data: bytes) -> Jpeg:
     """Walk the segments; no pixel is unpacked.
 
-    Raises MediaError for a kind Pillow cannot read, or a cut before all coefficients have begun.
+    Raises MediaError for a kind that Pillow cannot read, or a cut before all coefficients have begun.
     """
     scans = _Scans()
     end = len(data)
@@ -113,8 +110,6 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 class _Scans:
-    """Coefficient bits in the scans."""
-
     def __init__(self) -> None:
         self.begun = self.progressive = False
         self.missing: dict[int, list[int]] = {}  # by component: missing bits of each coefficient

@@ -93,7 +93,7 @@ def _is_json(text: str) -> bool:
 
 
 def what_else_is_it(data: bytes) -> str:
-    """Return a non-image's kind by first bytes and names, for users."""
+    """Return a non-image's kind by first bytes and names."""
     if data.startswith(ZIP):
         return _zip_kind(data)
     if data.startswith(b"\x1f\x8b"):
@@ -115,7 +115,6 @@ def is_lottie(data: bytes) -> bool:
 
 
 def _names(data: bytes) -> list[str]:
-    """Return the names in a ZIP archive; none if damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return archive.namelist()

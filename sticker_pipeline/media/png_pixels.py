@@ -74,10 +74,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _single(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules) -> bytes:
-    """Return a PNG of these pixels, without colour key.
-
-    Pillow would compare it with scaled samples.
-    """
+    """Return a PNG of these pixels without colour key, which Pillow compares with scaled samples."""
     chunks = [png_chunk(b"IHDR", width.to_bytes(4, "big") + height.to_bytes(4, "big") + rules.header[8:])]
     if rules.palette:
         chunks.append(png_chunk(b"PLTE", rules.palette))

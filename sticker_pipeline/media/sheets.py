@@ -77,7 +77,7 @@ def dropped_sheets(cells: Mapping[str, Cells]) -> dict[str, tuple[Image.Image, s
         found["dropped_frames"] = sheet(cells["dropped"].spread(DROPPED_CELLS), LINES), "dropped frames"
     if cells["near_duplicates"].previews:
         pairs = sheet(cells["near_duplicates"].spread(PAIR_CELLS, each=2))
-        found["near_duplicates"] = pairs, "merged frames, each with the one that stands for it"
+        found["near_duplicates"] = pairs, "merged frames, each with its representative"
     return found
 
 

@@ -147,7 +147,7 @@ def _captions_of_others(inventory: pd.DataFrame, texts: Iterable[str]) -> dict[s
     is_refused = (inventory["status"] == "rejected") & ~inventory["path"].map(is_caption_file)
     is_thumbnail = (inventory["status"] == "ignored") & (inventory["width"] > 0)
     sentences = {}
-    for rows, what in ((is_thumbnail, "which is passed over"), (is_refused, "which is refused")):
+    for rows, what in ((is_thumbnail, "which is ignored"), (is_refused, "which is refused")):
         for image, text in owned_captions(inventory.loc[rows, "path"], texts).items():
             sentences[text] = f"the caption of {image}, {what}"
     return sentences
@@ -189,7 +189,6 @@ def _texts(inventory: pd.DataFrame) -> pd.DataFrame:
 
 
 def _wordless(texts: pd.DataFrame) -> set[str]:
-    """Return paths of `texts` without words, or unreadable."""
     return set(texts.loc[(texts["status"] == "rejected") | (texts["remark"] == NO_WORD), "path"])
 
 

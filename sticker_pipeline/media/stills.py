@@ -43,10 +43,7 @@ PILLOW_ERRORS = (
 
 
 def open_image(data: bytes, pillow_format: str) -> ImageFile.ImageFile:
-    """Open the image without unpacking it.
-
-    Raises MediaError if not of that format.
-    """
+    """Open the image without unpacking it. Raises MediaError if not of that format."""
     try:
         return Image.open(io.BytesIO(data), formats=[pillow_format])
     except PILLOW_ERRORS as error:
@@ -98,7 +95,6 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def _entries(block: bytes, start: int, count: int) -> bytes:
-    """Return the whole ones of `count` entries from `start`, as bytes."""
     whole = min(count, max(0, len(block) - start) // ENTRY)
     return block[start : start + ENTRY * whole]
 
@@ -129,10 +125,7 @@ def _unconverted(image: Image.Image) -> np.ndarray:
 
 
 def _from_16_bit_grey(image: Image.Image) -> np.ndarray:
-    """Return 16-bit grey as RGBA, 0..65535 scaled to 0..255, rounded.
-
-    Pillow would clip at 255.
-    """
+    """Return 16-bit grey as RGBA, scaled to 0..255 and rounded; Pillow would clip."""
     values = np.asarray(image).astype(np.uint32)
     if values.size and values.max() > 65535:
         raise ValueError("32-bit grey pixels are not supported")

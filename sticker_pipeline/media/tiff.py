@@ -53,10 +53,7 @@ def read_tiff(data: bytes, limits: MediaSettings) -> Tiff:
 
 
 def tiff_pixels(data: bytes) -> np.ndarray:
-    """Return the first page, upright, as RGBA uint8 [H,W,4].
-
-    Raises MediaError for damaged pixels.
-    """
+    """Return the upright first page as RGBA uint8 [H,W,4]. Raises MediaError if damaged."""
     with _first_page(data) as image:
         return image_pixels(_scaled(image) if image.mode.startswith("I;16") else image, "TIFF", orientation=1)
 
@@ -85,7 +82,6 @@ def _scaled(image: ImageFile.ImageFile) -> Image.Image:
 
 
 def _integer(image: Image.Image, tag: int, missing: int = 0) -> int:
-    """Return a tag's first value; `missing` for none."""
     value = image.tag_v2.get(tag, missing) if isinstance(image, TiffImageFile) else missing
     value = value[0] if isinstance(value, tuple) and value else value
     return value if isinstance(value, int) else missing

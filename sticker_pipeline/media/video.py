@@ -169,10 +169,7 @@ class _Stream:
 
 @dataclass
 class _Running:
-    """A running ffmpeg.
-
-    A thread reads frame times, rotation, cropping, colours and complaints.
-    """
+    """A running ffmpeg; a thread reads its times, rotation, cropping, colours and complaints."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
@@ -355,7 +352,6 @@ def _pixel_aspect(value: str) -> Fraction:
 
 
 def _cropped_size(stream: _Stream, cropping: tuple[int, int, int, int]) -> tuple[int, int]:
-    """Return the size after the container's crop, ignored if empty."""
     left, right, top, bottom = cropping
     width, height = stream.width - left - right, stream.height - top - bottom
     return (width, height) if min(width, height) > 0 else (stream.width, stream.height)
@@ -369,7 +365,6 @@ def _shown_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 
 def _canvas(stream: _Stream, cropping: tuple[int, int, int, int], *, sideways: bool) -> Canvas:
-    """Return the frames' canvas; `sideways`: rotated by a quarter."""
     stored = _cropped_size(stream, cropping)
     shown = _shown_size(*stored, stream.pixel_aspect)
     if sideways:
@@ -378,10 +373,7 @@ def _canvas(stream: _Stream, cropping: tuple[int, int, int, int], *, sideways: b
 
 
 def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
-    """Parse a packet; None if not shown.
-
-    Without a time, it follows the previous one.
-    """
+    """Parse a packet; None if not shown. Without a time, it follows the previous one."""
     flags = next((int(column.strip()[4:], 16) for column in columns[6:7] if column.strip().startswith("F=0x")), 0)
     if flags & (CORRUPT | DISCARD):
         return None
@@ -451,7 +443,6 @@ def _cut_box(data: bytes) -> bytes:
 
 
 def _fault(ffmpeg: _Running, cut_box: bytes) -> str:
-    """Return the fault of a partly readable file, else ""."""
     said = "\n".join(ffmpeg.complaints)
     if fault := next((fault for words, fault in FAULTS.items() if words in said), ""):
         return fault
@@ -480,7 +471,6 @@ def _check_stated_size(complaints: list[str], limits: MediaSettings) -> None:
 
 
 def _check_filters(complaints: list[str]) -> None:
-    """Raise MediaError if ffmpeg lacks colour filters."""
     if "No such filter" in "\n".join(complaints):
         raise MediaError(
             "a video of high dynamic range or of wide colours, which the ffmpeg here cannot convert: convert it to SDR"

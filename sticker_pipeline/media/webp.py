@@ -29,7 +29,7 @@ class Webp:
 def read_webp(data: bytes, limits: MediaSettings) -> Webp:
     """Read the chunks without unpacking pixels.
 
-    Raises MediaError for a damaged or cut-off file or one beyond `limits`.
+    Raises MediaError if damaged, cut off or beyond `limits`.
     """
     if _end(data) > len(data):
         raise MediaError("the WebP is cut off")
@@ -60,10 +60,7 @@ def mended(data: bytes) -> bytes:
 
 
 def webp_frames(data: bytes, webp: Webp) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield each frame: full canvas uint8 [H,W,4], stored delay in ms.
-
-    Raises MediaError at the first damaged frame.
-    """
+    """Yield each full canvas, uint8 [H,W,4], and its stored delay in ms. Raises MediaError."""
     with open_image(mended(data), "WEBP") as image:
         for number, duration in enumerate(webp.durations_ms):
             try:
@@ -74,7 +71,6 @@ def webp_frames(data: bytes, webp: Webp) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (type, start, end of content) of each chunk in the RIFF."""
     at, stop = 12, _end(data)
     while at + 8 <= stop:
         start = at + 8
@@ -92,7 +88,6 @@ def _end(data: bytes) -> int:
 
 
 def _size(kind: bytes, content: bytes) -> tuple[int, int]:
-    """Return the size in a VP8X, VP8, VP8L chunk, else (0, 0)."""
     if kind == b"VP8X" and len(content) >= 10:
         return 1 + int.from_bytes(content[4:7], "little"), 1 + int.from_bytes(content[7:10], "little")
     if kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a":

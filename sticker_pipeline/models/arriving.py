@@ -78,7 +78,6 @@ def arrive(url: str, size: int, target: Path, ask: Ask, say: Say) -> None:
 
 
 def _go_on(url: str, size: int, part: Path, ask: Ask, say: Say) -> None:
-    """Append missing bytes to `part`, or rewrite it."""
     done = part.stat().st_size
     with ask(done) as answer, part.open("ab") as file:
         _check_headers(url, size - done if answer.is_rest else size, answer)
@@ -113,10 +112,7 @@ def _check_headers(url: str, coming: int, answer: Answer) -> None:
 
 
 def in_time(call: Callable[[], Result]) -> Result:
-    """Return `call()`, limited to PATIENCE seconds in all.
-
-    Raises Broken after them.
-    """
+    """Return `call()`. Raises Broken after PATIENCE seconds in all."""
     results: list[Result] = []
     errors: list[BaseException] = []
 

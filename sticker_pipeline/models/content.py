@@ -30,10 +30,7 @@ Header = dict[str, Any]
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON.
-
-    Raises ValueError for other text, and for too deep nesting.
-    """
+    """Parse JSON. Raises ValueError for other text and too deep nesting."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -86,7 +83,6 @@ def tensors_of(header: Header) -> Header:
 
 
 def _end(tensor: Header) -> int:
-    """Return the end offset of a tensor; raises for an incomplete entry."""
     if not isinstance(tensor["dtype"], str) or not _is_shape(tensor["shape"]):
         raise TypeError("dtype is no text, or shape no list of numbers")
     start, end = tensor["data_offsets"]

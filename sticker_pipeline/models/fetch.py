@@ -1,7 +1,7 @@
 """Fetching of models: at the locked revision, verified, whole or not at all.
 
-`.fetch/<name>` in the models' folder holds arriving files. When all are verified, the new lock entry is written beside
-them; then moving files and updating the lock can be repeated after any interruption.
+`.fetch/<name>` in the models' folder holds arriving files. When all are verified, the new lock entry is written there;
+then moving files and updating the lock can be repeated after any interruption.
 """
 
 import errno
@@ -56,8 +56,8 @@ def fetch(
         say: receives progress as sentences.
 
     Correct files are left alone; if none is missing there is no network traffic. Raises FetchError, one sentence with
-    what to do: for a file that is not the locked one or the hub's, another repository than the locked one, content that
-    may not be loaded, and errors of hub or disk.
+    remedy, for a file that is not the locked one or the hub's, another repository than the locked one, content that may
+    not be loaded, and errors of hub or disk.
     """
 
     def download(revision: str, name: str, expected: RemoteFile, target: Path) -> None:
@@ -269,7 +269,6 @@ def _move(source: Path, target: Path) -> None:
 
 @contextmanager
 def _alone(models: Path) -> Iterator[None]:
-    """Prevent a second fetch into the same folder."""
     from filelock import FileLock, Timeout
 
     (models / STAGING).mkdir(parents=True, exist_ok=True)

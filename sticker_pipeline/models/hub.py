@@ -61,7 +61,6 @@ def look_up(source: Source, endpoint: str | None = None) -> Remote:
 
 
 def _stated(entry: Any) -> RemoteFile:
-    """Read the hub's entry of a file; raises for a malformed one."""
     size = entry.lfs.size if entry.lfs else entry.size
     hashes = (entry.lfs.sha256, None) if entry.lfs else (None, entry.blob_id)
     if not isinstance(size, int) or size < 0 or not isinstance(hashes[0] or hashes[1], str):
@@ -72,10 +71,9 @@ def _stated(entry: Any) -> RemoteFile:
 def download(
     repo: str, revision: str, name: str, size: int, target: Path, endpoint: str | None, say: Callable[[str], None]
 ) -> None:
-    """Download the file `name` of `repo` at `revision`, whole or not at all.
+    """Download the file `name` of `repo` at `revision`, atomically. Raises FetchError.
 
-    Uses `arrive`: hf_hub_download would restart a file of gigabytes, and accept any size. The caller verifies the
-    content. Raises FetchError.
+    Uses `arrive`: hf_hub_download would restart a file of gigabytes, and accept any size. The caller verifies content.
     """
     from huggingface_hub import hf_hub_url
 
@@ -119,7 +117,6 @@ def _rest(url: str, done: int) -> Iterator[Answer]:
 
 @contextmanager
 def _in_plain_words(repo: str, revision: str | None, endpoint: str | None) -> Iterator[None]:
-    """Raise the hub client's errors as FetchError, one sentence with what to do."""
     from huggingface_hub import constants
 
     try:

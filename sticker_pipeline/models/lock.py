@@ -37,10 +37,7 @@ class Locked:
 
 
 def read_lock(models: Path) -> dict[str, Locked]:
-    """Read `models`/models.lock.json by model name; empty without one.
-
-    Raises FetchError for a malformed one.
-    """
+    """Read models.lock.json by model name; empty without one. Raises FetchError if malformed."""
     path = models / LOCK_FILE
     try:
         entries = parse_json(path.read_text(encoding="utf-8"))
@@ -87,10 +84,7 @@ def entry_of(locked: Locked) -> dict[str, object]:
 
 
 def locked_origin(models: Path, name: str) -> str:
-    """Return the name to fetch the locked model again.
-
-    Its `repo`, unless `name` already means that.
-    """
+    """Return the name that fetches the locked model again: its `repo`, unless `name` does."""
     entry, known = read_lock(models).get(name), known_models().get(name)
     return entry.repo if entry and not (known and known.repo == entry.repo) else name
 
@@ -108,10 +102,7 @@ def missing_files(models: Path, name: str, locked: Locked) -> list[str]:
 
 
 def changed_files(models: Path, name: str, locked: Locked, memos: Path) -> list[str]:
-    """Describe each present file that differs from its lock entry.
-
-    `memos`: see `folder_hashes`.
-    """
+    """Describe present files that differ from the lock entry; `memos`: see `folder_hashes`."""
     folder = models / name
     sentences = []
     hashes: dict[str, str] | None = None

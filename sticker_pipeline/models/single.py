@@ -83,7 +83,7 @@ def fetch_single(
         judge: returns the error of a file as base model of a place, or None.
         site: Civitai's API (developer.civitai.com/site/reference/model-versions).
 
-    Raises FetchError, one sentence with what to do. CIVITAI_TOKEN is sent only to `site`.
+    Raises FetchError, one sentence with remedy. CIVITAI_TOKEN is sent only to `site`.
     """
     login = web.Login(site, TOKEN, _token())
     sha256 = sha256.lower() if sha256 else None
@@ -127,10 +127,7 @@ def fetch_single(
 
 
 def _token() -> str | None:
-    """Read the token from the environment.
-
-    Raises FetchError for one that cannot be sent.
-    """
+    """Read the token from the environment. Raises FetchError for one that cannot be sent."""
     token = os.environ.get(TOKEN, "").strip()
     if not (token.isascii() and token.isprintable()):
         raise FetchError(f"{TOKEN} holds letters that no API key has. Copy the key again.")
@@ -249,10 +246,7 @@ def _stated(hashes: Mapping[str, str | None]) -> str:
 
 
 def _safe_name(name: str, text: str) -> str:
-    """Replace characters of a file name that paths or lock files cannot hold.
-
-    Raises FetchError for a path.
-    """
+    """Replace characters that paths or lock files cannot hold. Raises FetchError for a path."""
     if "/" in name or "\\" in name or not name.isprintable():
         raise FetchError(f"{text}: its file is named {ascii(name)[:100]}, which would lead elsewhere. It was refused.")
     stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name.removesuffix(_SUFFIX)).lstrip("._-")[:_LONGEST_NAME]

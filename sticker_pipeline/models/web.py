@@ -49,10 +49,7 @@ class _AsItIs(HTTPErrorProcessor):
 
 
 def get_json(url: str, login: Login) -> Any:
-    """Request JSON from `url`.
-
-    Raises FetchError, one sentence, for any failure.
-    """
+    """Request JSON from `url`. Raises FetchError, one sentence, for any failure."""
 
     def answer() -> bytes:
         with _opened(url, login) as response:
@@ -68,10 +65,7 @@ def get_json(url: str, login: Login) -> Any:
 
 
 def size_of(url: str, login: Login) -> int:
-    """Return the server's size of the file at `url`, in bytes.
-
-    Raises FetchError, also without one.
-    """
+    """Return the file's size in bytes, by the server. Raises FetchError, also without one."""
 
     def answer() -> str:
         with _opened(url, login) as response:
@@ -119,10 +113,7 @@ def _in_plain_words(url: str, call: Callable[[], _Result]) -> _Result:
 
 @contextmanager
 def _opened(url: str, login: Login, headers: dict[str, str] | None = None) -> Iterator[HTTPResponse]:
-    """Open `url` by GET, following redirects.
-
-    Raises FetchError for a response without the file.
-    """
+    """GET `url`, following redirects. Raises FetchError for a response without the file."""
     for previous in _hops(quote(url, safe=_SAFE)):
         address = previous[-1]
         sent = {"User-Agent": "sticker_pipeline", "Accept-Encoding": "identity", **(headers or {})}
@@ -148,7 +139,7 @@ def _opened(url: str, login: Login, headers: dict[str, str] | None = None) -> It
 
 
 def _hops(url: str) -> Iterator[list[str]]:
-    """Yield the addresses so far, for the caller to append a redirect.
+    """Yield the addresses so far; the caller appends redirects.
 
     Raises FetchError for one that is not followed.
     """
@@ -164,10 +155,7 @@ def _hops(url: str) -> Iterator[list[str]]:
 
 
 def split(url: str) -> SplitResult:
-    """Split `url` into parts.
-
-    Raises FetchError for a malformed one.
-    """
+    """Split `url` into parts. Raises FetchError for a malformed one."""
     try:
         parts = urlsplit(url)
         (parts.hostname or "").encode("idna")

@@ -1,4 +1,4 @@
 """Values of roots (settings and files behind assets), as JSON types.
 
-Equal values: nothing is made again. `defs/scopes.py` assigns them to roots.
+Equal values: no asset is made again. `defs/scopes.py` assigns them to roots.
 """

@@ -61,10 +61,7 @@ def value(part: str, valid: Valid, store: ArtifactStore) -> Any:
 
 
 def _version(store: ArtifactStore, scope: str, asset: str) -> str | None:
-    """Return an artifact's data version; None if missing or damaged.
-
-    Its reader reports damage.
-    """
+    """Return an artifact's data version; None if missing or damaged, which its reader reports."""
     try:
         found = store.find(scope, asset)
     except StorageError:

@@ -22,8 +22,8 @@ from sticker_pipeline.tagging.thresholds import resolved
 
 FRAME_SETTINGS = {"crop", "crop_margin", "merge", "near_duplicate_distance"}  # part of the media settings
 MADE_OTHERWISE = (
-    "What `sampling_grid` recommends is not drawn: the base model, prompts or the profile's way to draw were others "
-    "then. Materialize it again."
+    "The settings that `sampling_grid` recommends are not used: it was made with another base model, other prompts or "
+    "other sampling settings of the profile. Materialize it again."
 )
 Value = dict[str, Any]
 

@@ -12,10 +12,7 @@ from sticker_pipeline.diffusion.lora.formats import lora_hash
 
 
 def base_hash(base: Path, store: ArtifactStore) -> str:
-    """Return a base model's `model_hash`.
-
-    A single file's covers the configurations beside it too.
-    """
+    """Return a base model's `model_hash`; a single file's covers configurations beside it."""
     return store.once(("base", base), lambda: _base_hash(base, store))
 
 
@@ -32,9 +29,9 @@ def file_hash(path: Path, store: ArtifactStore) -> str:
 
 
 def model_hash(folder: Path, store: ArtifactStore) -> str:
-    """Return one hash of a model's file names and contents.
+    """Return a hash of a model's file names and contents.
 
-    Of a single file its own; `missing` without either.
+    A single file's is its own; `missing` without either.
     """
     return store.once(("model", folder), lambda: _model_hash(folder, store))
 
@@ -48,10 +45,7 @@ def _model_hash(folder: Path, store: ArtifactStore) -> str:
 
 
 def lora_file_hash(path: Path, roots: Sequence[Path], store: ArtifactStore) -> str:
-    """Return a third-party LoRA's hash.
-
-    `missing` without a readable regular file below `roots`.
-    """
+    """Return a LoRA's hash; `missing` unless a readable regular file below `roots`."""
 
     def hash_file(file: Path) -> str:
         memo = store.cache("hashes") / f"lora-{content_hash(str(file))[:16]}.json"

@@ -31,10 +31,7 @@ def lcm_lora(profile: Profile, store: ArtifactStore) -> Artifact | None:
 
 
 def lcm_for(sha256: str, character: Character, profile: Profile, store: ArtifactStore) -> Artifact | None:
-    """Return the LCM-LoRA for the character's LoRA with this hash.
-
-    The character's own if made for that LoRA, else the profile's, if any.
-    """
+    """Return the character's own LCM-LoRA if made for this hash, else the profile's, if any."""
     own = store.find(character.name, "character_lcm_lora")
     return own if own and _made_for(own) == sha256 else lcm_lora(profile, store)
 
@@ -46,10 +43,7 @@ def adapters_of(lora: Path, character: Character, profile: Profile, store: Artif
 
 
 def _made_for(lcm: Artifact) -> str | None:
-    """Return the hash of the character's LoRA that the LCM-LoRA was made for.
-
-    None, so for none, if `lcm.json` is damaged.
-    """
+    """Return the hash of the LoRA that it was made for; None if `lcm.json` is damaged."""
     try:
         made_for: str = json.loads((lcm.folder / LCM_FACTS).read_text(encoding="utf-8"))["character_lora"]
     except (OSError, ValueError, KeyError):

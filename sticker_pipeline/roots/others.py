@@ -13,8 +13,8 @@ MOST_OTHERS = 40  # characters that one is compared with
 def other_characters(character: Character, store: ArtifactStore) -> list[str]:
     """Return at most MOST_OTHERS other characters with a training set, sorted.
 
-    Of more, the next on a ring of hashes: a new character changes at most MOST_OTHERS others. Their names are lineage,
-    not their images: a new GIF of one repeats no other's evaluation.
+    Of more, the next on a ring of hashes: a new character changes at most MOST_OTHERS others. Only names are returned:
+    a new GIF of one does not repeat another's evaluation.
     """
     ring = store.once("ring", lambda: _ring(character.folder.parent, store))
     own = bisect(ring, _on_ring(character.name))
@@ -24,7 +24,6 @@ def other_characters(character: Character, store: ArtifactStore) -> list[str]:
 
 
 def _ring(characters: Path, store: ArtifactStore) -> list[tuple[str, str]]:
-    """Return the characters with a training set as (hash, name), sorted."""
     made = ("training_set", "frames")
     return sorted(
         _on_ring(name)

@@ -26,7 +26,7 @@ def enough_images(trained: pd.DataFrame) -> Verdict:
     """
     table = trained.groupby("group", sort=True).agg(sources=("source_id", "nunique"), frames=("frame_id", "size"))
     sources = trained["source_id"].nunique()
-    summary = f"{sources} sources and stills to train on"
+    summary = f"{sources} sources to train on"
     if sources < TOO_FEW:
         summary += f": too few to learn a character from, or to measure it. Add images until there are {FEW} or more."
     elif sources < FEW:
@@ -59,13 +59,13 @@ def balanced(weights: pd.DataFrame) -> Verdict:
     light, heavy = groups.iloc[groups["share"].argmin()], groups.iloc[groups["share"].argmax()]
     if heavy["share"] > HEAVIER * light["share"]:
         ratio = heavy["share"] / light["share"]
-        faults.append(f"group {heavy['group']} is drawn {ratio:.0f} times as often as {light['group']}")
+        faults.append(f"group {heavy['group']} is sampled {ratio:.0f} times as often as {light['group']}")
     top = sources.iloc[sources["share"].argmax()]
     if len(sources) >= MANY_CLIPS and top["share"] > HEAVY_CLIP:
-        faults.append(f"{top['source_id']} alone is {top['share']:.0%} of the draws")
+        faults.append(f"{top['source_id']} alone is {top['share']:.0%} of the samples")
     effective = effective_images(weights["probability"].to_numpy())
     advice = (
-        "; ".join(faults) + ": change `share` in character.yaml, or the mode" if faults else "no group is left behind"
+        "; ".join(faults) + ": change `share` in character.yaml, or the mode" if faults else "the groups are balanced"
     )
     return Verdict(not faults, f"{len(weights)} frames count as {effective:.1f} equal images; {advice}.", groups)
 

@@ -27,9 +27,9 @@ def systematic_counts(probabilities: np.ndarray, n_samples: int, seed: int, epoc
 
 
 def epoch_order(probabilities: np.ndarray, n_samples: int, seed: int, epoch: int) -> np.ndarray:
-    """Return one epoch's items in training order, int64 [n_samples].
+    """Return one epoch's items in training order, int64 [n_samples]: shuffled systematic_counts.
 
-    Shuffled systematic_counts; reproducible from (seed, epoch).
+    Reproducible from (seed, epoch).
     """
     counts = systematic_counts(probabilities, n_samples, seed, epoch)
     order = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
@@ -40,7 +40,7 @@ def epoch_order(probabilities: np.ndarray, n_samples: int, seed: int, epoch: int
 def _expected(probabilities: np.ndarray, n_samples: int) -> np.ndarray:
     values = np.asarray(probabilities, dtype=np.float64)
     if n_samples < 1:
-        raise ValueError(f"an epoch of {n_samples} draws: it needs at least 1")
+        raise ValueError(f"an epoch of {n_samples} samples: it needs at least 1")
     if not len(values) or not (values >= 0).all() or abs(values.sum() - 1) > WHOLE:
         raise ValueError(f"{len(values)} probabilities that sum to {values.sum()}: they must be ≥ 0 and sum to 1")
     return values / values.sum() * n_samples

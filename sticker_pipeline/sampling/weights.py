@@ -23,12 +23,12 @@ FRAME_WEIGHTS = TableSchema(
         Column("frame_id", "str", "the frame, as in frames"),
         Column("group", "str", "its group"),
         Column("source_id", "str", "its source"),
-        Column("probability", "float64", "with which a draw takes it; all sum to 1", low=0, high=1),
-        Column("samples_per_epoch", "float64", "how often an epoch is expected to draw it", low=0),
+        Column("probability", "float64", "the probability that a sample is this frame; all sum to 1", low=0, high=1),
+        Column("samples_per_epoch", "float64", "the expected number of its samples in an epoch", low=0),
     ),
     key=("frame_id",),
 )
-SAMPLES_PER_SOURCE = 10  # per epoch of the original recipe
+SAMPLES_PER_SOURCE = 10  # per epoch of the original project
 HASH_BITS = 64
 
 
@@ -69,11 +69,11 @@ def frame_weights(
 
 
 def clip_similarity(frames: pd.DataFrame) -> dict[str, float]:
-    """Return ρ by source_id: mean likeness of all pairs of kept frames.
+    """Return ρ by source_id: mean likeness of all pairs of kept frames, 0 to 1.
 
-    0 to 1; 1 for a single frame. The likeness of two is 1 − d/32 for perceptual hashes that differ in d of 64 bits
-    (unrelated images: 32 on average). Negative means become 0. Per bit, k ones among n frames give k·(n − k) differing
-    pairs: O(n) per source.
+    1 for a single frame. The likeness of two is 1 − d/32 for perceptual hashes that differ in d of 64 bits (unrelated
+    images: 32 on average). Negative means become 0. Per bit, k ones among n frames give k·(n − k) differing pairs: O(n)
+    per source.
     """
     kept = frames[frames["kept"].astype(bool)]
     return {
@@ -98,10 +98,7 @@ def source_shares(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def effective_images(probability: np.ndarray) -> float:
-    """Return Kish's effective number of images, (Σp)² / Σp².
-
-    n for equal probabilities; 1 if one is always sampled.
-    """
+    """Return Kish's effective number of images, (Σp)² / Σp²: 1 (one certain) to n (equal)."""
     return float(probability.sum() ** 2 / (probability**2).sum())
 
 
@@ -158,5 +155,5 @@ def group_chart(groups: pd.DataFrame) -> Image.Image:
     shares = {
         str(group): (plain, share) for group, plain, share in zip(groups["group"], frames, groups["share"], strict=True)
     }
-    names = ("of the frames", "of the draws")
+    names = ("of the frames", "of the samples")
     return paired_bars(shares, title="share of each group", unit="share", names=names)

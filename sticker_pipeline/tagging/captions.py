@@ -1,7 +1,7 @@
 """The grammar of captions: tags, weights, brackets.
 
-`(tag:1.2)` weights one tag, `(one, two:1.2)` several; nested weights multiply. Escaped brackets and backslashes are
-literal, and brackets without a weight above 0 and at most HEAVIEST, as in `(tag:3)`. Other trainers and UIs read
+`(tag:1.2)` weights one tag, `(one, two:1.2)` several; nested weights multiply. Literal are escaped brackets and
+backslashes, and brackets without a weight above 0 and at most HEAVIEST, as in `(tag:3)`. Other trainers and UIs read
 weights alike, but take bare brackets for emphasis.
 """
 
@@ -41,9 +41,9 @@ _TOKEN = re.compile(r"\\[()\[\]\\]|[(),]|[^\\(),]+|\\")
 def format_caption(tags: Iterable[str], weights: Mapping[str, float]) -> str:
     """Write `tags` in this order as a caption.
 
-    `weights`: tag -> factor (above 0, at most HEAVIEST); may name other tags. Brackets are escaped in all tags when one
-    is weighted or would be misread, as other programs escape everywhere or nowhere. `parse_caption` inverts this, also
-    after reordering. Raises ValueError for another weight, and an empty tag, or one with a comma or outer spaces.
+    `weights`: tag -> factor (above 0, at most HEAVIEST); may name other tags. If one tag is weighted or would be
+    misread, brackets are escaped in all, as other programs escape everywhere or nowhere. `parse_caption` inverts this,
+    also after reordering. Raises ValueError for another weight, an empty tag, or one with a comma or outer spaces.
     """
     items = list(tags)
     for tag in items:
@@ -158,9 +158,9 @@ def is_weighted(caption: str) -> bool:
 
 
 def misread_weights(caption: str) -> list[str]:
-    """Return parts that resemble weights but are text.
+    """Return parts that resemble weights but are text, of nested ones the innermost.
 
-    Such as `(smile:3)`, full-width letters, unmatched brackets; of nested ones the innermost.
+    Such as `(smile:3)`, full-width letters, unmatched brackets.
     """
     opened, colons = _weight_groups(caption)
     plain = caption.translate(_FULL_WIDTH)

@@ -55,10 +55,7 @@ def category_of(tag: str) -> Category:
 
 @cache
 def _table() -> _Table:
-    """Read categories.csv.
-
-    Raises ValueError for an unknown kind or a repeated tag.
-    """
+    """Read categories.csv. Raises ValueError for an unknown kind or a repeated tag."""
     exact: dict[str, Category] = {}
     wild: list[tuple[str, Category]] = []
     rows = read_rows("categories.csv")

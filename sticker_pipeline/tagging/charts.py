@@ -15,7 +15,7 @@ def tag_images(
 ) -> dict[str, Image.Image]:
     """Chart the tags: name -> image.
 
-    `who`: from `summary.character_tags`. The word cloud omits `taught`, which every caption has.
+    `who`: from `summary.character_tags`. The word cloud omits `taught`: every caption has them.
     """
     counts = summary.caption_tag_counts(captions)
     before, after = summary.tags_per_image(tags, captions)
@@ -32,7 +32,7 @@ def tag_images(
                 _weighed(tag, score, weight): (found, written)
                 for tag, _, found, score, written, weight in who.itertuples(index=False)
             },
-            title="what says who it is: after curation, what is taught alone",
+            title="tags of the character's identity: after curation, only the taught ones remain",
             unit="share of frames",
             names=("the tagger found it on (mean score)", "captions that have it (× mean weight)"),
         ),

@@ -22,9 +22,9 @@ UNIVERSAL_SHARE, UNIVERSAL_CHARACTERS = 0.9, 2
 def trigger_clash(trigger: str, labels: Sequence[Label], words: Collection[str]) -> Verdict:
     """Check that `trigger` and its parts mean nothing to the models yet.
 
-    A known word brings its meaning into every image, and loses it (docs/results/experiments.md, a). `labels`: the
-    tagger's; `words`: from `known_words`. Parts are split at spaces, `_`, `-` and digits, of MIN_LETTERS or more
-    letters.
+    A known word brings its meaning into every image, and training overwrites that meaning
+    (docs/results/experiments.md, a). `labels`: the tagger's; `words`: from `known_words`. Parts are split at spaces,
+    `_`, `-` and digits, and have MIN_LETTERS or more letters.
     """
     parts = [part for part in re.split(r"[\s_\-\d]+", trigger.lower()) if len(part) >= MIN_LETTERS]
     names = {label.name.lower(): label.category for label in labels}
@@ -38,7 +38,7 @@ def trigger_clash(trigger: str, labels: Sequence[Label], words: Collection[str])
     if not rows:
         return Verdict(True, f"neither {trigger!r} nor its parts mean anything to the models yet.", evidence)
     found = ", ".join(f"{part!r} is {known}" for part, known in rows)
-    return Verdict(False, f"trigger {trigger!r}: {found}. Choose a made-up word, or part it otherwise.", evidence)
+    return Verdict(False, f"trigger {trigger!r}: {found}. Choose a made-up word, or split it otherwise.", evidence)
 
 
 def known_words(tokenizer: Path) -> frozenset[str]:
@@ -71,9 +71,9 @@ def universal_tags(
 ) -> Verdict:
     """Find tags on nearly all images of several characters.
 
-    A LoRA of these ties the characters to such tags, and so to one another. `captions`: frame_id and caption;
-    `sources`: source_id by frame_id; `taught`: trigger and learned tags, not counted. Share: the mean over sources of
-    the share of their frames.
+    A LoRA of these characters would bind them to such tags, and so to one another. `captions`: frame_id and caption;
+    `sources`: source_id by frame_id; `taught`: trigger and learned tags, not counted. A tag's share is the mean over
+    sources of its share of their frames.
     """
     shares = {name: _shares(captions[name], sources[name], taught[name]) for name in captions}
     table = pd.DataFrame(shares).fillna(0.0)
@@ -90,10 +90,7 @@ def universal_tags(
 
 
 def universal_tags_of(characters: Iterable[Character], store: ArtifactStore, say: Callable[[str], None]) -> Verdict:
-    """Run `universal_tags` on those of `characters` with captions.
-
-    Damaged ones are left out and reported to `say`.
-    """
+    """Run `universal_tags` on `characters` with captions; `say` which are damaged, so omitted."""
     captions: dict[str, pd.DataFrame] = {}
     sources: dict[str, pd.Series] = {}
     taught: dict[str, set[str]] = {}
@@ -130,9 +127,7 @@ def caption_length(
     summary = (
         f"{len(over)} of {len(table)} captions are longer than the {most} tokens that are read (up to {longest}): "
     )
-    return Verdict(
-        False, summary + "what stands behind is lost. Blacklist tags, or shorten written captions.", evidence
-    )
+    return Verdict(False, summary + "the rest is lost. Blacklist tags, or shorten written captions.", evidence)
 
 
 def _shares(captions: pd.DataFrame, sources: pd.Series, taught: Collection[str]) -> pd.Series:

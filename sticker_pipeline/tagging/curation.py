@@ -32,9 +32,9 @@ CAPTIONS = TableSchema(
         Column(
             "caption",
             "str",
-            "trigger, learned tags and the tags that are left, or what was written for it",
+            "trigger, learned tags and kept tags, or the caption written for it",
         ),
-        Column("n_tags", "int64", "tags in the caption, the trigger and learned ones among them", low=0),
+        Column("n_tags", "int64", "tags in the caption, including trigger and learned tags", low=0),
     ),
     key=("frame_id",),
 )
@@ -88,8 +88,8 @@ def curate(
             of that frame are dropped.
 
     Shares and counts go by source, as frames of one are nearly one image. Rare: on fewer than `min_images` sources.
-    Inherent: mean over sources of the share of their frames at least INHERENT_SHARE (the probability when training
-    samples sources alike).
+    Inherent: on at least INHERENT_SHARE of the frames, averaged over sources (the probability when training samples
+    sources alike).
 
     Returns a caption for every frame (at least trigger and learned tags), and dropped tags in the order of `tags`.
     Raises ValueError for an unknown frame or group, or a repeated frame_id or tag of a frame.
@@ -129,7 +129,7 @@ class _Rows:
 
 def _check_input(tags: pd.DataFrame, frames: pd.DataFrame, groups: Mapping[str, Group]) -> None:
     if frames["frame_id"].duplicated().any():
-        raise ValueError(f"frame {frames.loc[frames['frame_id'].duplicated(), 'frame_id'].iloc[0]} is there twice")
+        raise ValueError(f"frame {frames.loc[frames['frame_id'].duplicated(), 'frame_id'].iloc[0]} occurs twice")
     unknown = set(frames["group"]) - set(groups)
     if unknown:
         raise ValueError(f"frames of group {min(unknown)!r}, but the character's groups are {sorted(groups)}")
@@ -149,7 +149,6 @@ def _coded(tags: pd.DataFrame, frames: pd.DataFrame) -> _Rows:
 
 
 def _is_one_of(rows: _Rows, tags: Iterable[str]) -> np.ndarray:
-    """Return bool [rows]: the tag is one of `tags` (spaces or underscores)."""
     wanted = {spelled(tag) for tag in tags}
     return np.array([name in wanted for name in rows.names], dtype=bool)[rows.tag]
 
@@ -164,7 +163,7 @@ def _mark_unwanted(rows: _Rows, curation: Curation) -> None:
 def _mark_implied(rows: _Rows) -> None:
     """Drop tags implied by another alive on the same frame.
 
-    The reason names the best-scored one that is not implied itself.
+    The reason names the best-scored one that is not itself implied.
     """
     code = {name: number for number, name in enumerate(rows.names)}
     pairs = [(code[name], code[other]) for name in rows.names for other in implied_by(name) if other in code]
@@ -179,7 +178,7 @@ def _mark_implied(rows: _Rows) -> None:
     claims["second_hand"] = claims["row"].isin(claims["row_implied"])
     claims = claims.sort_values(["second_hand", "score", "row"], ascending=[True, False, True], kind="stable")
     claims = claims.drop_duplicates("row_implied")
-    texts = np.array([f"implied: '{name}' says more" for name in rows.names], dtype=object)
+    texts = np.array([f"implied: '{name}' is more specific" for name in rows.names], dtype=object)
     rows.reason[claims["row_implied"].to_numpy(np.int64)] = texts[claims["tag"].to_numpy(np.int64)]
 
 

@@ -40,7 +40,7 @@ WD14_TAGS = TableSchema(
         Column(
             "category",
             "str",
-            "general: what is seen; character: whom the tagger takes it for; rating: the best of its ratings",
+            "general: content of the image; character: the character that the tagger recognises; rating: the best one",
             values=("general", "character", "rating"),
         ),
         Column("score", "float32", "the tagger's probability of the tag", low=0, high=1),
@@ -64,9 +64,9 @@ def in_tenths(say: Callable[[str], object]) -> Progress:
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of frames.
+    """Scores of frames: float32 [N, T], 0–1, in frame order.
 
-    `scores`: float32 [N, T], 0–1, in frame order; `computed`, `cached`: distinct images.
+    `computed`, `cached`: distinct images.
     """
 
     scores: np.ndarray

@@ -26,10 +26,7 @@ def caption_tag_counts(captions: pd.DataFrame) -> dict[str, int]:
 
 
 def before_and_after(tags: pd.DataFrame, captions: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """Return tag -> (tagged frames, captions).
-
-    Most frequent of both first, then by name.
-    """
+    """Return tag -> (tagged frames, captions), most frequent of both first, then by name."""
     before, after = tag_counts(tags), caption_tag_counts(captions)
     pairs = {tag: (before.get(tag, 0), after.get(tag, 0)) for tag in {*before, *after}}
     return dict(sorted(pairs.items(), key=lambda entry: (-max(entry[1]), entry[0])))
@@ -80,20 +77,14 @@ def tags_per_image(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[list[int
 
 
 def mean_tags(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[float, float]:
-    """Return the mean of general tags per frame and of tags per caption.
-
-    The latter includes the trigger; NaN without frames.
-    """
+    """Return mean general tags per frame and tags per caption (with trigger); NaN without frames."""
     if captions.empty:
         return float("nan"), float("nan")
     return float((tags["category"] == "general").sum() / len(captions)), float(captions["n_tags"].mean())
 
 
 def drop_reasons(dropped: pd.DataFrame) -> pd.DataFrame:
-    """Count dropped tags by kind of reason.
-
-    Columns reason, rows, distinct_tags, examples (most frequent tags).
-    """
+    """Count dropped tags by kind of reason: reason, rows, distinct_tags, examples (most frequent)."""
     kinds = dropped.assign(kind=[reason.split(":")[0] for reason in dropped["reason"]])
     entries = [
         {
@@ -115,7 +106,7 @@ def dropped_tags(dropped: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption_sample(captions: pd.DataFrame, most: int = 8) -> pd.DataFrame:
-    """Return at most `most` evenly spaced rows, so not all of one source."""
+    """Return at most `most` evenly spaced rows."""
     rows = np.unique(np.linspace(0, len(captions) - 1, num=min(most, len(captions))).round().astype(np.int64))
     return captions.iloc[rows].reset_index(drop=True)
 

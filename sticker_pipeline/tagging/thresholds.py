@@ -59,9 +59,9 @@ def resolved(profile: Profile) -> Thresholds:
 def mcut(scores: np.ndarray) -> np.ndarray:
     """Return the middle of the largest score gap in each row.
 
-    `scores` float32 [N, T] -> float32 [N]; of equal gaps the highest, so that fewer tags count. Largeron, Moulin, Gery
-    (2012), "MCut: A Thresholding Strategy for Multi-label Classification", IDA 2012. One score is its own threshold;
-    none gives 0.
+    `scores` float32 [N, T] -> float32 [N]. Of equal gaps the highest, so that fewer tags count. One score is its own
+    threshold; none gives 0. Source: Largeron, Moulin, Gery (2012), "MCut: A Thresholding Strategy for Multi-label
+    Classification", IDA 2012.
     """
     rows, columns = scores.shape
     if columns < 2:

@@ -55,8 +55,8 @@ class Label:
 class Tagger:
     """An opened tagger.
 
-    `size`: side of its input in pixels; `single`: exported for one image at a time, so `scores` runs batches one by
-    one; `provider`: the one in use; `fallback`: reason for the CPU where a GPU is expected.
+    `size`: side of its input in pixels; `single`: exported for one image at a time, so `scores` splits batches;
+    `provider`: the one in use; `fallback`: reason for the CPU where a GPU is expected.
     """
 
     folder: Path

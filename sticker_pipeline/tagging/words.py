@@ -14,8 +14,8 @@ PREPOSITIONS = frozenset({
 def head_endings(tag: str) -> list[str]:
     """Return more general tags by the words of `tag`, the longest first.
 
-    "white dress shirt" gives "dress shirt" and "shirt"; "mole under left eye" gives "mole" (words from its first
-    preposition on say where). Words are not cut: "sweater" does not end in "sweat".
+    "white dress shirt" gives "dress shirt" and "shirt"; "mole under left eye" gives "mole": from the first preposition
+    on, words describe the place. Words are not cut: "sweater" does not end in "sweat".
     """
     words = tag.split(" ")
     place = next((i for i, word in enumerate(words) if word in PREPOSITIONS), len(words))

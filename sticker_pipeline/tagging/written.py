@@ -11,7 +11,7 @@ from sticker_pipeline.tagging.wd14 import spelled
 
 KEPT_BEFORE = "|||"
 NO_WEIGHT = f"read as text: a weight is above 0 and at most {HEAVIEST:g}"
-CUT_WEIGHT = f"its weights multiply to more than {HEAVIEST:g}, which is taken"
+CUT_WEIGHT = f"its weights multiply to more than {HEAVIEST:g}, and are cut to it"
 
 
 def written_captions(frames: pd.DataFrame, captions: pd.DataFrame) -> dict[str, str]:
@@ -45,7 +45,7 @@ def written_caption(text: str, first: Sequence[str]) -> Written:
     """Put `first` (trigger and learned tags) before the tags of `text`.
 
     Those that `text` has in any spelling (spaces or underscores, either case: alike to the text encoder) are not added.
-    The text's tags follow in order, once each, with their last weight; 1 counts as none.
+    The text's tags follow in order, once each, with their last weight that is not 1.
 
     Lines form one caption. If each begins with the trigger, they are alternatives, as with sd-scripts' wildcards, and
     the first is taken. `|||`, before which sd-scripts keeps tags, separates like a comma.
@@ -68,7 +68,6 @@ def _said(tag: str) -> str:
 
 
 def _chosen_lines(lines: Sequence[str], first: Sequence[str]) -> tuple[Sequence[str], list[str]]:
-    """Return the lines of one caption, with a note on others."""
     begins = [_said(tags[0][0]) if (tags := parse_caption(line)) else "" for line in lines]
     if len(lines) < 2 or not first or any(tag != _said(first[0]) for tag in begins):
         return lines, []

@@ -393,7 +393,7 @@ def test_a_toml_file_and_a_folder_are_explained(tmp_path: Path) -> None:
     result = run("explain-kohya", str(tmp_path))
     assert result.exit_code == 0, result.output
     assert "2 of 4 files are taken over." in result.output
-    assert "differs here: bucket_reso_steps: buckets.step = 32; sd-scripts of today stops at 1" in result.output
+    assert "differs here: bucket_reso_steps: buckets.step = 32; the current sd-scripts stops at 1" in result.output
     assert f"{tmp_path / 'c.json'}: 'LoRA_type' = 'LyCORIS/iA3': it is (IA)³" in result.output
     assert "d.json is not valid JSON" in result.output and "notes.txt" not in result.output
 

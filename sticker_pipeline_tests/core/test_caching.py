@@ -53,7 +53,9 @@ def test_a_damaged_entry_is_named_once_and_removed(tmp_path: Path, caplog: pytes
     flip(path, 150)
     with caplog.at_level(logging.WARNING):
         assert read_cached(path) is None and read_cached(path) is None
-    assert caplog.messages == [f"{path} is damaged (its checksum does not fit): it counts as none, and is made again."]
+    assert caplog.messages == [
+        f"{path} is damaged (its checksum does not fit): it is treated as missing and made again."
+    ]
     assert not path.exists()
 
 
@@ -104,7 +106,7 @@ def test_a_sealed_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert intact_folder(folder)
     (folder / SEALS).unlink()
     assert not intact_folder(folder) and not folder.exists()
-    assert caplog.messages[-1] == f"{folder} is damaged (it has no checksums): it counts as none, and is made again."
+    assert caplog.messages[-1] == f"{folder} is damaged (it has no checksums): it is treated as missing and made again."
     folder.mkdir()
     seal_folder(folder)
     (folder / "three").write_bytes(b"")

@@ -113,7 +113,7 @@ def test_the_grid_of_a_sampling_grid_may_be_overridden(tmp_path: Path) -> None:
         ("{stepz: [3]}", "Did you mean 'steps'"),
         ("{steps: []}", "at least 1 item"),
         ("{guidance_scales: [0]}", "greater than or equal to 1"),
-        ("{character_weights: [1, 1]}", "each value may stand there once"),
+        ("{character_weights: [1, 1]}", "each value may occur only once"),
     ]:
         with pytest.raises(ProfileError, match=sentence) as error:
             character_profile(character_with(tmp_path, f"trigger: a\nsampling_grid: {text}\n"), tmp_path)

@@ -157,7 +157,7 @@ HIDDEN = {
 def test_a_letter_that_nobody_sees_is_shown_and_refused(letter: str) -> None:
     assert visible(f"a{letter}b") == f"a{HIDDEN[letter]}b"
     assert hidden_letters(f"a{letter}b{letter}") == HIDDEN[letter]
-    with pytest.raises(ValueError, match="letters that nobody sees"):
+    with pytest.raises(ValueError, match="invisible characters"):
         without_hidden(f"a{letter}b")
     assert str(UserError(f"a{letter}b")) == f"a{HIDDEN[letter]}b"
 

@@ -20,7 +20,7 @@ def test_a_training_folder_whose_name_hides_letters_is_named_and_stops_nothing(t
     folder_with(tmp_path / "source", "5_lu\u202ema")
     created = import_kohya("luma", tmp_path / "source", tmp_path / "characters", "skv_luma")
     assert created.groups == {"10_luma": 1}
-    why = "the name of its folder holds letters that nobody sees (\\u202e): rename it"
+    why = "the name of its folder holds invisible characters (\\u202e): rename it"
     assert f"left out: 5_lu\\u202ema: {why}" in created.notes
 
 

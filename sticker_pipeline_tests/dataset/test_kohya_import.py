@@ -85,7 +85,7 @@ def test_all_that_was_left_out_is_named(source: Path, tmp_path: Path):
         "left out: 10_luma/a_sdxl.npz: a ZIP archive that is damaged or cut off",
         "left out: 3_art/nobody.txt: text that is no image's caption: no such name",
         "1 of 3_art (sd-scripts would call them 'art')",
-        "captions of more than one line, of which sd-scripts reads the first, and so do we: 10_luma/b.caption",
+        "captions of more than one line, of which only the first is read, as by sd-scripts: 10_luma/b.caption",
         "15 % of each group is held out from training by default, of large ones 10 % more for validation",
     ):
         assert words in notes
@@ -106,7 +106,7 @@ def test_what_no_export_wrote_is_named_and_what_is_hidden(source: Path, tmp_path
         "left out: 10_luma/.c.png: a file of the operating system or hidden",
         "left out: 10_luma/metadata.json: text, such as notes",
         "left out: holdout/loose.png: an export keeps held-out images in folders inside it",
-        "captions of more than one line, of which sd-scripts reads the first, and so do we: 10_luma/b.caption",
+        "captions of more than one line, of which only the first is read, as by sd-scripts: 10_luma/b.caption",
     ):
         assert note in notes
 
@@ -117,7 +117,7 @@ def test_captions_that_are_cut_are_named_up_to_eight(tmp_path: Path):
     place(tmp_path / "img" / "2_a" / "x.png", 11, "yes, one\u2028two\r\n \r\n")
     notes = import_kohya("luma", tmp_path / "img", tmp_path / "characters").notes
     named = ", ".join(f"2_a/{number}.txt" for number in range(8))
-    assert any(note.endswith(f"and so do we: {named} and 2 more") for note in notes)
+    assert any(note.endswith(f"as by sd-scripts: {named} and 2 more") for note in notes)
 
 
 def test_probabilities_are_the_repeats(tmp_path: Path):
@@ -166,7 +166,7 @@ def test_one_folder_alone(source: Path, tmp_path: Path):
         ),
         ({"a.png": "yes"}, r"no folder called .* Put its images into a folder such as .*/top/1_top"),
         ({}, r"top has no folder called <repeats>_<name>, such as 10_luma\.$"),
-        ({"10_luma/a.png": None}, "there are no captions: say which made-up word .* --trigger"),
+        ({"10_luma/a.png": None}, "there are no captions: give the character's made-up trigger .* --trigger"),
         ({"10_a/a.png": "one, x", "10_a/b.png": "two, x"}, "do not all begin with one tag"),
         ({"10_a/a.png": "a cat, x"}, "'a cat', which every caption begins with, cannot be a trigger"),
         ({"10_a/a.png": ", x"}, "'', which every caption begins with, cannot be a trigger"),
@@ -268,7 +268,7 @@ def test_thumbnails_are_left_out_as_the_inventory_would_pass_them_over(tmp_path:
     assert sorted(table.loc[table["status"] == "accepted", "path"]) == [
         "5_a/lonely_thumb.png", "5_a/one.png", "5_a/y.webp", "holdout_a/x.png"
     ]  # fmt: skip
-    passed = "it is passed over here"
+    passed = "it is ignored here"
     for note in (
         f"left out: holdout/a/x_thumb.png: the thumbnail of x.png: {passed}",
         f"left out: 5_a/y.webp_thumb.jpg: the thumbnail of y.webp: {passed}, though sd-scripts would train on it",

@@ -214,7 +214,7 @@ def test_a_folder_whose_name_holds_hidden_letters_is_named_and_stops_nothing(
     shutil.copy(source / "hello.png", bad)
     created = create("luma", source, tmp_path / "characters", "yes")
     shown = letter.encode("unicode_escape").decode()
-    why = f"the name of its folder holds letters that nobody sees ({shown}): rename it"
+    why = f"the name of its folder holds invisible characters ({shown}): rename it"
     assert f"left out: a{shown}b/hello.png: {why}" in created.notes
     assert list(load_character(created.folder).groups) == list(created.groups)
 

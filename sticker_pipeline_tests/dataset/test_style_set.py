@@ -76,8 +76,8 @@ def test_traits_are_said_and_the_trigger_and_the_style_are_not() -> None:
         "bo/b2": "blue hair, smile",
     }
     dropped = found.dropped.set_index(["frame_id", "tag"])["reason"]
-    assert dropped["ada/a1", "outline"] == "says how it is drawn"
-    assert dropped["bo/a1", "solo"] == "universal: on 100% of the draws"
+    assert dropped["ada/a1", "outline"] == "a tag of drawing style"
+    assert dropped["bo/a1", "solo"] == "universal: on 100% of the samples"
     assert len(dropped) == 1 + 6
     assert "solo" in made(universal=1.1).rows["caption"].iloc[0]
 
@@ -93,7 +93,7 @@ def test_the_tags_that_say_most_are_kept() -> None:
     assert tags.index[:5].tolist() == ["blue hair", "red hair", "outline", "smile", "waving"]
     assert set(found.rows["caption"]) == {"red hair", "blue hair"}
     assert found.dropped.set_index(["frame_id", "tag"])["reason"]["ada/a1", "smile"] == (
-        "pruned: 0.81 bits, 1 others say more"
+        "pruned: 0.81 bits, 1 others have more"
     )
     assert tags["kept"].to_dict()["red hair"] == 4
 

@@ -143,7 +143,7 @@ def test_two_images_train_nothing(bench: Bench) -> None:
     result = materialize(bench, "tiny", [*DATASET, "lora"])
     found = evaluations(result)["enough_images"]
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert "2 sources and stills to train on: too few" in str(found.description)
+    assert "2 sources to train on: too few" in str(found.description)
     assert not result.success
     assert bench.store.find("tiny", "training_set")
     assert bench.store.find("tiny", "lora") is None

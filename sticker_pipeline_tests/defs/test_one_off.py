@@ -94,7 +94,7 @@ def test_a_sampling_grid_of_another_grid(made: Bench) -> None:
     [
         (
             {"steps": [4, 4]},
-            "The launch's configuration: sampling_grid: 'steps' = [4, 4]: each value may stand there once.",
+            "The launch's configuration: sampling_grid: 'steps' = [4, 4]: each value may occur only once.",
         ),
         (
             {"character_weights": MANY[:10_000], "guidance_scales": MANY[-9_000:]},

@@ -197,7 +197,7 @@ def test_what_was_made_in_another_way_to_draw_is_left_out(measured: Bench, monke
     with monkeypatch.context() as patch:
         patch.setitem(PROFILES["embedded"], "generation", {**PROFILES["embedded"]["generation"], "steps": 11})
         found = value(measured, "recommended")
-    assert found["settings"] == [] and "the profile's way to draw were others" in found["left_out"][0]
+    assert found["settings"] == [] and "other sampling settings of the profile" in found["left_out"][0]
     assert value(measured, "recommended")["settings"]
 
 

@@ -72,7 +72,7 @@ def test_its_captions_are_the_other_way_round(styled: Bench) -> None:
     assert {"purple hair", "orange hair"} <= words
     assert not {"skv_small", "skv_moth", "small_sticker", "chibi", "outline", "flat color", "solo"} & words
     assert rows["caption"].str.split(", ").map(len).max() <= PROFILES["embedded"]["style"].get("tags", 8)
-    assert (artifact.table("dropped.parquet")["reason"] == "says how it is drawn").any()
+    assert (artifact.table("dropped.parquet")["reason"] == "a tag of drawing style").any()
 
 
 @pytest.mark.parametrize("asset", STYLE_LINE)

@@ -302,7 +302,7 @@ FILES: list[tuple[str, str, Make, str]] = [
         "EDM",
         "sdxl",
         file(lambda: checkpoint("sdxl") | {"edm_mean": [1, 4, 1, 1]}),
-        "{base} has levels of noise of its own (EDM, as Playground 2.5 and CosXL), which are not done here. " + SDXL,
+        "{base} has other noise levels (EDM, as Playground 2.5 and CosXL), which are not supported here. " + SDXL,
     ),
     (
         "flow matching",

@@ -95,6 +95,6 @@ def test_pages_are_files_of_their_kind(made, tmp_path: Path) -> None:
     found = dropped_sheets({**cells, "near_duplicates": near})
     assert [alt for _, alt in found.values()] == [
         "dropped frames",
-        "merged frames, each with the one that stands for it",
+        "merged frames, each with its representative",
     ]
     assert kinds_of(frames.loc[~frames["kept"], "reason"])["frames"].sum() == 2

@@ -120,7 +120,7 @@ def test_the_caption_of_an_image_that_is_not_taken_is_called_so(folder: Path) ->
     assert reasons["art/a.txt"] == "the caption of art/a.png"
     assert reasons["art/b.txt"] == "the caption of art/b.png, which is refused"
     assert reasons["art/photo.heic.caption"] == "the caption of art/photo.heic, which is refused"
-    assert reasons["art/a_thumb.txt"] == "the caption of art/a_thumb.png, which is passed over"
+    assert reasons["art/a_thumb.txt"] == "the caption of art/a_thumb.png, which is ignored"
     assert reasons["art/photo.txt"] == "byte 3 is not UTF-8: save it as UTF-8"
     assert set(captions(folder)) == {"art/a.png"}
 

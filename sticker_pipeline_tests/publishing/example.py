@@ -147,14 +147,14 @@ def fill_few_steps(store: ArtifactStore, profile: str) -> None:
 def example_checks(failed: bool = False, refused: bool = False) -> list[Check]:
     """`failed`: a frame shows somebody else; `refused`: the gate holds the new LoRA back."""
     return [
-        Check("raw_media", "rejected_files", True, "every file is taken whole or passed over for a reason."),
+        Check("raw_media", "rejected_files", True, "every file is used whole, or ignored for a reason."),
         Check("frames", "different_enough", True, "19 sources are as different as 11.2 unrelated images"),
         Check(
             "frames", "same_character", not failed,
             "2 of 61 frames may show another character: gifs/dance.gif. Look at them, and remove those that do."
             if failed else "none of 61 frames looks like another character.",
         ),
-        Check("frame_weights", "balanced", True, "61 frames count as 24.0 equal images; no group is left behind."),
+        Check("frame_weights", "balanced", True, "61 frames count as 24.0 equal images; the groups are balanced."),
         Check("curated_tags", "trigger_clash", True, "no word of the trigger means anything to the base model."),
         Check("curated_tags", "universal_tags", None, ""),
         Check("training_set", "enough_images", True, "19 sources to train on.", blocking=True),

@@ -71,7 +71,7 @@ def test_a_long_source_is_no_imbalance_but_a_forgotten_group_and_a_heavy_source_
     assert balanced(weights({"gifs": [300], "stickers": [1] * 9})).passed
     verdict = balanced(weights({"art": [1], "stickers": [1] * 11}))
     assert not verdict.passed
-    assert "group stickers is drawn 11 times as often as art" in verdict.summary
+    assert "group stickers is sampled 11 times as often as art" in verdict.summary
     assert verdict.evidence["share"].tolist() == pytest.approx([1 / 12, 11 / 12])
     heavy = balanced(weights({"art": [1], "stickers": [1] * 9}, art=4.0))
-    assert "art0 alone is 31% of the draws" in heavy.summary
+    assert "art0 alone is 31% of the samples" in heavy.summary

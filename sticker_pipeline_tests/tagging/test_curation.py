@@ -59,7 +59,7 @@ def test_a_caption_by_hand() -> None:
         "art/2": "hsr_a, simple background",
     }
     assert reasons(result) == {
-        ("gifs/1", "shirt"): "implied: 'white shirt' says more",
+        ("gifs/1", "shirt"): "implied: 'white shirt' is more specific",
         ("gifs/1", "solo"): "blacklisted",
         ("gifs/1", "general rating"): "rating",
         ("gifs/1", "somebody (series)"): "character tag of the tagger",
@@ -109,7 +109,7 @@ def test_implication_needs_the_same_frame_and_a_living_tag() -> None:
 
 def test_the_reason_names_a_tag_that_is_still_there() -> None:
     result = curated({"art/1": ["uniform", "school uniform", "serafuku"]})
-    assert set(reasons(result).values()) == {"implied: 'serafuku' says more"}
+    assert set(reasons(result).values()) == {"implied: 'serafuku' is more specific"}
 
 
 def test_inherent_counts_sources_not_frames() -> None:
@@ -132,7 +132,7 @@ def test_inherent_needs_half_of_a_source_of_one() -> None:
 def test_a_trait_counts_where_a_more_specific_one_stands_for_it() -> None:
     result = curated({"art/1": ["very long hair", "long hair"], "art/2": ["long hair"], "art/3": []})
     assert reasons(result) == {
-        ("art/1", "long hair"): "implied: 'very long hair' says more",
+        ("art/1", "long hair"): "implied: 'very long hair' is more specific",
         ("art/2", "long hair"): "inherent: on 67 % of the images",
     }
 

@@ -141,7 +141,7 @@ def test_of_a_damaged_shard_all_rows_are_scored_again(
     result = score_frames(files, tagger, tmp_path / "cache", 4)
     assert (result.computed, result.scores.tolist()) == (3, scores.tolist())
     assert caplog.messages == [
-        f"{shard} is damaged (the checksum of row 2 does not fit): it counts as none, and is made again."
+        f"{shard} is damaged (the checksum of row 2 does not fit): it is treated as missing and made again."
     ]
 
 

@@ -52,7 +52,7 @@ def test_a_weight_that_is_none_is_said() -> None:
 
 def test_a_product_of_weights_that_is_cut_off_is_said() -> None:
     read = written_caption("skv_x, ((smile:1.5):1.5)", ["skv_x"])
-    assert read == Written("skv_x, (smile:2.0)", 2, ("smile: its weights multiply to more than 2, which is taken",))
+    assert read == Written("skv_x, (smile:2.0)", 2, ("smile: its weights multiply to more than 2, and are cut to it",))
 
 
 def test_frames_take_the_caption_of_their_file_or_of_a_file_merged_into_them() -> None:

@@ -35,7 +35,7 @@ def test_no_flipped_bit_is_trained_on(
         lines: list[str] = []
         train(spec, Progress(lines.append))
         (said,) = [line for line in caplog.messages if "damaged" in line]
-        assert said.startswith(f"{state} is damaged (") and said.endswith("it counts as none, and is made again.")
+        assert said.startswith(f"{state} is damaged (") and said.endswith("it is treated as missing and made again.")
         assert not any(line.startswith("goes on") for line in lines), name
         assert_same(spec.output, whole.output)
 

@@ -331,7 +331,7 @@ def test_after_a_damaged_state_the_training_begins_again(
     train(spec, Progress(lines.append))
     assert not any(line.startswith("goes on after step") for line in lines)
     assert caplog.messages == [
-        f"{state} is damaged (the checksum of {file} does not fit): it counts as none, and is made again."
+        f"{state} is damaged (the checksum of {file} does not fit): it is treated as missing and made again."
     ]
     assert_same(spec.output, whole.output)
 

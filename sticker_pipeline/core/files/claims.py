@@ -29,9 +29,10 @@ def go_on() -> None:
 
 @contextmanager
 def claimed(path: Path, what: str, say: Say, check: Callable[[], None] = go_on, **more: Any) -> Iterator[None]:
-    """Hold the claim `path` in the block; while waiting, `say` for whom.
+    """Hold the claim `path` in the block; while waiting, `say` who holds it.
 
-    Others see `what` and `more`, such as the run. `check` is called while waiting; its exception ends that.
+    `what` and `more`, such as the run, describe this work to others. An exception of `check`, called while waiting,
+    ends the wait.
     """
     from filelock import FileLock, Timeout
 

@@ -105,10 +105,7 @@ def sha256(path: Path, roots: Sequence[Path] = ()) -> str:
 
 
 def copy_file(path: Path, target: Path, roots: Sequence[Path] = (), most: int | None = None) -> None:
-    """Copy a regular file and its times to the new file `target`.
-
-    Raises as `read_bytes`.
-    """
+    """Copy a regular file and its times to the new file `target`. Raises as `read_bytes`."""
     with opened(path, roots) as descriptor, target.open("xb") as copy:
         count = 0
         while part := os.read(descriptor, CHUNK):
@@ -120,18 +117,12 @@ def copy_file(path: Path, target: Path, roots: Sequence[Path] = (), most: int | 
 
 
 def status(path: Path, roots: Sequence[Path] = ()) -> os.stat_result:
-    """Return the status of `path` or its link's target, unopened.
-
-    Raises OutsideError or OSError.
-    """
+    """Return the status of `path` or its link's target, unopened. Raises OutsideError or OSError."""
     return _reach(path, roots, _status_at)
 
 
 def is_folder(path: Path, roots: Sequence[Path] = ()) -> bool:
-    """Tell whether `path` is or links to a folder below `roots`.
-
-    False if unreadable.
-    """
+    """Tell whether `path` is or links to a folder below `roots`; False if unreadable."""
     try:
         return stat.S_ISDIR(status(path, roots).st_mode)
     except OSError:

@@ -1,4 +1,4 @@
-"""Bounded parsing of foreign YAML, JSON and TOML: limited memory and time."""
+"""Parsing of untrusted YAML, JSON and TOML, with bounded memory and time."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def parse_yaml(text: str) -> Any:
         raise LimitedFileError(_sentence(error)) from error
     except (ValueError, ArithmeticError) as error:  # PyYAML's scanner: an escape of an invalid letter
         where = f"line {loader.line + 1}: " if loader else ""
-        raise LimitedFileError(f"{where}it holds a number or an escape that is none") from error
+        raise LimitedFileError(f"{where}it holds an invalid number or escape") from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -91,7 +91,6 @@ def _no_number(text: str) -> Any:
 
 
 def _check_size(data: Any) -> None:
-    """Raise LimitedFileError for too many values, levels or digits."""
     level, count = [data], 0
     for _ in range(MOST_DEPTH + 1):
         count += len(level)
@@ -128,7 +127,7 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             node = super().compose_node(parent, index)
             if id(node) not in self.measured:
-                raise _refusal("an alias stands inside what it repeats", mark)
+                raise _refusal("an alias lies inside the value that it repeats", mark)
             values, depth = self.measured[id(node)]
             self._count(values, self.depth + depth, mark)
             return node
@@ -155,7 +154,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE else None
             if name in seen:
-                raise _refusal(f"the key {quoted(key.value, 60)} stands there twice: keep one", key.start_mark)
+                raise _refusal(f"the key {quoted(key.value, 60)} occurs twice: keep one", key.start_mark)
             if name is not None:
                 seen.add(name)
         return node

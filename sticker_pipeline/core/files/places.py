@@ -1,6 +1,6 @@
 """Checks of a deployment's folders before any work: writable, and not overlapping.
 
-Artifacts are made, exchanged and removed by the project: no other files may lie among them, nor they among a person's.
+The project replaces and removes artifacts: no other files may lie among them, nor they among a person's.
 """
 
 import os
@@ -67,7 +67,6 @@ def _problems(places: Places) -> Iterator[str]:
 
 
 def _overlap(one: str, folder: Path, other: str, beside: Path) -> str | None:
-    """Return the sentence on two overlapping folders, or None."""
     first, second = (Path(os.path.realpath(path)) for path in (folder, beside))
     if first == second:
         how = f"it is {other}, too"
@@ -90,7 +89,7 @@ def _no_folder(variable: str, folder: Path) -> str | None:
     both = [path for path in (named, real) if not _is_inside(path, _MEMORY)]
     inside = next((top for top in _SYSTEM if any(_is_inside(path, top) for path in both)), None)
     if sys.platform != "win32" and inside:
-        return f"{said}: it is in {inside}, which the system makes up. {_OTHER}"
+        return f"{said}: it is in {inside}, which holds no real files. {_OTHER}"
     try:
         there = _existing(folder)
         if not there.is_dir():

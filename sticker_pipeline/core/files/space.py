@@ -83,7 +83,7 @@ class SpaceError(OSError):
 def enough(path: Path, need: int, what: str, say: Say) -> None:
     """Raise SpaceError for fewer than `need` free bytes on `path`'s disk.
 
-    `say` so below TIGHT times the need. `what` names the work. `path` need not exist.
+    Below TIGHT times the need, `say` so. `what` names the work. `path` need not exist.
     """
     free = free_bytes(path)
     there = f"{path}: {what} needs up to {in_words(need)}, and its disk has {in_words(free)} free"
@@ -106,7 +106,7 @@ def by_disk(needs: Mapping[Path, int]) -> dict[Path, int]:
 def enough_memory(need: int, what: str, remedy: str, say: Say) -> None:
     """Raise SpaceError for too little memory; `say` when it just fits."""
     available = available_memory()
-    there = f"{what} needs up to {in_words(need)} of memory, and {in_words(available)} can be had"
+    there = f"{what} needs up to {in_words(need)} of memory, and {in_words(available)} are available"
     if available < need:
         raise SpaceError(f"{there}. {remedy}, or end other programs, and run this again.")
     if available < TIGHT * need:
@@ -169,33 +169,33 @@ def cgroup_rooms(root: Path, membership: Path) -> list[int]:
 
 
 def frame_bytes(image_format: str, width: int, height: int, frames: int) -> int:
-    """Return one file's decoded frames in bytes: PNGs, table, sheets."""
+    """Return the bytes of a file's decoded frames: PNGs, table, sheets."""
     each = FRAME_BYTES_PER_PIXEL.get(image_format, OTHER_FRAME_BYTES_PER_PIXEL) * width * height
     return FRAME_TABLE_BYTES + frames * (round(each) + FRAME_ROW_BYTES)
 
 
 def score_bytes(images: int, labels: int) -> int:
-    """Return new images' tagger scores in bytes: float32 per label, 64-byte name."""
+    """Return the bytes of new images' tagger scores: float32 per label, 64-byte name."""
     return images * (4 * labels + 64) + 4096
 
 
 def tagged_bytes(images: int, labels: int) -> int:
-    """Return newly tagged images in bytes: scores and table rows."""
+    """Return the bytes of newly tagged images: scores and table rows."""
     return score_bytes(images, labels) + images * TAG_ROW_BYTES
 
 
 def image_bytes(images: int, width: int, height: int, copies: int = 1) -> int:
-    """Return generated PNGs in bytes, `copies` each, with table and log rows."""
+    """Return the bytes of generated PNGs, `copies` each, with table and log rows."""
     return images * (copies * (round(PNG_BYTES_PER_PIXEL * width * height) + 1024) + 1024) + 64 * 1024
 
 
 def latent_bytes(views: int, channels: int, width: int, height: int, factor: int) -> int:
-    """Return cached posteriors in bytes: float32 mean, deviation and mask per cell."""
+    """Return the bytes of cached posteriors: float32 mean, deviation and mask per cell."""
     return views * (4 * (2 * channels + 1) * (-(-width // factor)) * (-(-height // factor)) + 1024)
 
 
 def text_bytes(captions: int, variants: int, chunks: int, width: int, dtype_bytes: int) -> int:
-    """Return cached encodings in bytes: 77 vectors per chunk and variant."""
+    """Return the bytes of cached encodings: 77 vectors per chunk and variant."""
     return captions * (variants * (77 * chunks + 1) * width * dtype_bytes + 1024)
 
 
@@ -208,11 +208,11 @@ def training_bytes(
     optimizer_bytes: int,
     averaged: bool,
 ) -> int:
-    """Return a training's checkpoints, states and logs in bytes, without samples and caches.
+    """Return the bytes of a training's checkpoints, states and logs.
 
-    `parameters` learn in so many adapted `modules`; a checkpoint has `save_bytes` for each. There is one per epoch and
-    one of an interruption. Two states exist while the newer is written: float32 weights, any moving average,
-    `optimizer_bytes`. `steps`: of all epochs.
+    Samples and caches are not included. `parameters`: trained, in `modules` adapted modules. A checkpoint has
+    `save_bytes` per parameter; there is one per epoch and one of an interruption. Two states exist while the newer is
+    written: float32 weights, any moving average, `optimizer_bytes`. `steps`: of all epochs.
     """
     header = 400 * modules + 16 * 1024  # the names, shapes and metadata in a safetensors file
     checkpoints = (epochs + 1) * (parameters * save_bytes + header)
@@ -263,7 +263,7 @@ def refusal(path: Path, error: Exception) -> str | None:
 def _full_place(path: Path, error: Exception) -> Path:
     """Return the path on the full disk.
 
-    It is the system's file, or the folder of temporary files if only that is full, else `path`.
+    It is the system's file, or the folder of temporary files if that alone is full, else `path`.
     """
     name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # copies name their source first
     if isinstance(name, str):

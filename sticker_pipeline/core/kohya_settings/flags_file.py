@@ -102,7 +102,6 @@ def _flags(values: Mapping[str, Any]) -> tuple[Given, list[Line], list[Fault]]:
 
 
 def _parsed(given: Given) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the parsed values by key, and a fault per invalid one."""
     found, faults = {}, []
     for key, (name, value) in given.items():
         try:
@@ -153,10 +152,7 @@ def _arguments(given: Any) -> tuple[dict[str, tuple[str, str]], list[Fault]]:
 
 
 def _type(module: Any, algorithm: str, arguments: Mapping[str, Any]) -> str:
-    """Return the form's LoRA type.
-
-    The default module is networks.lora, given on the command line.
-    """
+    """Return the form's LoRA type; by default networks.lora's, as on the command line."""
     if module == LYCORIS:
         return ALGORITHMS.get(algorithm.lower() or "lora", f"LyCORIS/{algorithm}")
     kind = MODULES.get(str(module or "networks.lora"), str(module))

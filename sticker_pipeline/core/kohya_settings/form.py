@@ -212,7 +212,6 @@ def read_form(data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault
 
 
 def _read_flags(text: str) -> tuple[dict[str, Any], list[Fault]]:
-    """Return additional_parameters' flags by key, and their faults."""
     known = {row.flag: row for row in rows().values() if row.flag}
     words = text.replace('"', "").split()  # as kohya_ss does
     flags: dict[str, Any] = {}

@@ -21,7 +21,7 @@ OTHERS: Mapping[str, str] = {
     "Kohya DyLoRA": "DyLoRA: many ranks trained at once",
     "Kohya LoHa": "LoHa: the product, entry by entry, of two low-rank matrices",
     "Kohya LoKr": "LoKr: a Kronecker product of matrices",
-    "LoRA-FA": "LoRA-FA: the first matrix stays as it was drawn",
+    "LoRA-FA": "LoRA-FA: the first matrix keeps its random initial values",
     "OFT": "OFT: rotations of blocks of the weights",
     "Flux1": "a LoRA of Flux models",
     "Flux1 OFT": "OFT of Flux models",

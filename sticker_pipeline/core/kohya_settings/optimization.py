@@ -32,7 +32,7 @@ def _rate(form: Form, key: str) -> float:
 def _learning_rate(form: Form) -> Answer:
     own = ("unet_lr", "text_encoder_lr")
     if any(form.fields[key] for key in own) or all(key in form.flags for key in own):
-        return ignored("unet_lr and text_encoder_lr go before it")
+        return ignored("unet_lr and text_encoder_lr take precedence")
     if form.is_toml:
         return taken("where unet_lr or text_encoder_lr is not given")
     if not form.fields["learning_rate"] and "learning_rate" not in form.flags:
@@ -76,7 +76,7 @@ def _optimizer(form: Form) -> Answer:
     row = _row(form)
     if not row:
         *names, last = (known.kohya[0] for known in OPTIMIZERS.values())
-        return refused(f"it is not trained with here. Choose {', '.join(names)} or {last}")
+        return refused(f"it is not supported here. Choose {', '.join(names)} or {last}")
     needed = f"it needs the package {row.package}: pip install 'sticker_pipeline[{row.extra}]'" if row.extra else ""
     return taken(needed, optimizer=row.name)
 
@@ -89,14 +89,14 @@ def _use_8bit_adam(form: Form) -> Answer:
     if not form["use_8bit_adam"]:
         return same("off")
     if "optimizer" in form.stated:
-        return ignored("optimizer goes before it")
+        return ignored("optimizer takes precedence")
     return taken("optimizer AdamW8bit")
 
 
 def _optimizer_args(form: Form) -> Answer:
     row = _row(form)
     if not row:
-        return same("of an optimizer that is not trained with here")
+        return same("of an optimizer that is not supported here")
     try:
         given = _arguments(form)
     except ValueError as error:
@@ -159,11 +159,11 @@ def _schedule(form: Form) -> Answer:
     if _relative(form):
         return ignored(OWN_RATE, schedule="relative")
     if form["lr_scheduler_type"]:
-        return ignored("lr_scheduler_type goes before it")
+        return ignored("lr_scheduler_type takes precedence")
     if name not in SCHEDULES:
-        return refused(f"it is not trained with here. Choose {', '.join(SCHEDULES)}")
+        return refused(f"it is not supported here. Choose {', '.join(SCHEDULES)}")
     if name == "polynomial" and form["lr_scheduler_power"] != 1:
-        return refused("only lr_scheduler_power 1 is trained with here")
+        return refused("only lr_scheduler_power 1 is supported here")
     why = {"cosine_with_restarts": "one warm-up before all cycles", "polynomial": "down to 0, not to 1e-7"}
     return taken(why.get(name, ""), schedule=SCHEDULES[name])
 
@@ -175,7 +175,7 @@ def _schedule_type(form: Form) -> Answer:
     if _relative(form):
         return ignored(OWN_RATE)
     if kind != "CosineAnnealingLR":
-        return refused("of PyTorch's schedules only CosineAnnealingLR is trained with here")
+        return refused("of PyTorch's schedules only CosineAnnealingLR is supported here")
     return taken(schedule="cosine_annealing")
 
 
@@ -206,7 +206,6 @@ def _cycles(form: Form) -> Answer:
 
 
 def _other_schedule(form: Form) -> bool:
-    """Tell whether something other than lr_scheduler sets the rate."""
     return _relative(form) or bool(form["lr_scheduler_type"])
 
 
@@ -225,7 +224,7 @@ def _warmup(form: Form) -> Answer:
         fraction = {} if _other_schedule(form) else {"warmup_fraction": 0.0}
         return ignored("kohya_ss sets it to 0 with lr_scheduler constant", **fraction)
     if form.fields["lr_warmup_steps"]:
-        return ignored("lr_warmup_steps goes before it")
+        return ignored("lr_warmup_steps takes precedence")
     return _warmup_fraction(form, form.fields["lr_warmup"] / 100, "percent of all steps")
 
 
@@ -238,7 +237,7 @@ def _warmup_steps(form: Form) -> Answer:
     if steps < 1 and by_flag:
         return _warmup_fraction(form, steps, "a share of all steps")
     if not form["max_train_steps"] or form["max_train_epochs"]:
-        return refused("how many steps there are is not known beforehand here. Give the warm-up in percent: lr_warmup")
+        return refused("the number of steps is not known beforehand here. Give the warm-up in percent: lr_warmup")
     return _warmup_fraction(form, int(steps) / form["max_train_steps"], f"of {form['max_train_steps']} steps")
 
 
@@ -348,7 +347,7 @@ def _multires_discount(form: Form) -> Answer:
 def _seed(form: Form) -> Answer:
     if form["seed"] or "seed" in form.flags:
         return taken(seed=form["seed"])
-    return differs("sd-scripts draws a seed; here it stays the profile's, so that a run can be repeated")
+    return differs("sd-scripts chooses a random seed; here the profile's is used, so that a run can be repeated")
 
 
 OPTIMIZATION: dict[str, Rule] = {

@@ -69,10 +69,10 @@ def read_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYW
 def examine_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYWHERE) -> KohyaImport:
     """Return the importable settings, even where keys are refused.
 
-    A missing key has the form's default, or sd-scripts' in a TOML file; it is reported if it becomes a setting. Refused
-    are unknown keys and flags, invalid or out-of-range values, and options without an equivalent here; an unsupported
-    kind of training is then the only refusal. Raises KohyaSettingsError for a file that does not configure LoRA
-    training.
+    A missing key has the form's default, or sd-scripts' in a TOML file; it is reported if it becomes a setting.
+    Refused: unknown keys and flags, invalid or out-of-range values, and options without an equivalent here. The refusal
+    of an unsupported kind of training replaces all others. Raises KohyaSettingsError for a file that does not configure
+    LoRA training.
     """
     data = read_object(path, roots)
     form, faults = _read(path, data, target)
@@ -126,7 +126,7 @@ def report_table(imported: KohyaImport) -> pd.DataFrame:
 def _lines(row: Row, form: Form, found: Answer) -> Iterator[Line]:
     """Yield the lines of a key: for its flag in additional_parameters and itself.
 
-    A missing key has one only if it becomes a setting.
+    A missing key has a line only if it becomes a setting.
     """
     by_flag = _by_flag(form, row.key)
     if by_flag:
@@ -140,7 +140,6 @@ def _lines(row: Row, form: Form, found: Answer) -> Iterator[Line]:
 
 
 def _by_flag(form: Form, key: str) -> bool:
-    """Tell whether additional_parameters set the key."""
     return key in form.flags and not form.is_toml
 
 
@@ -158,13 +157,11 @@ def _fault(form: Form, key: str, problem: str) -> Fault:
 
 
 def _within_range(form: Form, found: Answer) -> Answer:
-    """Return the answer, or a refusal of values outside our settings' range."""
     problems = [*_out_of_range(found.training, TrainingSettings), *_out_of_range(found.buckets, BucketSettings)]
     return refused("; ".join(problems)) if problems else found
 
 
 def _out_of_range(values: Mapping[str, Any], model: type[BaseModel]) -> list[str]:
-    """Describe each of `values` that the model rejects."""
     try:
         model.model_validate(values)
     except ValidationError as error:

@@ -54,7 +54,7 @@ def _vae(form: Form) -> Answer:
 
 def _family(form: Form) -> Answer:
     if form.is_toml:
-        return taken(f"a TOML file does not say it: it is read as one for {form.target.family} models")
+        return taken(f"a TOML file does not state it: it is read as one for {form.target.family} models")
     file = "sdxl" if form.fields["sdxl"] else "sd15"
     if file != form.target.family:
         return refused(
@@ -82,7 +82,7 @@ def _lora_type(form: Form) -> Answer:
         return refused(fault)
     if kind in LYCORIS:
         return differs(
-            "LyCORIS also trains conv_in, conv_out and time_embedding of the U-Net, which stay as they are here",
+            "LyCORIS also trains conv_in, conv_out and time_embedding of the U-Net, which are not trained here",
             targets="all+conv",
         )
     return taken(targets="all+conv" if _conv_rank(form) else "all")
@@ -141,7 +141,7 @@ def _network_alpha(form: Form) -> Answer:
 
 def _resolution(form: Form) -> Answer:
     if form.is_toml and not form["max_resolution"]:
-        return differs("the file does not say it")
+        return differs("the file does not state it")
     try:
         width, height = (int(side) for side in (form["max_resolution"].split(",") * 2)[:2])
     except ValueError:
@@ -175,7 +175,7 @@ def _bucket_step(form: Form) -> Answer:
     step, least = form["bucket_reso_steps"], LEAST_STEPS[form.target.family]
     if step % least:
         return buckets_differ(
-            f"sd-scripts of today stops at {step}: for {form.target.family} {least} and its multiples are allowed",
+            f"the current sd-scripts stops at {step}: for {form.target.family} {least} and its multiples are allowed",
             step=_step(form),
         )
     return taken_buckets(step=step)
@@ -186,7 +186,7 @@ def _bucket_upscale(form: Form) -> Answer:
 
 
 # Limits that no image of the profile's area exceeds.
-NO_LIMITS = "bucket_no_upscale knows no shortest and longest side"
+NO_LIMITS = "with bucket_no_upscale no side has a lower or upper limit"
 
 
 def _min_bucket(form: Form) -> Answer:
@@ -212,7 +212,7 @@ def _max_train_steps(form: Form) -> Answer:
     if not steps:
         return same("off")
     if form["max_train_epochs"]:
-        return ignored("max_train_epochs goes before it")
+        return ignored("max_train_epochs takes precedence")
     images = steps * max(form["train_batch_size"], 1) * max(form["gradient_accumulation_steps"], 1)
     epochs = form.target.epochs
     return taken(f"{steps} steps are {images} images", epochs=epochs, samples_per_epoch=math.ceil(images / epochs))
@@ -221,7 +221,7 @@ def _max_train_steps(form: Form) -> Answer:
 def _epoch(form: Form) -> Answer:
     for key in ("max_train_epochs", "max_train_steps"):
         if form[key]:
-            return ignored(f"{key} goes before it")
+            return ignored(f"{key} takes precedence")
     return taken(_epoch_length(), epochs=form["epoch"])
 
 
@@ -234,7 +234,7 @@ def _random_crop(form: Form) -> Answer:
         return taken(crops=1)
     if form["cache_latents"]:
         return refused("sd-scripts stops: with cache_latents there is no random_crop. Turn off one of them")
-    return differs("so many ways to cut an image, drawn beforehand", crops=16)
+    return differs("the number of crops of an image, chosen beforehand", crops=16)
 
 
 def _masked_loss(form: Form) -> Answer:
@@ -251,7 +251,7 @@ def _regularisation(form: Form) -> Answer:
     if not form["reg_data_dir"]:
         return same("no regularisation images")
     return taken(
-        "sd-scripts draws as many of them as of the others",
+        "sd-scripts samples as many of them as of the other images",
         regularisation=form["reg_data_dir"],
         regularisation_share=0.5,
     )
@@ -279,7 +279,7 @@ def _clip_skip(form: Form) -> Answer:
 
 
 def _weighted_captions(form: Form) -> Answer:
-    why = "weights of tags are read here: those that curation.weights of character.yaml gives"
+    why = "weights of tags come from curation.weights of character.yaml"
     return taken(why) if form["weighted_captions"] else same(why)
 
 
@@ -306,7 +306,7 @@ PRECISIONS = {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}
 def _precision(form: Form) -> Answer:
     name = form["mixed_precision"]
     if name not in PRECISIONS:
-        return refused(f"it is not trained with here. Choose {', '.join(PRECISIONS)}")
+        return refused(f"it is not supported here. Choose {', '.join(PRECISIONS)}")
     return taken(precision=PRECISIONS[name])
 
 
@@ -341,7 +341,7 @@ RULES: dict[str, Rule] = {
     "network_alpha": _network_alpha,
     "conv_dim": _conv_dim,
     "conv_alpha": _conv_alpha,
-    "LyCORIS_preset": _only_of_lycoris("LyCORIS_preset", "full", "which layers other presets train is not known here"),
+    "LyCORIS_preset": _only_of_lycoris("LyCORIS_preset", "full", "the layers of other presets are not known here"),
     "dora_wd": _only_of_lycoris("dora_wd", False, "LyCORIS decomposes weights by other norms than `dora` here"),
     "use_cp": _only_of_lycoris("use_cp", False, TUCKER),
     "use_tucker": _only_of_lycoris("use_tucker", False, TUCKER),

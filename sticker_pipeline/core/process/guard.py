@@ -53,10 +53,7 @@ def run(command: Sequence[str]) -> int:
 
 
 def _follow(process: "subprocess.Popen[bytes]", signals: list[tuple[int, float]], mark: str) -> bool:
-    """Pass on the first signal and kill all at the second.
-
-    Returns whether it killed them.
-    """
+    """Pass on the first signal and kill all at the second; returns whether it killed."""
     assert process.stdin is not None
     warned = False
     while process.poll() is None:

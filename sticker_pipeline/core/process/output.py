@@ -1,4 +1,4 @@
-"""The console of all commands, safe against markup and control sequences of foreign text."""
+"""The console of all commands, safe against markup and control sequences in text."""
 
 import io
 import os
@@ -76,7 +76,6 @@ def watch_over() -> Output:
 
 
 def _open(stream: TextIO | None) -> TextIO:
-    """Return the stream; one to nowhere for None."""
     return stream or Path(os.devnull).open("w", encoding="utf-8")
 
 

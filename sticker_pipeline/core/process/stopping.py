@@ -38,7 +38,7 @@ class Stopping:
             if self.first:
                 self.first()
         except Exception as error:  # noqa: BLE001 - the work must stop in any case
-            logging.getLogger(__name__).warning("The run could not be marked as to be cancelled: %s", error)
+            logging.getLogger(__name__).warning("The run could not be marked for cancellation: %s", error)
         finally:
             _interrupt_main_thread()
 

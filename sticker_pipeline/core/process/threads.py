@@ -1,11 +1,10 @@
 """CPU threads on a shared machine: their number, and PyTorch's waiting policy.
 
 PyTorch's (OpenMP's) threads meet after every operation, and early ones spin for milliseconds: fastest on an idle
-machine. Beside a busy process, spinning takes the core that the late thread needs, thousands of times. Sleeping is then
-better.
+machine. Beside a busy process, spinning takes the core that the late thread needs, and sleeping is faster.
 
-Their number is fixed: with another, PyTorch rounds differently (other kernels for one thread, other cuts of arrays),
-and equal inputs must give equal bytes.
+The number is fixed: with another, PyTorch rounds differently (other kernels for one thread, other cuts of arrays), and
+equal inputs must give equal bytes.
 """
 
 import logging
@@ -30,10 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds: on the clock, of our processors' work, and of this process's.
-
-    Each has a start of its own.
-    """
+    """Seconds, each from its own start: clock, our processors' work, this process's."""
 
     clock: float
     busy: float

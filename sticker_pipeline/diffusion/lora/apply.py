@@ -96,10 +96,7 @@ def _changed(weight: "torch.Tensor", adapter: Adapter, strength: float) -> "torc
 
 
 def _with_magnitude(weight: "torch.Tensor", magnitude: "torch.Tensor") -> "torch.Tensor":
-    """Scale `weight` [out, in, …] to the norms `magnitude`.
-
-    Of rows for [out, 1, …], of columns for [1, in, …].
-    """
+    """Scale `weight` to norms of rows [out, 1, …] or columns [1, in, …]."""
     import torch
 
     kept = 0 if magnitude.shape[0] == weight.shape[0] else 1

@@ -152,29 +152,20 @@ def read_lora(path: Path, family: str = "sd15") -> LoraFile:
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
-    """Return all tensors of a safetensors file and its metadata.
-
-    Raises LoraError for any other content.
-    """
+    """Return a safetensors file's tensors and metadata. Raises LoraError for other content."""
     with _opened(path) as file:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return a safetensors file's metadata, from the header alone.
-
-    Raises LoraError as `read_tensors` does.
-    """
+    """Return a safetensors file's metadata, from the header alone. Raises as `read_tensors`."""
     with _opened(path) as file:
         return dict(file.metadata() or {})
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file to read single tensors.
-
-    Raises LoraError for any other content.
-    """
+    """Open a safetensors file to read single tensors. Raises LoraError for other content."""
     from safetensors import SafetensorError, safe_open
 
     if path.is_dir():
@@ -204,7 +195,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         metadata = {}
     wrong = [key for key, value in metadata.items() if not isinstance(value, str)] if isinstance(metadata, dict) else []
     if wrong or not isinstance(metadata, dict):
-        named = f"{len(wrong)} of its values are none, as {wrong[0]!r}" if wrong else "it is no table"
+        named = f"{len(wrong)} of its values are not, as {wrong[0]!r}" if wrong else "it is no table"
         return (
             f"{path}: the header's __metadata__ may hold nothing but texts, and {named}: no program that uses the "
             "safetensors library reads this file. Write it again with texts."
@@ -213,10 +204,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
 
 def joined(tensors: "Mapping[str, torch.Tensor]", family: str, path: Path) -> dict[str, Adapter]:
-    """Return adapters by module from tensors by kohya key.
-
-    Raises LoraError, naming `path`: see `read_lora`.
-    """
+    """Return adapters by module from tensors by kohya key. Raises LoraError as `read_lora`."""
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         module, _, part = key.partition(".")
@@ -260,10 +248,7 @@ def _refuse_incomplete(parts: "Mapping[str, Mapping[str, torch.Tensor]]", path: 
 
 
 def _refuse_values(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
-    """Raise LoraError for tensors that cannot be applied.
-
-    Packed types, whole-number matrices, alpha 0, NaN, infinity.
-    """
+    """Raise LoraError for packed types, whole-number matrices, alpha 0, NaN and infinity."""
     kinds = {key: str(value.dtype).removeprefix("torch.") for key, value in tensors.items()}
     packed = [
         key for key, kind in kinds.items() if kind not in (_ALPHA_TYPES if key.endswith(f".{ALPHA}") else _MATRIX_TYPES)
@@ -283,7 +268,7 @@ def _refuse_values(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
     if broken:
         raise LoraError(
             f"{path}: {len(broken)} of {len(tensors)} keys hold values that are not finite (NaN or infinity), as "
-            f"{broken[0]!r}: its training failed, and it draws nothing but black. Name an earlier file of that "
+            f"{broken[0]!r}: its training failed, and its images are black. Name an earlier file of that "
             "training, or another one."
         )
 

@@ -1,7 +1,7 @@
 """LoRA files of other trainers, in kohya's and diffusers' (peft's) layouts.
 
-They are converted to the layout of `file.py` or refused in one sentence, never approximated. Our own files are read
-more strictly, by `file.py::read_lora`.
+They are converted to the layout of `file.py` or refused in one sentence, never approximated. `file.py::read_lora` reads
+our own files more strictly.
 """
 
 import math
@@ -77,7 +77,7 @@ _AGREE = 0.01  # relative difference of equal alphas: one may be rounded to bflo
 def lora_hash(path: Path, sha256: Callable[[Path], str]) -> str:
     """Return a hash over everything that decides a LoRA file's effect.
 
-    `sha256` of the file or, where its scale stands outside its tensors, of it, peft's configuration beside it and
+    The file's `sha256`; where its scale is outside its tensors, a hash of that, peft's configuration beside it and
     SCALE_VERSION.
     """
     own, configuration = sha256(path), path.with_name(CONFIGURATION)
@@ -124,10 +124,7 @@ def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:
 def _renamed(
     tensors: "Tensors", stated: Mapping[str, Sequence[Configuration]], family: str, path: Path
 ) -> "dict[str, torch.Tensor]":
-    """Return the tensors by our own keys.
-
-    Raises LoraError for keys of no module and for duplicates.
-    """
+    """Return the tensors by our keys. Raises LoraError for keys of no module and duplicates."""
     encoder = "text_encoder" if len(FAMILIES[family].text_encoders) == 1 else bare_text_encoder(stated)
     renamed: dict[str, torch.Tensor] = {}
     unknown = []
@@ -149,7 +146,7 @@ def _refuse_unknown(unknown: Sequence[str], keys: int, encoder: str | None, fami
     bare = [key for key in unknown if _TEXT_PATH.match(key.removeprefix(_PEFT_PREFIX))]
     if bare and encoder is None:
         raise LoraError(
-            f"{path}: {len(bare)} of {keys} keys are of a text encoder, as {bare[0]!r}, and nothing says of which: "
+            f"{path}: {len(bare)} of {keys} keys are of a text encoder, as {bare[0]!r}, and it is unknown of which: "
             f"put `text_encoder.` or `text_encoder_2.` in front of them."
         )
     raise LoraError(
@@ -228,7 +225,7 @@ def _peft_name(key: str, family: str, encoder: str | None) -> str | None:
 def _peft_module(name: str, family: str, encoder: str | None) -> str | None:
     """Return the kohya name of diffusers' `<model>.<path>` or U-Net path.
 
-    `encoder`: the text encoder of paths without a model, if known.
+    `encoder`: that of paths without a model, if known.
     """
     name = name.removeprefix(_PEFT_PREFIX)
     model, _, path = name.partition(".")
@@ -299,5 +296,5 @@ def _refuse_lost_alpha(adapters: Mapping[str, Adapter], metadata: Mapping[str, s
     if {adapter.rank for adapter in adapters.values()} != {alpha}:
         raise LoraError(
             f"{path}: the header's 'ss_network_alpha' is {text[:60]}, and none of {len(adapters)} modules has an "
-            "alpha: whether it is part of the matrices already, nothing says. Name the file that its trainer wrote."
+            "alpha: it is unknown whether the matrices contain it already. Name the file that its trainer wrote."
         )

@@ -1,6 +1,6 @@
 """Merge of LoRAs into one with the weighted sum of their changes.
 
-`concatenated` is exact: matrices stand side by side, ranks add up. `truncated` keeps a given rank: the change of that
+`concatenated` is exact: matrices are concatenated, ranks add up. `truncated` keeps a given rank: the change of that
 rank nearest to the sum in Frobenius norm, its truncated singular value decomposition (Eckart & Young 1936). Generation
 with unmerged files: `generation/generate.py`.
 """
@@ -69,7 +69,6 @@ def merge_files(out: Path, files: Sequence[tuple[Path, float]], rank: int | None
 
 
 def _read(path: Path, weight: float) -> tuple[str, Part]:
-    """Return a LoRA file's family, and the file as a part."""
     problems = []
     for family in FAMILIES:
         try:
@@ -127,10 +126,7 @@ def truncated(lora: LoraFile, rank: int) -> tuple[LoraFile, float]:
 
 
 def _square(adapter: Adapter) -> float:
-    """Return the squared Frobenius norm of the change, in float64.
-
-    (alpha / rank)² · trace of (upᵀ up)(down downᵀ).
-    """
+    """Return (alpha / rank)² · trace (upᵀ up)(down downᵀ): the change's squared Frobenius norm."""
     up, down = adapter.up.double().flatten(1), adapter.down.double().flatten(1)
     return float(((up.T @ up) * (down @ down.T)).sum()) * (adapter.alpha / adapter.rank) ** 2
 
@@ -154,10 +150,9 @@ def _sum(key: str, members: Sequence[tuple[Part, Adapter]]) -> Adapter:
 
 
 def _of_rank(adapter: Adapter, rank: int) -> tuple[Adapter, torch.Tensor]:
-    """Return the adapter cut to `rank`, and its squared singular values.
+    """Return the adapter cut to `rank`, and all its squared singular values, descending float64.
 
-    All of them, float64, descending. The change is never formed: with up = Q₁R₁ and downᵀ = Q₂R₂, its singular values
-    are those of the small R₁R₂ᵀ.
+    The change is never formed: with up = Q₁R₁ and downᵀ = Q₂R₂, its singular values are those of the small R₁R₂ᵀ.
     """
     scale = adapter.alpha / adapter.rank
     left, r1 = torch.linalg.qr(adapter.up.double().flatten(1) * scale)

@@ -169,10 +169,7 @@ def _flat(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def _of_model(values: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """Return the values prefixed by `model`, or in its table.
-
-    For "": the values of no model.
-    """
+    """Return values prefixed by `model`, or in its table; for "", those of no model."""
     if not model:
         return {key: value for key, value in values.items() if key.partition(".")[0] not in MODELS}
     table = values.get(model)
@@ -209,9 +206,7 @@ def _alpha(configuration: Configuration, model: str, path: str, rank: int) -> fl
         )
     alpha = _for_module(configuration, "alpha_pattern", "lora_alpha", model, path)
     if alpha is None:
-        raise LoraError(
-            f"{where} has settings of peft for {model}, but no lora_alpha: how strong it is stands nowhere."
-        )
+        raise LoraError(f"{where} has settings of peft for {model}, but no lora_alpha: its strength is unknown.")
     if alpha == 0:
         raise LoraError(f"{where} states alpha 0 for {model}'s {path!r}, with which a LoRA does nothing: name another.")
     return alpha * (math.sqrt(rank) if _switch(values, "use_rslora", where) else 1.0)
@@ -239,10 +234,7 @@ def _for_module(configuration: Configuration, pattern: str, general: str, model:
 
 
 def _patterns(values: Mapping[str, Any], name: str, where: str) -> list[tuple[Name, float]]:
-    """Return a pattern table of peft's configuration.
-
-    Raises LoraError for anything but names and numbers.
-    """
+    """Return a pattern table of peft. Raises LoraError for other than names and numbers."""
     table = values.get(name)
     if table is None:
         return []

@@ -57,7 +57,6 @@ def trained_for(
 def _agreed(
     loras: Sequence[tuple[Path, Mapping[str, str]]], read: Callable[[Mapping[str, str]], Value | None], name: str
 ) -> Value | None:
-    """Return the one value that files state, or None."""
     stated = {value: path for path, metadata in loras if (value := read(metadata)) is not None}
     if len(stated) > 1:
         (one, first), (other, second), *_ = stated.items()

@@ -567,9 +567,7 @@ def test_a_hard_link_cannot_be_told_from_a_file(folder: Path) -> None:
 
 
 LAX = "trigger: x\nbenchmark: {gate: {copies: 1, unmeasured: release, gain: 0.3}}\n"
-UNMEASURED = (
-    "benchmark.gate.unmeasured is release, laxer than the default refuse: what happens to a LoRA of which a rule"
-)
+UNMEASURED = "benchmark.gate.unmeasured is release, laxer than the default refuse: refuse or release a LoRA when a rule"
 
 
 @pytest.mark.parametrize("way", ["new-character", "import-kohya"])

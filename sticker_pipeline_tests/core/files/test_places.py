@@ -80,7 +80,7 @@ def test_history_among_characters(good: Places) -> None:
 @pytest.mark.parametrize("variable", ["artifacts", "characters", "models", "home"])
 def test_what_the_system_makes_up(good: Places, folder: str, variable: str) -> None:
     sentence = said(replace(good, **{variable: Path(folder)}))
-    assert f"={folder}: it is in /{folder.split('/')[1]}, which the system makes up. Choose another folder." in sentence
+    assert f"={folder}: it is in /{folder.split('/')[1]}, which holds no real files. Choose another folder." in sentence
 
 
 def test_a_file_where_a_folder_has_to_be(good: Places) -> None:

@@ -58,9 +58,9 @@ def test_memory_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
     enough_memory(2 * 10**9, "the training of luma", "Lower rank", said.append)
     assert said == []
     enough_memory(3 * 10**9, "the training of luma", "Lower rank", said.append)
-    assert said == ["the training of luma needs up to 3.00 GB of memory, and 4.00 GB can be had: it just fits."]
+    assert said == ["the training of luma needs up to 3.00 GB of memory, and 4.00 GB are available: it just fits."]
     with pytest.raises(
-        SpaceError, match=r"4\.00 GB can be had\. Lower rank, or end other programs, and run this again"
+        SpaceError, match=r"4\.00 GB are available\. Lower rank, or end other programs, and run this again"
     ):
         enough_memory(5 * 10**9, "the training of luma", "Lower rank", said.append)
 

@@ -222,7 +222,7 @@ def test_values_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("metadata", "named"),
-    [({"ss_seed": 3, "a": "b"}, "1 of its values are none, as 'ss_seed'"), ({"a": None}, "as 'a'"), (7, "no table")],
+    [({"ss_seed": 3, "a": "b"}, "1 of its values are not, as 'ss_seed'"), ({"a": None}, "as 'a'"), (7, "no table")],
 )
 def test_metadata_that_are_no_texts_are_named(tmp_path: Path, metadata: object, named: str) -> None:
     """As a program writes them that makes the header itself; the library refuses the whole file."""

@@ -121,7 +121,7 @@ def test_memory_of_a_cpu_is_compared_before_anything_is_loaded(
     with pytest.raises(SpaceError) as failure:
         train(make_spec(), QUIET)
     sentence = str(failure.value)
-    assert sentence.startswith("the training of nova needs up to 1.") and "1.07 GB can be had" in sentence
+    assert sentence.startswith("the training of nova needs up to 1.") and "1.07 GB are available" in sentence
     assert "Lower batch_size (2); or the resolution (32 × 32)" in sentence and "memory_budget" in sentence
     assert not (tmp_path / "out").exists()
 
