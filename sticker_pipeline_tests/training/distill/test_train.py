@@ -17,7 +17,7 @@ from sticker_pipeline.diffusion.lora.file import Adapter, LoraFile, read_lora, w
 from sticker_pipeline.diffusion.lora.key_map import adaptable_modules
 from sticker_pipeline.training.adapters import adapters_of
 from sticker_pipeline.training.distill.state import fingerprint
-from sticker_pipeline.training.distill.step import draw, plain, predict
+from sticker_pipeline.training.distill.step import plain, sample_batch, unet_prediction
 from sticker_pipeline.training.distill.train import distil, set_up
 from sticker_pipeline.training.logs.progress import Progress
 from sticker_pipeline.training.models import load_models
@@ -62,7 +62,7 @@ def test_sdxl_is_distilled_too(make_consistency_spec: ConsistencySpecMaker, tmp_
 def test_the_teacher_is_the_base_model(make_consistency_spec: ConsistencySpecMaker) -> None:
     spec = make_consistency_spec()
     run = set_up(spec, QUIET, lambda: None)
-    drawn = draw(run, 0)
+    drawn = sample_batch(run, 0)
     base = load_models(spec.base, "sd15", torch.float32, prediction="base", zero_terminal_snr=False).unet
     with torch.no_grad():
         text = drawn.prompted["encoder_hidden_states"]
@@ -70,8 +70,8 @@ def test_the_teacher_is_the_base_model(make_consistency_spec: ConsistencySpecMak
         for weight in run.weights.learned:
             weight += 0.1
         with plain(run.layers):
-            teacher = predict(run, drawn.noisy, drawn.timesteps, drawn.prompted)
-        student = predict(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+            teacher = unet_prediction(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+        student = unet_prediction(run, drawn.noisy, drawn.timesteps, drawn.prompted)
     torch.testing.assert_close(teacher, wanted, atol=1e-4, rtol=1e-4)
     assert (student - wanted).abs().max() > 0.01
     assert all(weight.requires_grad for weight in run.weights.learned)
@@ -99,7 +99,7 @@ def test_killed_twice_it_ends_as_one_that_was_not(
     killed_at(spec, 2, monkeypatch)
     killed_at(spec, 5, monkeypatch)
     lines: list[str] = []
-    monkeypatch.setattr(images, "_drawn", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(images, "_generated", lambda *_: pytest.fail("drawn again"))
     path = distil(spec, Progress(lines.append))
     assert any(line.startswith("goes on after step 5 of 6") for line in lines)
     assert file_sha256(path) == file_sha256(whole)
@@ -198,14 +198,14 @@ def test_it_goes_on_for_a_character(make_consistency_spec: ConsistencySpecMaker,
         torch.testing.assert_close(adapter.up, started[key].up.float())
     plain_run = set_up(make_consistency_spec(), QUIET, lambda: None)
     assert not torch.allclose(run.texts.hidden, plain_run.texts.hidden)  # the text encoder has the character's LoRA
-    drawn = draw(run, 0)
+    drawn = sample_batch(run, 0)
     base = load_models(spec.base, "sd15", torch.float32, prediction="base", zero_terminal_snr=False)
     text = drawn.prompted["encoder_hidden_states"]
     with torch.no_grad(), plain(run.layers):
         without = base.unet(drawn.noisy, drawn.timesteps, text, return_dict=False)[0]
         apply_lora(base.unet, base.text_encoders, read_lora(tuning["lora"]))
         wanted = base.unet(drawn.noisy, drawn.timesteps, text, return_dict=False)[0]
-        teacher = predict(run, drawn.noisy, drawn.timesteps, drawn.prompted)
+        teacher = unet_prediction(run, drawn.noisy, drawn.timesteps, drawn.prompted)
     torch.testing.assert_close(teacher, wanted, atol=1e-4, rtol=1e-4)
     assert (wanted - without).abs().max() > 1e-3
     lora = read_lora(distil(spec, QUIET))
