@@ -89,7 +89,7 @@ def test_no_page_names_a_command_that_dg_has_replaced() -> None:
 def test_each_launch_that_they_show_would_begin(command: str) -> None:
     from dagster_dg_cli.cli.launch import launch_command
 
-    arguments = shlex.split(command.replace("\\\n", " "))
+    arguments = shlex.split(command.replace("\\\n", " "), comments=True)
     given = launch_command.make_context("launch", arguments).params
     definitions = defs()
     job = definitions.resolve_implicit_global_asset_job_def().get_subset(
