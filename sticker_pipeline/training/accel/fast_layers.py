@@ -46,7 +46,10 @@ def speed_up(model: nn.Module) -> int:
 
 @functools.cache
 def operators_work() -> bool:
-    """Try the operators, which PyTorch does not document; False, and a warning, where they are gone or differ."""
+    """Try the operators, which PyTorch does not document.
+
+    False, and a warning, where they are gone or give other results.
+    """
     if not torch.backends.mkldnn.is_available():
         return False
     try:
