@@ -10,11 +10,11 @@ from sticker_pipeline.core.images import contact_sheet
 from sticker_pipeline.core.verdict import Verdict, listed
 
 # Robust standard deviations below the median. In the embedded CLIP, images of another demo character lie 15 and more
-# below, a demo character's own strangest image (small, under a starry sky) 2.
-STRANGE = 5.0
+# below, a demo character's own farthest image (small, under a starry sky) 2.
+OUTLIER_SCORE = 5.0
 # Least deviation, as a share of the median: among nearly equal images any difference would be an outlier.
 LEAST_DEVIATION = 0.05
-STRANGEST = 20  # frames shown, also where the check passes: for people to judge
+SHOWN = 20  # frames shown, also where the check passes: for people to judge
 MIN_SOURCES = 5  # fewer do not show which is the outlier
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution, Rousseeuw & Croux 1993
 
@@ -28,7 +28,7 @@ def looked_at(frames: pd.DataFrame, each: int = 3) -> pd.DataFrame:
     return kept[(place * each // size) != ((place - 1) * each // size)]
 
 
-def strangeness(embeddings: np.ndarray, sources: pd.Series) -> np.ndarray:
+def outlier_score(embeddings: np.ndarray, sources: pd.Series) -> np.ndarray:
     """Distance of each frame below the median similarity, float64 [n].
 
     In robust standard deviations of the frames' mean similarity to the other sources. embeddings: float32 [n, d] of
@@ -50,16 +50,16 @@ def strangeness(embeddings: np.ndarray, sources: pd.Series) -> np.ndarray:
 def same_character(frames: pd.DataFrame, embeddings: np.ndarray) -> Verdict:
     """Check that every frame seems to show the same character.
 
-    frames: frame_id, path, frame_index, source_id of the rows of `embeddings`. Evidence: all frames, the strangest
+    frames: frame_id, path, frame_index, source_id of the rows of `embeddings`. Evidence: all frames, the farthest
     first.
     """
     order = ["frame_id", "path", "frame_index"]
     if frames["source_id"].nunique() < MIN_SOURCES:
-        table = frames[order].assign(strangeness=0.0)
+        table = frames[order].assign(outlier_score=0.0)
         return Verdict(True, f"not checked: fewer than {MIN_SOURCES} sources do not show an outlier.", table)
-    values = strangeness(embeddings, frames["source_id"])
-    table = frames[order].assign(strangeness=values).sort_values("strangeness", ascending=False, ignore_index=True)
-    strange = table[table["strangeness"] > STRANGE]
+    values = outlier_score(embeddings, frames["source_id"])
+    table = frames[order].assign(outlier_score=values).sort_values("outlier_score", ascending=False, ignore_index=True)
+    strange = table[table["outlier_score"] > OUTLIER_SCORE]
     if strange.empty:
         return Verdict(True, f"none of {len(table)} frames looks like another character.", table)
     names = listed(strange["path"])
@@ -70,14 +70,15 @@ def same_character(frames: pd.DataFrame, embeddings: np.ndarray) -> Verdict:
     return Verdict(False, summary, table)
 
 
-def strangest_sheet(verdict: Verdict, frames: pd.DataFrame, folder: Path) -> Image.Image:
-    """Make a sheet of the STRANGEST frames of `same_character`.
+def outlier_sheet(verdict: Verdict, frames: pd.DataFrame, folder: Path) -> Image.Image:
+    """Make a sheet of the SHOWN frames of `same_character`.
 
     frames: frame_id, and file in `folder`.
     """
-    files, rows = frames.set_index("frame_id")["file"], verdict.evidence[:STRANGEST]
+    files, rows = frames.set_index("frame_id")["file"], verdict.evidence[:SHOWN]
     captions = [
-        f"{value:.1f} {path.rpartition('/')[2]}" for path, value in zip(rows["path"], rows["strangeness"], strict=True)
+        f"{value:.1f} {path.rpartition('/')[2]}"
+        for path, value in zip(rows["path"], rows["outlier_score"], strict=True)
     ]
     images = [Image.open(folder / files[frame]) for frame in rows["frame_id"]]
     return contact_sheet(images, captions, columns=7, cell=128)

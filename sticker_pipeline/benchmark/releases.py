@@ -348,7 +348,7 @@ def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None
         sampling=candidate.sampling,
         data=candidate.data,
         inputs=dict(candidate.inputs),
-        metrics=[_figure(row) for row in candidate.metrics.to_dict("records")],
+        metrics=[_metric_row(row) for row in candidate.metrics.to_dict("records")],
         checks=[
             Outcome(name=check.name, passed=check.verdict.passed, checked=check.checked, summary=check.verdict.summary)
             for check in candidate.checks
@@ -362,7 +362,7 @@ def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None
     return read(folder, number)
 
 
-def _figure(row: Mapping[Any, Any]) -> MetricRow:
+def _metric_row(row: Mapping[Any, Any]) -> MetricRow:
     numbers = {name: None if math.isnan(row[name]) else row[name] for name in ("mean", "ci_low", "ci_high")}
     return MetricRow(**{name: row[name] for name in ("model", "medium", "metric", "n")}, **numbers)
 

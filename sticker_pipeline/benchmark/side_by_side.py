@@ -34,7 +34,7 @@ COMPARISONS = TableSchema(
     key=("model", "other", *COMPARED.key),
     file="compared.parquet",
 )
-TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "release before"}
+TITLES = {REFERENCE: "held out", BASE: "base model", LORA: "new LoRA", RELEASED: "baseline release"}
 BEST_RIVAL = "best rival"
 CAPTION = "mean CLIP similarity to held-out images with 95 % intervals; ours: the new LoRA less this one, paired"
 GOOD, BAD, PLAIN = (19, 115, 74), (179, 38, 30), (92, 89, 107)  # colours: better, worse, unclear
@@ -80,8 +80,8 @@ def side_by_side_table(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFr
         {
             "medium": medium,
             "model": _title(model),
-            "similarity": _figure(means[medium, model], "mean"),
-            "new LoRA less it": _figure(gains.get((medium, model)), "difference", signed=True),
+            "similarity": _number(means[medium, model], "mean"),
+            "new LoRA less it": _number(gains.get((medium, model)), "difference", signed=True),
             "new LoRA is": _called(gains.get((medium, model))),
         }
         for medium in _mediums(medium for medium, _ in means)
@@ -109,7 +109,7 @@ def side_by_side(
             Panel(
                 images.get((medium, model), ()),
                 [
-                    (_figure(means.get((medium, model)), "mean") or "not measured", (27, 26, 38)),
+                    (_number(means.get((medium, model)), "mean") or "not measured", (27, 26, 38)),
                     *_beside(gains.get((medium, model)), marked=model == best),
                 ],
                 marked=model == best,
@@ -189,7 +189,7 @@ def _beside(gain: Mapping[Hashable, Any] | None, *, marked: bool) -> list[tuple[
     lines = [("the best LoRA", (82, 70, 214))] if marked else []
     if gain is not None:
         colour = {"better": GOOD, "worse": BAD, "unclear": PLAIN}[_called(gain)]
-        lines.append((f"ours {_figure(gain, 'difference', signed=True)}", colour))
+        lines.append((f"ours {_number(gain, 'difference', signed=True)}", colour))
     return lines
 
 
@@ -215,7 +215,7 @@ def _title(model: str) -> str:
     return TITLES.get(model, model)
 
 
-def _figure(row: Mapping[Hashable, Any] | None, name: str, *, signed: bool = False) -> str:
+def _number(row: Mapping[Hashable, Any] | None, name: str, *, signed: bool = False) -> str:
     if row is None:
         return ""
     form = "+.3f" if signed else ".3f"

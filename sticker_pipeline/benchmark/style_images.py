@@ -69,7 +69,7 @@ def save_sample(
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """The CLIP and the profile's tagger that evaluate images of a style."""
 
     embedder: Embedder
@@ -85,10 +85,10 @@ class Judge:
 
 
 def style_evaluation_context(
-    judge: Judge, style: str, training_set: Artifact, asked: Sequence[str]
+    evaluator: Evaluator, style: str, training_set: Artifact, asked: Sequence[str]
 ) -> StyleEvaluationContext:
     """Evaluation context of a style. Raises NothingHeldOut."""
-    holdout, trained = (_of_each_character(judge.embedder, training_set, split) for split in (HOLDOUT, TRAIN))
+    holdout, trained = (_of_each_character(evaluator.embedder, training_set, split) for split in (HOLDOUT, TRAIN))
     if not holdout:
         raise NothingHeldOut(
             f"Style '{style}': none of its characters has a held-out image to compare with. Add "
@@ -98,13 +98,18 @@ def style_evaluation_context(
         holdout=holdout,
         trained=trained,
         asked=asked,
-        tag_names=[label.name for label in judge.tagger.labels],
-        samples=judge.profile.benchmark.bootstrap_samples,
+        tag_names=[label.name for label in evaluator.tagger.labels],
+        samples=evaluator.profile.benchmark.bootstrap_samples,
     )
 
 
 def measured_goal(
-    generator: Generator, judge: Judge, sample: StyleSample, context: StyleEvaluationContext, staging: Path, lora: Path
+    generator: Generator,
+    evaluator: Evaluator,
+    sample: StyleSample,
+    context: StyleEvaluationContext,
+    staging: Path,
+    lora: Path,
 ) -> tuple[pd.DataFrame, Image.Image]:
     """Generate and measure the goal (`style_choice.goal`) of base model and `lora`.
 
@@ -114,7 +119,7 @@ def measured_goal(
         model: save_sample(generator, sample, staging, f"goal/{model}", path)
         for model, path in ((BASE, None), (LORA, lora))
     }
-    features = {model: judge.features_of(own, staging, f"goal/{model}") for model, own in images.items()}
+    features = {model: evaluator.features_of(own, staging, f"goal/{model}") for model, own in images.items()}
     shown = [own[:: sample.seeds] for own in images.values()]
     labels = [prompt.attributes for prompt in sample.prompts]
     return goal(features, context), labelled_grid(list(images), labels, shown, cell=84)

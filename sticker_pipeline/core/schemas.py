@@ -10,13 +10,6 @@ from typing import Literal
 
 import pandas as pd
 
-EARLIER_COLUMNS = {
-    "clip_id": "source_id",
-    "draws_per_epoch": "samples_per_epoch",
-    "pictures": "images",
-    "style": "medium",
-}
-EARLIER_METRICS = {"one_clip_share": "one_source_share"}
 INDEX = "index.parquet"  # the first table of an artifact
 
 Dtype = Literal["str", "int64", "float64", "float32", "bool"]

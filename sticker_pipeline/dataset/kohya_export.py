@@ -292,8 +292,7 @@ def _record(table: pd.DataFrame, character: Character, exported: Exported, max_e
     }
     columns = {
         "path": "source",
-        "source_id": "clip",
-        **{name: name for name in ("frame_index", "group", "pixel_sha256")},
+        **{name: name for name in ("source_id", "frame_index", "group", "pixel_sha256")},
     }
     lineage = table.rename(columns=columns)[[*columns.values(), "probability"]].to_dict(orient="records")
     places = table["folder"] + "/" + table["name"] + ".png"

@@ -272,7 +272,7 @@ def halve_weights(path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class TagFigures:
+class TagMetrics:
     """Precision, recall and F1 of a tag at THRESHOLD, and the images that have it."""
 
     name: str
@@ -294,7 +294,7 @@ def score_images(model: Path, rgb: np.ndarray) -> np.ndarray:
 
 def label_metrics(
     scores: np.ndarray, wanted: np.ndarray, labels: Sequence[Label], threshold: float = THRESHOLD
-) -> list[TagFigures]:
+) -> list[TagMetrics]:
     """Compute one row per label that occurs in `wanted` [N, labels]."""
     found = scores >= threshold
     rows = []
@@ -306,11 +306,11 @@ def label_metrics(
         precision = hits / max(1, int(found[:, column].sum()))
         recall = hits / int(truth.sum())
         f1 = 2 * hits / (int(found[:, column].sum()) + int(truth.sum()))
-        rows.append(TagFigures(label.name, int(truth.sum()), precision, recall, f1))
+        rows.append(TagMetrics(label.name, int(truth.sum()), precision, recall, f1))
     return rows
 
 
-def macro_f1(rows: Sequence[TagFigures]) -> float:
+def macro_f1(rows: Sequence[TagMetrics]) -> float:
     """Mean F1 over tags, unweighted."""
     return float(np.mean([row.f1 for row in rows]))
 

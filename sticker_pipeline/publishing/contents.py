@@ -28,7 +28,6 @@ from sticker_pipeline.publishing.report import (
     CharacterReport,
     Check,
     Choice,
-    ClipWeight,
     DropReason,
     FewSteps,
     Grid,
@@ -37,6 +36,7 @@ from sticker_pipeline.publishing.report import (
     Made,
     MetricEstimate,
     Release,
+    SourceWeight,
     StyleReport,
     TagCount,
     Tags,
@@ -352,7 +352,7 @@ def weights(table: pd.DataFrame | None) -> Weights | None:
         return None
     sources = source_shares(table).sort_values("share", ascending=False, kind="stable")
     columns = (sources[name].tolist() for name in ("group", "source_id", "frames", "share"))
-    rows = tuple(ClipWeight(*row) for row in zip(*columns, strict=True))
+    rows = tuple(SourceWeight(*row) for row in zip(*columns, strict=True))
     return Weights(effective_images(table["probability"].to_numpy()), rows)
 
 

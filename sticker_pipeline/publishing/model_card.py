@@ -16,7 +16,7 @@ from sticker_pipeline.core.markdown import code, code_block, literal
 FILE_NAME = "README.md"
 FAMILY_NAMES = {"sd15": "Stable Diffusion 1.5", "sdxl": "Stable Diffusion XL"}
 FAMILY_TAGS = {"sd15": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
-MODEL_NAMES = {LORA: "this LoRA", BASE: "base model", RELEASED: "release before", REFERENCE: "held-out images"}
+MODEL_NAMES = {LORA: "this LoRA", BASE: "base model", RELEASED: "baseline release", REFERENCE: "held-out images"}
 READING = """\
 Means with 95 % bootstrap intervals, on the same prompts and seeds for every model. Cosines are those of CLIP
 embeddings. The column of the held-out images compares them with each other."""

@@ -137,7 +137,7 @@ class Tags:
 
 
 @dataclass(frozen=True)
-class ClipWeight:
+class SourceWeight:
     group: str
     source: str
     frames: int
@@ -152,7 +152,7 @@ class Weights:
     """
 
     effective: float
-    sources: tuple[ClipWeight, ...]
+    sources: tuple[SourceWeight, ...]
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ def model_looks(character: CharacterReport) -> dict[str, Look]:
     looks = {
         BASE: Look("m-base", "ring", "base model"),
         LORA: Look("m-lora", "dot", "new LoRA"),
-        RELEASED: Look("m-released", "square", "release before"),
+        RELEASED: Look("m-released", "square", "baseline release"),
     }
     for number, name in enumerate(sorted(filter(is_recommended, named), key=by_name)):
         looks[name] = Look("m-lora", RECOMMENDED_SHAPES[number % len(RECOMMENDED_SHAPES)], name)

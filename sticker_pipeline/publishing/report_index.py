@@ -42,7 +42,7 @@ RIVAL = "rival"  # mark of the character's best rival
 LOOKS = {
     BASE: Look("m-base", "ring", "base model"),
     LORA: Look("m-lora", "dot", "new LoRA"),
-    RELEASED: Look("m-released", "square", "release before"),
+    RELEASED: Look("m-released", "square", "baseline release"),
     RIVAL: Look("m-rival0", "diamond", "best rival"),
     REFERENCE: Look("m-reference", "bar", "held-out images"),
 }

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.core.verdict import Verdict
-from sticker_pipeline.sampling.weights import clip_similarity, effective_images, group_shares, source_shares
+from sticker_pipeline.sampling.weights import effective_images, group_shares, source_shares, source_similarity
 
 # A holdout needs three sources in a group (dataset/manifest.py); with fewer in all, nothing can be measured.
 TOO_FEW = 3
@@ -15,8 +15,8 @@ FEW = 10
 FEW_DIFFERENT = 2.0
 # Ratio of shares: of two groups, the lighter then has about one sample in ten.
 HEAVIER = 10.0
-# One source of at least MANY_CLIPS with a quarter of the samples.
-HEAVY_CLIP, MANY_CLIPS = 0.25, 8
+# One source of at least MANY_SOURCES with a quarter of the samples.
+HEAVY_SOURCE, MANY_SOURCES = 0.25, 8
 
 
 def enough_images(trained: pd.DataFrame) -> Verdict:
@@ -38,12 +38,12 @@ def different_enough(frames: pd.DataFrame) -> Verdict:
     """Check that the sources are not nearly one drawing.
 
     Otherwise the LoRA can generate nothing else. Metric: Kish's effective number n / (1 + (n − 1)·ρ) of n sources by
-    their first kept frames, with ρ the mean likeness of all pairs (weights.clip_similarity). Fewer than TOO_FEW sources
-    pass.
+    their first kept frames, with ρ the mean likeness of all pairs (weights.source_similarity). Fewer than TOO_FEW
+    sources pass.
     """
     first = frames[frames["kept"].astype(bool)].drop_duplicates("source_id")
     count = len(first)
-    likeness = clip_similarity(first.assign(source_id="all")).get("all", 1.0)
+    likeness = source_similarity(first.assign(source_id="all")).get("all", 1.0)
     effective = count / (1 + (count - 1) * likeness) if count else 0.0
     passed = effective >= FEW_DIFFERENT or count < TOO_FEW
     summary = f"{count} sources are as different as {effective:.1f} unrelated images"
@@ -61,7 +61,7 @@ def balanced(weights: pd.DataFrame) -> Verdict:
         ratio = heavy["share"] / light["share"]
         faults.append(f"group {heavy['group']} is sampled {ratio:.0f} times as often as {light['group']}")
     top = sources.iloc[sources["share"].argmax()]
-    if len(sources) >= MANY_CLIPS and top["share"] > HEAVY_CLIP:
+    if len(sources) >= MANY_SOURCES and top["share"] > HEAVY_SOURCE:
         faults.append(f"{top['source_id']} alone is {top['share']:.0%} of the samples")
     effective = effective_images(weights["probability"].to_numpy())
     advice = (

@@ -50,7 +50,7 @@ def frame_weights(
     groups; a share scales each source of its group.
 
     `mode` sets w_g: `inverse_length` 1; `uniform` n_g; `effective_size` n_g / (1 + (n_g − 1)·ρ_g), Kish's effective
-    number of n_g images of mean similarity ρ_g in 0..1, from `similarity` by source_id, else clip_similarity.
+    number of n_g images of mean similarity ρ_g in 0..1, from `similarity` by source_id, else source_similarity.
     `probability` sums to 1 within 1e-12; `samples_per_epoch` is the expected number N·p for N samples (default:
     SAMPLES_PER_SOURCE per source).
 
@@ -68,7 +68,7 @@ def frame_weights(
     return table.assign(probability=probability, samples_per_epoch=draws * probability)
 
 
-def clip_similarity(frames: pd.DataFrame) -> dict[str, float]:
+def source_similarity(frames: pd.DataFrame) -> dict[str, float]:
     """Return ρ by source_id: mean likeness of all pairs of kept frames, 0 to 1.
 
     1 for a single frame. The likeness of two is 1 − d/32 for perceptual hashes that differ in d of 64 bits (unrelated
@@ -131,7 +131,7 @@ def _source_weights(
         return np.ones(len(kept))
     if mode == "uniform":
         return lengths
-    known = clip_similarity(kept) if similarity is None else similarity
+    known = source_similarity(kept) if similarity is None else similarity
     for source in kept["source_id"].unique():
         if not 0 <= known.get(source, -1) <= 1:
             raise SamplingError(f"{source}: its similarity is {known.get(source)}: each source needs one in 0..1")

@@ -133,9 +133,9 @@ def _check_input(tags: pd.DataFrame, frames: pd.DataFrame, groups: Mapping[str, 
     unknown = set(frames["group"]) - set(groups)
     if unknown:
         raise ValueError(f"frames of group {min(unknown)!r}, but the character's groups are {sorted(groups)}")
-    strangers = ~tags["frame_id"].isin(frames["frame_id"])
-    if strangers.any():
-        raise ValueError(f"tags of frame {tags.loc[strangers, 'frame_id'].iloc[0]}, which is not among the frames")
+    of_no_frame = ~tags["frame_id"].isin(frames["frame_id"])
+    if of_no_frame.any():
+        raise ValueError(f"tags of frame {tags.loc[of_no_frame, 'frame_id'].iloc[0]}, which is not among the frames")
     twice = tags.duplicated(["frame_id", "tag"])
     if twice.any():
         raise ValueError(f"frame and tag twice: {tags.loc[twice, ['frame_id', 'tag']].iloc[0].tolist()}")

@@ -132,7 +132,7 @@ class Touch:
         return os.system, ("touch mark",)
 
 
-STRANGE: dict[str, tuple[Callable[[Path], object], str]] = {
+OUTLIER_SCORE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a text tower of the hub": (stated("text_cfg", hf_model_name="evil/model"), "parts from elsewhere are never"),
     "a vision tower of the hub": (stated("vision_cfg", timm_model_name="hf-hub:evil/x"), "parts from elsewhere are"),
     "a vision tower elsewhere": (stated("vision_cfg", timm_model_name="local-dir:/tmp"), "parts from elsewhere are"),
@@ -150,7 +150,7 @@ STRANGE: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "words"), STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize(("change", "words"), OUTLIER_SCORE.values(), ids=OUTLIER_SCORE)
 def test_a_strange_clip_is_one_sentence_and_asks_no_network(
     change: Callable[[Path], object], words: str, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

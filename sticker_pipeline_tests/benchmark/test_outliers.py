@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed, open_embedder
-from sticker_pipeline.benchmark.outliers import looked_at, same_character, strangeness
+from sticker_pipeline.benchmark.outliers import looked_at, outlier_score, same_character
 from sticker_pipeline_tests.conftest import REPOSITORY
 
 DEMO = REPOSITORY / "data" / "characters"
@@ -28,7 +28,7 @@ def test_frames_are_spread_over_each_source() -> None:
     assert looked_at(frames.assign(kept=False)).empty
 
 
-def test_strangeness_by_hand() -> None:
+def test_the_outlier_score_by_hand() -> None:
     """Five sources of one frame along axis x, tilted a little, and one along y; the first source has two frames."""
     angles = np.radians([0, 4, 10, 20, 30, 90])
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -39,18 +39,18 @@ def test_strangeness_by_hand() -> None:
     below = np.median(mean) - mean
     expected = below / (1.4826 * np.median(np.abs(below)))
     assert 1.4826 * np.median(np.abs(below)) > 0.05 * np.median(mean)
-    assert strangeness(embeddings, sources) == pytest.approx(expected)
-    assert strangeness(embeddings, sources).argmax() == 5
+    assert outlier_score(embeddings, sources) == pytest.approx(expected)
+    assert outlier_score(embeddings, sources).argmax() == 5
 
 
 def test_among_images_that_are_nearly_alike_a_small_difference_is_not_strange() -> None:
     angles = np.radians([0, 0.1, 0.2, 0.3, 0.4, 8])
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    assert strangeness(embeddings, pd.Series(list("abcdef"))).max() < 1
+    assert outlier_score(embeddings, pd.Series(list("abcdef"))).max() < 1
 
 
 def test_equal_images_are_no_strangers() -> None:
-    assert (strangeness(np.ones((6, 1), dtype=np.float32), pd.Series(list("abcdef"))) == 0).all()
+    assert (outlier_score(np.ones((6, 1), dtype=np.float32), pd.Series(list("abcdef"))) == 0).all()
 
 
 def test_with_few_sources_nobody_is_a_stranger() -> None:

@@ -104,7 +104,7 @@ def test_the_table_says_which_is_better() -> None:
         ["art", "held out", "0.900", "", ""],
         ["art", "base model", "0.200 [0.100, 0.300]", "+0.400 [+0.300, +0.500]", "better"],
         ["art", "new LoRA", "0.600 [0.500, 0.700]", "", ""],
-        ["art", "release before", "0.500 [0.400, 0.600]", "+0.100 [-0.100, +0.200]", "unclear"],
+        ["art", "baseline release", "0.500 [0.400, 0.600]", "+0.100 [-0.100, +0.200]", "unclear"],
         ["art", "zed", "0.700 [0.650, 0.750]", "-0.100 [-0.200, -0.050]", "worse"],
     ]
     assert side_by_side_table(TABLE.iloc[:0], COMPARED.iloc[:0]).empty
@@ -115,7 +115,7 @@ def test_a_recommended_setting_stands_before_the_rivals_and_is_none() -> None:
     table = pd.concat([TABLE, *steps])
     models = side_by_side_table(table, COMPARED).query("medium == 'art'")["model"].tolist()
     assert models == [
-        "held out", "base model", "new LoRA", "release before", "LoRA in at most 4 steps", "LoRA in at most 12 steps",
+        "held out", "base model", "new LoRA", "baseline release", "LoRA in at most 4 steps", "LoRA in at most 12 steps",
         "zed",
     ]  # fmt: skip
     everywhere = table.assign(medium="all", character="moth")
@@ -175,7 +175,7 @@ def test_each_character_is_beside_the_best_of_its_own_rivals() -> None:
     others = [table.assign(medium="art", mean=0.99), table.assign(metric="copies", mean=0.99)]
     found = by_character(pd.concat([table, *others]))
     assert {name: {who: values[0] for who, values in own.items()} for name, own in found.items()} == {
-        "comet": {"new LoRA": 0.3, "release before": 0.7},
+        "comet": {"new LoRA": 0.3, "baseline release": 0.7},
         "moth": {"base model": 0.1, "new LoRA": 0.5, "best rival": 0.6},
     }
     assert [*found] == ["comet", "moth"] and found["moth"]["best rival"] == (0.6, 0.0, 1.0)

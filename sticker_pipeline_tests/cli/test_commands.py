@@ -129,7 +129,7 @@ def linked(characters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_links_of_a_character_that_was_linked_before_are_named_with_the_remedy(
     linked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sticker_pipeline.cli.commands.MOST_LINKS", 3)
+    monkeypatch.setattr("sticker_pipeline.cli.doctor.MOST_LINKS", 3)
     paths = sorted(path for path in linked.rglob("*") if path.is_symlink())
     remedy = "copy the files, or write the folder that holds them into good.links, beside good."
     output = run("doctor").output

@@ -164,7 +164,7 @@ def test_the_record_says_where_each_image_comes_from(luma: SmallSet, tmp_path: P
     lineage, rows = luma.frames.set_index("frame_id"), luma.rows.set_index("frame_id")
     for place, entry in record["files"].items():
         frame = lineage.loc[Path(place).stem]
-        assert (entry["source"], entry["clip"], entry["frame_index"]) == (
+        assert (entry["source"], entry["source_id"], entry["frame_index"]) == (
             frame.path,
             frame.source_id,
             frame.frame_index,

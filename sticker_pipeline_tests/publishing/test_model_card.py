@@ -35,7 +35,7 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
     assert "A LoRA of one character for Stable Diffusion XL: release 2" in card
     assert "- It replaced release 1\n" in card
     assert "- Only 3 sources are held out: the intervals are narrower than they should be." in card
-    assert "|  | medium | this LoRA | release before | rival_x |" in card
+    assert "|  | medium | this LoRA | baseline release | rival_x |" in card
     front = yaml.safe_load(card.split("---\n")[1])
     assert (front["base_model"], front["tags"][2]) == ("some/base: v1", "stable-diffusion-xl")
     assert str(tmp_path) not in card

@@ -19,7 +19,6 @@ from sticker_pipeline.publishing.report import (
     CharacterReport,
     Check,
     Choice,
-    ClipWeight,
     DropReason,
     FewSteps,
     Grid,
@@ -28,6 +27,7 @@ from sticker_pipeline.publishing.report import (
     Made,
     MetricEstimate,
     Release,
+    SourceWeight,
     StyleReport,
     TagCount,
     Tags,
@@ -112,7 +112,7 @@ def everything(text: str) -> CharacterReport:
         training=Training(text, curve, curve, curve),
         choice=Choice(1, text, curve, ((2, text),)),
         tags=Tags(2.0, 1.0, (TagCount(text, 2, 1),), (DropReason(text, 1, text),), (text,)),
-        weights=Weights(1.0, (ClipWeight(text, text, 1, 1.0),)),
+        weights=Weights(1.0, (SourceWeight(text, text, 1, 1.0),)),
         checks=(Check(text, text, False, text), Check(text, text, None, text), Check(text, text, True, "", True)),
         lineage=(Made(text, text, text, ((text, text),), (text,)), Made(text, "", "", (), ())),
         releases=(Release(text, True, True, text, 1, text), Release(text, False, False, text, None, text)),
@@ -444,7 +444,7 @@ def versus(page: Element) -> list[list[str]]:
 
 def test_the_lora_is_beside_each_model_by_style_with_the_paired_difference(characters: dict[str, Element]) -> None:
     rows = versus(characters["bram_thistle"])
-    others = ["base model", "release before", "tensorart"]
+    others = ["base model", "baseline release", "tensorart"]
     assert [row[:2] for row in rows] == [[style, other] for style in ("all", "art", "sticker") for other in others]
     assert [row[2] for row in rows[:3]] == ["better", "better", "unclear"]
     assert rows[0][3] == "+0.290 +0.250 … +0.330"

@@ -158,7 +158,7 @@ def test_one_prompt_is_enlarged_for_all_models(browser: Any, character: Path) ->
         prompts = opened.visible("table.grid >> nth=0 >> thead th")
         opened.page.locator("table.grid .enlarge").first.focus()
         opened.page.keyboard.press("Enter")
-        assert opened.visible("#closer figcaption") == ["base model", "new LoRA", "release before", "tensorart"]
+        assert opened.visible("#closer figcaption") == ["base model", "new LoRA", "baseline release", "tensorart"]
         assert opened.visible("#closer-prompt") == [prompts[0]]
         opened.page.keyboard.press("ArrowLeft")
         assert opened.visible("#closer-prompt") == [prompts[-1]]

@@ -13,11 +13,11 @@ from sticker_pipeline.sampling.weights import (
     FRAME_WEIGHTS,
     MODES,
     SamplingError,
-    clip_similarity,
     effective_images,
     frame_weights,
     group_shares,
     source_shares,
+    source_similarity,
 )
 
 CLIPS = {
@@ -115,7 +115,7 @@ def test_similarity_is_the_mean_over_all_pairs():
     hashes = ["0000000000000000", "00000000000000ff", "000000000000ffff", "0000000000000fff"]
     frames = pd.DataFrame({"source_id": "a", "phash": hashes, "kept": True})
     pairs = [1 - (int(one, 16) ^ int(other, 16)).bit_count() / 32 for one, other in combinations(hashes, 2)]
-    assert clip_similarity(frames) == {"a": pytest.approx(sum(pairs) / len(pairs), abs=1e-15)}
+    assert source_similarity(frames) == {"a": pytest.approx(sum(pairs) / len(pairs), abs=1e-15)}
 
 
 def test_similarity_stays_in_0_to_1_and_a_still_has_1():
@@ -126,12 +126,12 @@ def test_similarity_stays_in_0_to_1_and_a_still_has_1():
             "kept": [True] * 3 + [False],
         }
     )
-    assert clip_similarity(frames) == {"a": 0.0, "b": 1.0}
+    assert source_similarity(frames) == {"a": 0.0, "b": 1.0}
 
 
 def test_effective_size_finds_the_similarity_itself():
     frames = frames_of({("gifs", "a"): 8, ("gifs", "b"): 1})
-    given_similarity = frame_weights(frames, SHARES, "effective_size", None, clip_similarity(frames))
+    given_similarity = frame_weights(frames, SHARES, "effective_size", None, source_similarity(frames))
     pd.testing.assert_frame_equal(frame_weights(frames, SHARES, "effective_size", None), given_similarity)
 
 

@@ -124,7 +124,7 @@ def failed_check(person: Person) -> None:
     person.page.get_by_text("same_character", exact=True).first.click()
     person.entry("evidence")
     save(person, "ui-failed_check")
-    person.image("strangest")
+    person.image("outliers")
     save(person, "ui-checks")
 
 

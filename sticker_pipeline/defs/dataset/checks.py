@@ -13,7 +13,7 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
 from sticker_pipeline.benchmark.features import embedder_of
-from sticker_pipeline.benchmark.outliers import looked_at, same_character, strangest_sheet
+from sticker_pipeline.benchmark.outliers import looked_at, outlier_sheet, same_character
 from sticker_pipeline.core.storage import Artifact
 from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.dagster_kit.checks import check_result, check_specs
@@ -75,8 +75,8 @@ def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) 
     embedder = embedder_of(own.profile, workspace.store)
     seen = looked_at(frames)
     verdict = same_character(seen, embed(embedder, (Image.open(artifact.folder / name) for name in seen["file"])))
-    sheet = strangest_sheet(verdict, frames, artifact.folder)
-    yield _result("frames", "same_character", verdict, {"strangest": inline_image(sheet, "strangest")})
+    sheet = outlier_sheet(verdict, frames, artifact.folder)
+    yield _result("frames", "same_character", verdict, {"outliers": inline_image(sheet, "outliers")})
 
 
 @dg.multi_asset_check(

@@ -32,8 +32,8 @@ BESIDE_LORA = 2**20  # bytes of a release's other files: record, spec, model car
     automation_condition=WHEN_STALE_AND_CHECKED,
     group_name="publishing",
     kinds={"safetensors"},
-    description="The LoRA for users: the new one if it passes the gate, else the release before. Earlier releases are "
-    "kept, and `sticker-pipeline roll-back` makes one of them current again. Not made before a LoRA has passed.",
+    description="The LoRA for users: the new one if it passes the gate, else the baseline release. Earlier releases "
+    "are kept, and `sticker-pipeline roll-back` makes one of them current again. Not made before a LoRA has passed.",
     output_required=False,
 )
 def released_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.MaterializeResult]:

@@ -43,7 +43,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
     with open_step(context, workspace, of_style) as work:
         profile, staging, training_set = work.profile, work.staging, work.inputs["style_training_set"]
         tagger = open_tagger(profile.tagger, profile.tagging.provider)
-        judge = style_images.Judge(embedder_of(profile, work.store), tagger, profile, work.store)
+        evaluator = style_images.Evaluator(embedder_of(profile, work.store), tagger, profile, work.store)
         generator = open_generator(profile, work.roots["choice"]["base"], work.store, context.log.info)
         taken = taken_traits(training_set)
         checkpoints: dict[int, Path | None] = {BASE_EPOCH: None, **checkpoints_of(work.inputs["style_lora"])}
@@ -52,9 +52,9 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
             epoch: style_images.save_sample(generator, sample, staging, style_images.epoch_folder(epoch), path)
             for epoch, path in checkpoints.items()
         }
-        evaluation = style_images.style_evaluation_context(judge, work.subject.name, training_set, sample.asked)
+        evaluation = style_images.style_evaluation_context(evaluator, work.subject.name, training_set, sample.asked)
         metrics = {
-            epoch: style_metrics(judge.features_of(own, staging, style_images.epoch_folder(epoch)), evaluation)
+            epoch: style_metrics(evaluator.features_of(own, staging, style_images.epoch_folder(epoch)), evaluation)
             for epoch, own in images.items()
         }
         limits = profile.style
@@ -66,7 +66,7 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         write_table(choice, staging, CHOICE)
         goal = style_images.goal_sample(unseen_prompts(profile.style, taken, GOAL_CHARACTERS))
         asked = replace(evaluation, asked=goal.asked)
-        reached, shown = style_images.measured_goal(generator, judge, goal, asked, staging, chosen)
+        reached, shown = style_images.measured_goal(generator, evaluator, goal, asked, staging, chosen)
         write_table(reached, staging, GOAL)
         by_epoch = style_images.epoch_grid(images, sample.prompts)
         by_epoch.save(staging / "by_epoch.png")

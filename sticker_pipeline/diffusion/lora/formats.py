@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 CROSS_ATTENTION_WIDTHS = {768: "sd15", 1024: "sd20", 2048: "sdxl"}
 # Width of the text encoders: SD2 has OpenCLIP's ViT-H, SDXL ViT-bigG as its second.
 _TEXT_WIDTHS = {1024: "sd20", 1280: "sdxl"}
-_TOLD_BY_WIDTH: tuple[tuple[str, dict[int, str], str], ...] = (
+_DISTINGUISHED_BY_WIDTH: tuple[tuple[str, dict[int, str], str], ...] = (
     (r"attn2[._](processor\.)?to_k[._]?.*(lora_down|lora_A|down)\b", CROSS_ATTENTION_WIDTHS, "cross-attention"),
     (r"self_attn[._](to_)?q(_proj)?[._]?.*(lora_down|lora_A|down)\b", _TEXT_WIDTHS, "text encoder"),
 )
@@ -172,7 +172,7 @@ def _families(tensors: "Tensors", metadata: Mapping[str, str]) -> Iterator[tuple
         for start, family in starts.items():
             if value.lower().startswith(start):
                 yield family, f"{key} is {value!r}"
-    for pattern, widths, who in _TOLD_BY_WIDTH:
+    for pattern, widths, who in _DISTINGUISHED_BY_WIDTH:
         for key, tensor in tensors.items():
             if tensor.ndim > 1 and re.search(pattern, key):
                 width = int(tensor.shape[1])

@@ -1,0 +1,93 @@
+"""Commands on the releases of a character."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sticker_pipeline.cli.guarded import work
+from sticker_pipeline.core.process.output import tell
+
+if TYPE_CHECKING:
+    from sticker_pipeline.benchmark.releases import Record
+
+
+@click.command("releases")
+@click.argument("name")
+def releases(name: str) -> None:
+    """List the releases of the character NAME, and its roll-backs with reasons."""
+    from sticker_pipeline.benchmark.releases import ReleaseError, all_releases, current, events
+
+    folder = _releases(name)
+    try:
+        found, chosen = all_releases(folder), current(folder)
+    except ReleaseError as error:
+        raise click.ClickException(str(error)) from error
+    if not found:
+        tell(f"{name} has no release yet: sticker-pipeline update {name}")
+    for release in found:
+        record, mark = release.record, "*" if chosen == release else " "
+        tell(
+            f"{mark} {record.number:4}  {record.published:%Y-%m-%d %H:%M}  epoch {record.epoch:<3} "
+            f"{_similarity(record)}  {release.lora}"
+        )
+    for event in events(folder):
+        if event.action == "roll back":
+            why = f": {event.reason}" if event.reason else ""
+            tell(f"{event.time:%Y-%m-%d %H:%M}  back from {event.before} to {event.number}{why}")
+    if chosen:
+        tell(f"* is the current one. The prompt begins with {chosen.record.trigger}")
+
+
+@click.command("roll-back")
+@click.argument("name")
+@click.argument("number", type=click.IntRange(1))
+@click.option("--reason", default="", help="The fault of the current release; kept with the releases.")
+def roll_back(name: str, number: int, reason: str) -> None:
+    """Make release NUMBER of the character NAME the current one.
+
+    Later releases are kept, and not published again automatically; roll-back to their number brings them back.
+    """
+    from sticker_pipeline.benchmark.releases import ReleaseError, roll_back
+    from sticker_pipeline.core.storage import MANIFEST
+    from sticker_pipeline.defs.resources import workspace_from_environment
+
+    folder = _releases(name)
+    try:
+        release = roll_back(folder, number, reason, datetime.now(UTC))
+    except (ReleaseError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    tell(f"Release {number} of {name} is the current one: {release.lora}")
+    tell(f"Its prompt begins with {release.record.trigger}")
+    if (workspace_from_environment().store.folder(name, "released_lora") / MANIFEST).is_file():
+        work("release", name, str(number))
+
+
+def _releases(name: str) -> Path:
+    """Return the character's folder of releases, which may outlive it."""
+    from sticker_pipeline.benchmark.releases import releases_folder
+    from sticker_pipeline.core.character import CharacterError, check_name
+    from sticker_pipeline.core.storage import StorageError
+    from sticker_pipeline.defs.resources import workspace_from_environment
+
+    try:
+        check_name(name)
+        folder = releases_folder(workspace_from_environment().store, name)
+    except (CharacterError, StorageError) as error:
+        raise click.ClickException(str(error)) from error
+    if not folder.is_dir():
+        raise click.ClickException(f"{name} has no release yet: sticker-pipeline update {name}")
+    return folder
+
+
+def _similarity(record: "Record") -> str:
+    from sticker_pipeline.benchmark.measure import LORA, OVERALL
+    from sticker_pipeline.benchmark.metrics import SIMILARITY
+
+    found = [
+        row.mean
+        for row in record.metrics
+        if (row.model, row.medium, row.metric) == (LORA, OVERALL, SIMILARITY) and row.mean is not None
+    ]
+    return f"similarity {found[0]:.3f}" if found else "similarity –"
