@@ -315,9 +315,12 @@ def _kohya_import(profile: Profile, character: Character) -> KohyaImport | None:
 
 def _overridden(profile: Profile, section: str, character: Character, preset: dict[str, Any]) -> Strict:
     model, stated = OVERRIDABLE[section], getattr(character.settings, section)
+    usual: Strict = getattr(profile, section)
+    if not preset and not stated:
+        return usual
     source = f"{character.folder / FILE_NAME}: {section}"
     try:
-        return model.model_validate({**getattr(profile, section).model_dump(), **preset, **stated})
+        return model.model_validate({**usual.model_dump(), **preset, **stated})
     except ValidationError as error:
         raise ProfileError("\n".join(describe_problems(source, error, model))) from error
 

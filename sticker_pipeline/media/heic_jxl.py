@@ -7,6 +7,7 @@ import importlib
 import io
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
@@ -46,11 +47,16 @@ class Jxl:
 
 def installed() -> dict[str, str]:
     """Return the version of each installed reader package."""
-    found = {}
+    return dict(_installed())
+
+
+@cache
+def _installed() -> tuple[tuple[str, str], ...]:
+    found = []
     for package in PACKAGES.values():
         with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            found.append((package, version(package)))
+    return tuple(found)
 
 
 def read_heic(data: bytes, limits: MediaSettings) -> Heic:

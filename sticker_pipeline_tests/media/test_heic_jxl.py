@@ -192,4 +192,5 @@ def test_what_is_installed_is_named_with_its_version(monkeypatch):
         raise PackageNotFoundError
 
     monkeypatch.setattr(heic_jxl, "version", version)
+    monkeypatch.setattr(heic_jxl, "_installed", heic_jxl._installed.__wrapped__)
     assert heic_jxl.installed() == {"pillow-heif": "1.2.3"}
