@@ -1,4 +1,4 @@
-"""Cached work, verified on reading: a damaged entry is removed and made again.
+"""Cached work, verified on reading; damaged entries are removed and made again.
 
 An entry is one file: a line with the checksum of the content, then the content. PNG files have checksums inside,
 folders beside their files. CRC-32 finds every change of up to 32 bits in a row, at 6 GiB/s; it guards against disk
@@ -87,7 +87,7 @@ def read_entry(path: Path, read: Callable[[Path], Result]) -> Result | None:
 
 
 def remove_damaged(path: Path, why: object) -> None:
-    """Remove and log a damaged file or folder; it stays if that fails."""
+    """Remove a damaged file or folder, if possible, and log it."""
     LOG.warning("%s is damaged (%s): it is treated as missing and made again.", path, why)
     forget(path)
 
@@ -189,7 +189,7 @@ def file_hashes(paths: Iterable[Path], memo: Path, sha256: Callable[[Path], str]
 
 
 def folder_hashes(folder: Path, memos: Path, sha256: Callable[[Path], str] | None = None) -> dict[str, str]:
-    """Return relative path -> hex SHA-256 of files below `folder`, cached in `memos`."""
+    """Return the hex SHA-256 of files by relative path, cached in `memos`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     hashes = file_hashes(files, memos / f"model-{content_hash(str(folder))[:16]}.json", sha256)
     return {path.relative_to(folder).as_posix(): sha for path, sha in hashes.items()}

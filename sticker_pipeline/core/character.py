@@ -366,7 +366,10 @@ def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path, roots:
 
 
 def _links_out(folder: Path, roots: Sequence[Path]) -> dict[str, str]:
-    """Return links out of `roots` that could be groups: name -> description with target."""
+    """Return the links out of `roots` that could be groups.
+
+    Name -> description with the target.
+    """
     found = {}
     for entry in list_folder(folder, roots)[1]:
         if entry.is_link and not is_system_folder(entry.name) and entry.name not in (RIVALS, REGULARISATION):
@@ -416,9 +419,10 @@ def allowed_links(folder: Path) -> tuple[Path, ...]:
 
 
 def places_in(data: bytes) -> list[str]:
-    """Return the folders in a file of links. Raises TextError for invalid text.
+    """Return the folders in a file of links.
 
-    More than MOST_PLACES lines are invalid. Names may contain anything but line feeds and surrounding spaces and tabs.
+    Raises TextError for invalid text or more than MOST_PLACES lines. Names may contain anything but line feeds and
+    surrounding spaces and tabs.
     """
     lines = decoded(data).split("\n")
     if len(lines) > MOST_PLACES:
@@ -447,7 +451,7 @@ def is_system_folder(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Raise CharacterError for a name unfit for a character (its folders and files)."""
+    """Raise CharacterError for a name unfit for a character's folders and files."""
     if not NAME_PATTERN.fullmatch(name):
         raise CharacterError(
             f"{name!r} cannot be a character's name: use lower-case letters, digits, '-' and '_', "
@@ -489,7 +493,7 @@ def folders_of_nobody(root: Path) -> list[Path]:
 
 
 def _holds_files(folder: Path) -> bool:
-    """Tell whether `folder` holds files or links to files, up to DEEPEST levels down."""
+    """Tell whether `folder` holds files, or links to files, within DEEPEST subfolder levels."""
     level = [folder]
     for _ in range(DEEPEST + 1):
         inner: list[Path] = []
@@ -567,7 +571,7 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
 
 
 def _field_names(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Return the field names of the model at `location`, passing keys and indices."""
+    """Return field names of the model at `location`, skipping keys and indices."""
     for part in location:
         field = model.model_fields.get(str(part))
         nested = _nested_model(field.annotation) if field else None
@@ -586,6 +590,6 @@ def _nested_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def closest(word: str, known: list[str]) -> str:
-    """Return " Did you mean …?" with the most similar word of `known`, or ""."""
+    """Return a sentence that suggests the most similar known word, or ""."""
     match = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean '{match[0]}'?" if match else ""

@@ -1,4 +1,7 @@
-"""Fonts for any script: the libraries' own lack Chinese, Japanese and Korean letters."""
+"""Fonts for any script.
+
+The libraries' own lack Chinese, Japanese and Korean letters.
+"""
 
 import unicodedata
 from collections.abc import Collection

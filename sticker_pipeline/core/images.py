@@ -59,7 +59,10 @@ def sheet_of_files(folder: Path, names: Sequence[str], most: int, *, cell: int =
 def labelled_grid(
     rows: Sequence[str], columns: Sequence[str], images: Sequence[Sequence[Image.Image]], *, cell: int = 96
 ) -> Image.Image:
-    """Arrange `images[row][column]` in a grid with names (up to three lines); rows may be shorter."""
+    """Arrange `images[row][column]` in a grid with names.
+
+    Names have up to three lines. Rows may be shorter than `columns`.
+    """
     names = [_in_lines(name, cell // 6) for name in columns]
     left, top = 84, 4 + 12 * max((name.count("\n") + 1 for name in names), default=1)
     sheet = Image.new("RGB", (left + len(columns) * (cell + 4), top + len(rows) * (cell + 4)), "white")
@@ -359,7 +362,7 @@ def _plain(text: str) -> str:
 
 
 def _figure(width: float, height: float):  # type: ignore[no-untyped-def]
-    """Return an Agg figure and its axes, without pyplot's global state or display."""
+    """Return an Agg figure and axes without pyplot's global state or display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -83,6 +83,6 @@ def source_of(text: str) -> Source:
 
 
 def known_name(folder: Path) -> str | None:
-    """Return the known model of a folder, by the end of its path."""
+    """Return the known model whose name ends the folder's path."""
     ends = (folder.parts[-count:] for count in (1, 2))
     return next((name for name in map("/".join, ends) if name in known_models()), None)

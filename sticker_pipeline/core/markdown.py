@@ -31,7 +31,7 @@ def letters(markdown: str) -> str:
 
 
 def code(text: str) -> str:
-    """Return `text` as a one-line code span, "" for none; not for table cells."""
+    """Return `text` as a one-line code span; not for table cells."""
     line = _SPACES.sub(" ", text).strip(" ")
     if not line:
         return ""

@@ -1,4 +1,4 @@
-"""The optimizers of a training, one row each; docs/contributing/index.md shows how to add one.
+"""Optimizers, one row each; docs/contributing/index.md shows how to add one.
 
 Settings, the check for settings without effect, kohya's import, the memory estimate, LoRA metadata and
 `training/optimizers.py` follow OPTIMIZERS. Rows name constructors; nothing is imported here.
@@ -65,13 +65,16 @@ def float32_copies(count: int) -> Callable[[Shape], int]:
 
 
 def _eight_bits(shape: Shape) -> int:
-    """Return the bytes of two 8-bit moments with scales per 256; small tensors stay float32."""
+    """Return the bytes of two 8-bit moments.
+
+    Each has a scale per 256 entries; small tensors stay float32.
+    """
     entries = math.prod(shape)
     return 8 * entries if entries < 4096 else 2 * entries + 2 * 4 * math.ceil(entries / 256)
 
 
 def _factored(shape: Shape) -> int:
-    """Return the bytes of a sum per row and column; vectors keep all entries."""
+    """Return the bytes of row and column sums; vectors keep all entries."""
     entries = math.prod(shape)
     return 4 * entries if len(shape) < 2 else 4 * (entries // shape[-1] + entries // shape[-2])
 

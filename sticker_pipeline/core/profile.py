@@ -35,7 +35,7 @@ Family = Literal["sd15", "sdxl"]
 
 
 class ProfileError(UserError):
-    """A profile that does not exist, lacks model files, or has invalid overrides."""
+    """A profile that is missing, lacks model files, or has invalid overrides."""
 
 
 class Profile(Strict):
@@ -382,7 +382,7 @@ def profile_models(name: str) -> list[str]:
 
 
 def _how_to_get(profile: Profile, folder: Path) -> str:
-    """Return the command that fetches a model, if any, up to the sentence's `put`."""
+    """Return a sentence up to `put`, with the fetch command, if any."""
     known = known_name(folder)
     if known in profile_models(profile.name):
         return f"`sticker-pipeline fetch-models --profile {profile.name}` downloads it; or put"

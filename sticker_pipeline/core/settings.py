@@ -1,4 +1,4 @@
-"""Settings of all stages: strict models that reject unknown keys and invalid values.
+"""Settings of all stages; models reject unknown keys and invalid values.
 
 `core/profile.py` has the values for each base model; character.yaml changes them.
 """
@@ -346,7 +346,7 @@ class TuningSettings(Strict):
 
 
 class ConsistencySettings(Strict):
-    """Distillation of a U-Net into a LoRA for few steps (Luo et al. 2023)."""
+    """U-Net distillation into a few-step LoRA (Luo et al. 2023)."""
 
     words: list[list[str]] = Field(
         min_length=1, description="a prompt has one entry of each list, in this order; no word that names a character"

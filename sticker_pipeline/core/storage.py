@@ -100,11 +100,11 @@ class Artifact:
         return table_of_today(pd.read_parquet(io.BytesIO(self.content(name))))
 
     def content(self, name: str) -> bytes:
-        """Return the published bytes of a file. Raises StorageError if damaged or missing."""
+        """Return a file's published bytes. Raises StorageError if damaged or missing."""
         return self._published(name, Path.read_bytes, lambda data: hashlib.sha256(data).hexdigest())
 
     def file(self, name: str) -> Path:
-        """Return the path of a file, verified by its hash. Raises as `content`."""
+        """Return a file's path, verified by its hash. Raises as `content`."""
         self._published(name, file_sha256, lambda sha256: sha256)
         return self.folder / name
 
@@ -149,7 +149,7 @@ class ArtifactStore:
         return self.root / scope
 
     def once(self, what: Hashable, read: Callable[[], Read]) -> Read:
-        """Return the result of `read`; a Snapshot calls it once for each `what`."""
+        """Return the result of `read`; a Snapshot calls it once per `what`."""
         return read()
 
     def afresh(self) -> "ArtifactStore":
@@ -157,7 +157,7 @@ class ArtifactStore:
         return ArtifactStore(self.root)
 
     def cache(self, kind: str) -> Path:
-        """Return the cache folder of one kind; it may be deleted at any time.
+        """Return the cache folder of one kind; deleting it is always safe.
 
         Entries are named by the hash of all their inputs, so never stale.
         """
@@ -192,7 +192,7 @@ class ArtifactStore:
 
     @contextmanager
     def writing(self, scope: str, asset: str, say: Say = silent, run: str | None = None) -> Iterator[Path]:
-        """Yield a new empty folder beside the artifact's place, deleted at the end.
+        """Yield a new empty folder beside the artifact, deleted at the end.
 
         `publish` moves it into place. One block at a time writes an artifact: others wait and `say` for whom (`run`:
         this Dagster run, named to them). Raises SpaceError for a full disk or a refused write.
@@ -297,7 +297,7 @@ class ArtifactStore:
 
 
 def _folder(path: Path) -> Path:
-    """Make the folder. Raises SpaceError, also where a file is in its place."""
+    """Make the folder. Raises SpaceError, also for a file in its place."""
     with writing(path):
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -307,7 +307,7 @@ def _folder(path: Path) -> Path:
 
 
 def _renamed_to(folder: Path) -> bool:
-    """Rename an earlier version's folder of this artifact; False where there is none."""
+    """Rename this artifact's folder of an earlier version; False without one."""
     for earlier, name in earlier_names.ARTIFACTS.items():
         if name == folder.name:
             before = folder.with_name(earlier)
@@ -366,7 +366,7 @@ def _damaged(path: Path, folder: Path, why: str) -> StorageError:
 
 
 def _sha256_now(folder: Path, name: str) -> str | None:
-    """Return the hash of the current manifest: the artifact may have been exchanged."""
+    """Return the file's hash in the current manifest, after a possible exchange."""
     try:
         return str(_artifact(folder, read_bytes(folder / MANIFEST)).files[name]["sha256"])
     except (OSError, StorageError, KeyError):
@@ -443,7 +443,7 @@ def _mend(final: Path) -> None:
 
 
 def _exchanging(final: Path) -> AbstractContextManager[Any]:
-    """Lock an artifact for exchange or mending; the system unlocks for dead processes."""
+    """Lock an artifact for exchange or mending; dead processes lose the lock."""
     from filelock import FileLock
 
     return FileLock(final.with_name(f".{final.name}.lock"))

@@ -40,11 +40,14 @@ class UserError(ValueError):
 
 
 class TextError(UserError):
-    """Bytes that are not text; the message has reason and remedy, no file name."""
+    """Bytes that are not text.
+
+    The message has reason and remedy, no file name.
+    """
 
 
 def decoded(data: bytes) -> str:
-    """Decode a file: UTF-8, or UTF-16 or UTF-32 with a byte order mark.
+    """Decode UTF-8, or UTF-16 or UTF-32 with a byte order mark.
 
     Raises TextError for other encodings and for control characters (except HARMLESS).
     """
@@ -98,7 +101,10 @@ def without_hidden(text: str) -> str:
 
 
 def shortened(text: str, most: int = MOST_QUOTED) -> str:
-    """Return the first `most` letters of `text` in one visible line, and the number of others."""
+    """Return the first `most` letters of `text` in one visible line.
+
+    The number of the others is appended.
+    """
     shown = _escaped(text[: most + 1], "")
     if len(text) <= most and len(shown) <= most:
         return shown
@@ -156,7 +162,7 @@ def _joins(before: str, after: str) -> bool:
 
 
 def _kind(letter: str) -> str:
-    """Return the first letter of the Unicode category; "S" if unassigned (new emoji)."""
+    """Return the Unicode category's first letter; "S" if unassigned (new emoji)."""
     category = unicodedata.category(letter)
     return "S" if category in ("Cn", "Co") else category[0]
 
@@ -195,7 +201,7 @@ def unescaped(tag: str) -> str:
 
 
 def is_unicode(name: str) -> bool:
-    """Tell whether a file's `name` is text; Python keeps other bytes as lone surrogates."""
+    """Tell whether `name` is text; Python keeps other bytes as lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 

@@ -22,7 +22,7 @@ class Verdict:
 
 
 def listed(names: Iterable[str]) -> str:
-    """List the first NAMED distinct names, in order, and the number of others."""
+    """List the first NAMED distinct names, in order, and count the others."""
     distinct = list(dict.fromkeys(names))
     more = f" and {len(distinct) - NAMED} more" if len(distinct) > NAMED else ""
     return ", ".join(distinct[:NAMED]) + more

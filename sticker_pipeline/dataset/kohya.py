@@ -50,7 +50,10 @@ class FolderRecord(BaseModel):
 
 
 class Record(BaseModel):
-    """The part of sticker_pipeline.json that an import uses; the rest documents images' origin."""
+    """The part of sticker_pipeline.json that an import uses.
+
+    The rest documents the origin of images.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -59,7 +62,7 @@ class Record(BaseModel):
 
 
 def folder_repeats(name: str) -> int | None:
-    """Read the repeats from a folder's name: the number before the first `_`.
+    """Read repeats from a folder's name: the number before the first `_`.
 
     None without a number. sd-scripts ignores such folders, and those below 1
     (generate_dreambooth_subsets_config_by_subdirs).

@@ -149,7 +149,10 @@ def export_kohya(
 
 
 def _bytes_of(table: pd.DataFrame, images: Path) -> int:
-    """Return the bytes of copies; caption, metadata and record take 4 KiB per image each."""
+    """Return the bytes of the copies and their texts.
+
+    Caption, metadata and record take 4 KiB each per image.
+    """
     return sum((images / file).stat().st_size for file in table["file"]) + len(table) * 3 * 4096
 
 
@@ -207,7 +210,7 @@ def _write_images(table: pd.DataFrame, images: Path, staging: Path) -> None:
 
 
 def _write_metadata(trained: pd.DataFrame, staging: Path) -> None:
-    """Write one file per folder, as sd-scripts has one repeats per metadata file.
+    """Write one metadata file per folder; sd-scripts repeats whole metadata files.
 
     An image's key is its path from image_dir; `image_size` is width, height (train_util.FineTuningDataset).
     """

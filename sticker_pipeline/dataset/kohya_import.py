@@ -265,7 +265,7 @@ def _holdout_name(folder: Path) -> str:
 def _read_group(
     folder: Path, repeats: int | None, longest: int, ours: Collection[str], roots: Sequence[Path]
 ) -> _Group:
-    """Read images and captions of one folder, and note all else but `ours`.
+    """Read one folder's images and captions; note all else but `ours`.
 
     Subfolders are skipped, as by sd-scripts.
     """
@@ -342,7 +342,7 @@ def _unused_texts(
 
 
 def _header(path: Path, roots: Sequence[Path]) -> Header:
-    """Read the header of an image. Raises MediaError, naming the content, for another file."""
+    """Read an image's header. Raises MediaError, naming the content, for other files."""
     if not is_unicode(path.name):
         raise MediaError("its name is not UTF-8: rename it")
     data = read_within(path, LIMITS, roots)
@@ -409,7 +409,7 @@ def _read_captions(groups: dict[str, _Group]) -> tuple[dict[str, str], list[str]
 
 
 def _common_trigger(source: Path, captions: Sequence[str], notes: Sequence[str]) -> str:
-    """Return the tag that begins every caption. Raises CharacterError, with `notes`, for none."""
+    """Return the captions' common first tag. Raises CharacterError, with `notes`, for none."""
     first = {_first_tag(caption) for caption in captions}
     if len(first) == 1:
         reason = f"{min(first)!r}, which every caption begins with, cannot be a trigger"

@@ -188,7 +188,7 @@ def write_character(
 
 
 def longest_name(folder: Path) -> int:
-    """Return the most bytes of a file name in `folder`, existing or not."""
+    """Return the byte limit of file names in `folder`, existing or not."""
     return os.pathconf(next(one for one in (folder, *folder.absolute().parents) if one.exists()), "PC_NAME_MAX")
 
 
@@ -233,7 +233,7 @@ def _reads_as(places: list[str], text: bytes) -> bool:
 
 
 def _bytes(contents: Iterable[Path | str], roots: Sequence[Path], *, link: bool) -> int:
-    """Return the size of the files; a text or link takes a block."""
+    """Return the files' size; a text or link takes a block."""
     sizes = (0 if link or isinstance(content, str) else _size(content, roots) for content in contents)
     return sum(BLOCK + -(-size // BLOCK) * BLOCK for size in sizes)
 
@@ -251,7 +251,7 @@ def default_medium(group: str) -> Literal["sticker", "art"]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The accepted files (target path -> original), images per group, notes on others."""
+    """Accepted files (target path -> original), images per group, notes on others."""
 
     files: dict[Path, Path]
     groups: dict[str, int]

@@ -66,7 +66,7 @@ def cover_image(
 
 
 def free_room(image_width: int, image_height: int, width: int, height: int) -> int:
-    """Return the excess pixels of an image scaled to cover width × height.
+    """Return excess pixels of an image scaled to cover width × height.
 
     One axis has them; the other fits exactly.
     """
@@ -75,7 +75,7 @@ def free_room(image_width: int, image_height: int, width: int, height: int) -> i
 
 
 def flatten(rgba: np.ndarray, colour: tuple[int, ...]) -> Image.Image:
-    """Flatten an image (uint8 [H,W,4]) over a colour (R, G, B) to RGB."""
+    """Flatten uint8 [H,W,4] over a colour (R, G, B) to RGB."""
     image = Image.fromarray(np.ascontiguousarray(rgba))
     flat = Image.new("RGB", image.size, tuple(colour))
     flat.paste(image, mask=image.getchannel("A"))
@@ -83,7 +83,7 @@ def flatten(rgba: np.ndarray, colour: tuple[int, ...]) -> Image.Image:
 
 
 def _covering_size(image_width: int, image_height: int, width: int, height: int) -> tuple[int, int]:
-    """Return the smallest size, to the nearest pixel, that covers width × height."""
+    """Return the smallest size covering width × height, to the nearest pixel."""
     if image_width * height >= image_height * width:
         return max(width, (2 * image_width * height + image_height) // (2 * image_height)), height
     return width, max(height, (2 * image_height * width + image_width) // (2 * image_width))

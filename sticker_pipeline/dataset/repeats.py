@@ -12,7 +12,7 @@ CELLS = 2_000_000  # of the matrix of candidates compared at once
 
 
 def choose_repeats(probability: np.ndarray, max_error: float) -> tuple[np.ndarray, float]:
-    """Return whole repeats r ≥ 1 (int64 [n]) for each `probability`, and their error.
+    """Return whole repeats r ≥ 1 (int64 [n]), and their error.
 
     `probability`: float64 [n], > 0, sum 1. The error is the total variation ½·Σ|r_i / Σr − p_i|: the misplaced share of
     an epoch. Of all r = max(1, ⌊s·p + ½⌋), s > 0, this is the one with the smallest epoch Σr and an error of at most
@@ -38,15 +38,15 @@ def choose_repeats(probability: np.ndarray, max_error: float) -> tuple[np.ndarra
 
 
 def error_of(repeats: np.ndarray, probability: np.ndarray) -> float:
-    """Return ½·Σ|r_i / Σr − p_i| of repeats (≥ 0, [n]) and probabilities (float64 [n])."""
+    """Return `½·Σ|r_i / Σr − p_i|` of repeats (≥ 0, [n]) and probabilities (float64 [n])."""
     return float(np.abs(repeats / repeats.sum() - probability).sum() / 2)
 
 
 def one_number_error(probability: np.ndarray, groups: np.ndarray) -> float:
-    """Return the error of one number of repeats per group; `groups`: [n] labels.
+    """Return the error of one number of repeats per group.
 
-    Group shares are correct and nothing is rounded, unlike repeats set by hand: only differences inside groups are
-    lost.
+    `groups`: [n] labels. Group shares are correct and nothing is rounded, unlike repeats set by hand: only differences
+    inside groups are lost.
     """
     labels, which = np.unique(groups, return_inverse=True)
     mean = np.bincount(which, weights=probability) / np.bincount(which, minlength=len(labels))
@@ -63,7 +63,7 @@ def _distinct(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _candidates(values: np.ndarray, counts: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the distinct max(1, ⌊s·p + ½⌋) by growing s, int64 [candidates, m].
+    """Yield the distinct `max(1, ⌊s·p + ½⌋)` by growing s, int64 [candidates, m].
 
     Ends when the epoch exceeds LARGEST_EPOCH. ⌊s·p_j + ½⌋ becomes k at the breakpoint s = (k − ½) / p_j; between
     breakpoints nothing changes.

@@ -1,4 +1,4 @@
-"""The training set of a style: the images of all characters that share it.
+"""Training set of a style: images of all characters that share it.
 
 A character's captions omit its traits, so that they bind to its trigger. Here captions state traits and clothes, and
 omit only the style. It has no trigger word: the LoRA applies whenever loaded. Each character's holdout is kept.
@@ -159,7 +159,7 @@ def kind_of(reason: str) -> str:
 
 
 def entropy(share: np.ndarray) -> np.ndarray:
-    """Return −s·log₂(s) − (1 − s)·log₂(1 − s) of shares s in 0..1, in bits.
+    """Return `−s·log₂(s) − (1 − s)·log₂(1 − s)` of shares s in 0..1, in bits.
 
     0 for 0 and 1.
     """

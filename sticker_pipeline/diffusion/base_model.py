@@ -98,7 +98,7 @@ def _use_instead(family: str) -> str:
 
 
 def _folder_headers(base: Path, family: str) -> dict[str, Header]:
-    """Return the tensors of each part. Raises BaseModelError for other folders and missing files."""
+    """Return each part's tensors. Raises BaseModelError for other folders and missing files."""
     if path := _unreadable(base):
         raise BaseModelError(f"{path} {why_not_safetensors(path) or 'is not read here.'}")
     if (base / "model_index.json").is_file():
@@ -211,7 +211,7 @@ def _refuse(why: str | None) -> None:
 
 
 def _file_headers(path: Path, family: str) -> dict[str, Header]:
-    """Return the tensors of each part. Raises BaseModelError for other files and missing parts."""
+    """Return each part's tensors. Raises BaseModelError for other files and missing parts."""
     header = _tensors(path)
     if kind := file_kind(header):
         raise BaseModelError(f"{path} is {kind}, no base model. {_use_instead(family)}")
@@ -306,7 +306,7 @@ def _check_unet(base: Path, family: str, unet: Header) -> None:
 
 
 def _check_weights(base: Path, family: str, headers: dict[str, Header]) -> None:
-    """Check that weights are plain numbers and complete: missing ones would be random."""
+    """Check that weights are unquantised and complete; missing ones would be random."""
     for part, header in headers.items():
         config = _config(base, family, part)
         _refuse(why_not_sides(_config_path(base, part), config, header))

@@ -97,7 +97,7 @@ def _pooled(name: str, encoded: Encoded, device: torch.device, dtype: torch.dtyp
 
 @torch.no_grad()
 def decoded(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield pixels [b, 3, height, width] in -1 to 1, PIXELS_AT_ONCE at most.
+    """Yield pixels [b, 3, height, width], -1 to 1, PIXELS_AT_ONCE at most.
 
     `latents`: in the U-Net's scale. The VAE keeps its own precision (a pipeline would use the U-Net's). In float16,
     some VAEs overflow to black images (SDXL's as published, some SD1.5 anime VAEs): they become float32.

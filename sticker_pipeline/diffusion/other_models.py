@@ -46,7 +46,7 @@ _FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # float8 opens to
 
 
 def file_kind(names: Iterable[str]) -> str | None:
-    """Return the kind of file by tensor names, such as "a LoRA"; None if unknown."""
+    """Return the kind of file by tensor names, such as "a LoRA"."""
     found = list(names)
     return next((what for pattern, what in _FILES if any(pattern.search(name) for name in found)), None)
 

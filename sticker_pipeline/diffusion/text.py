@@ -162,7 +162,7 @@ def encode(models: TextModels, tokens: Tokens, clip_skip: int = 1) -> Encoded:
 
 
 def _run(encoder: Any, ids: torch.Tensor, family: Family, clip_skip: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return states [b, c, 77, width] and each first chunk's pooled output [b, width].
+    """Return states `[b, c, 77, width]` and each first chunk's pooled output `[b, width]`.
 
     `ids`: int64 [b, c, 77].
     """

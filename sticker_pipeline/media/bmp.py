@@ -13,7 +13,7 @@ WITH_ALPHA = 108  # bytes of the smallest header whose alpha mask browsers (Skia
 
 
 def bmp_pixels(data: bytes, orientation: int) -> np.ndarray:
-    """Return the image as RGBA uint8 [H,W,4]. Raises MediaError if damaged or cut off."""
+    """Return RGBA uint8 [H,W,4]. Raises MediaError if damaged or cut off."""
     rgba = open_pixels(data, "BMP", orientation)
     mask = _alpha_mask(data)
     if mask:

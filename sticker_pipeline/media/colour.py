@@ -70,7 +70,7 @@ def to_srgb(rgba: np.ndarray, profile: bytes, model: Model) -> np.ndarray:
 
 
 def cmyk_to_srgb(image: Image.Image, profile: bytes) -> np.ndarray:
-    """Return opaque RGBA uint8 [H,W,4]; without a profile by (1 - ink)·(1 - black)."""
+    """Return opaque RGBA uint8 [H,W,4]; without a profile by `(1 - ink)·(1 - black)`."""
     conversion = conversion_of(profile, "CMYK")
     rgb = np.asarray(conversion.transform.apply(image) if conversion.transform else image.convert("RGB"))
     return np.dstack([rgb, np.full(rgb.shape[:2], OPAQUE, dtype=np.uint8)])

@@ -31,12 +31,12 @@ def cropped(rgba: np.ndarray, how: Literal["none", "alpha", "subject"], margin: 
 
 
 def visible_box(rgba: np.ndarray) -> Box | None:
-    """Return (left, top, right, bottom) of the visible pixels, exclusive; None for none."""
+    """Return (left, top, right, bottom) of visible pixels, exclusive; None for none."""
     return _box(rgba[..., 3] > INVISIBLE_ALPHA)
 
 
 def subject_box(rgba: np.ndarray) -> Box | None:
-    """Return the box of pixels unlike the border; None for none, or an uneven border."""
+    """Return the box of pixels unlike an even border, else None."""
     rgb = rgba[..., :3].astype(np.int16)
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
     colour = np.median(border, axis=0)

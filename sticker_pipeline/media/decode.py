@@ -63,7 +63,7 @@ def _images(data: bytes, header: Header) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _avif_frames(data: bytes, n_frames: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield each frame of an AVIF sequence, composited by libavif, and its duration in ms."""
+    """Yield AVIF frames, composited by libavif, and their durations in ms."""
     with open_image(data, "AVIF") as image:
         for number in range(n_frames):
             try:

@@ -166,7 +166,7 @@ def close_up(flat: Image.Image) -> Image.Image:
 
 
 def close_difference(one: Image.Image, other: Image.Image) -> int:
-    """Return the largest difference of 3×3-pixel means of two close-ups, 0 to 255.
+    """Return the largest difference between two close-ups' 3×3-pixel means, 0 to 255.
 
     The larger is resized to the smaller. Noise and edges shifted by resizing cancel out in signed means; a line in
     another place does not.

@@ -84,12 +84,15 @@ PREVIEW_SIDE = 84  # pixels of the longer side, for contact sheets
 
 
 def pixel_sha256(rgba: np.ndarray) -> str:
-    """Return the hex SHA-256 of uint8 [H,W,4], rows from the top, R=G=B=0 wherever A=0."""
+    """Return the hex SHA-256 of uint8 [H,W,4], rows from the top.
+
+    R=G=B=0 wherever A=0.
+    """
     return hashlib.sha256(clear_hidden_colour(rgba.copy(order="C")).data).hexdigest()
 
 
 def perceptual_hash(rgb: Image.Image) -> str:
-    """Return the 64-bit DCT hash of an opaque image (imagehash.phash), 16 hex digits."""
+    """Return an opaque image's 64-bit DCT hash (imagehash.phash), 16 hex digits."""
     from imagehash import phash
 
     return str(phash(rgb))
@@ -112,7 +115,7 @@ def useless_because(rgba: np.ndarray) -> str:
 def decode_all(
     folder: Path, inventory: pd.DataFrame, cache: Path, limits: MediaSettings, roots: Sequence[Path] = ()
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield (path, decoded table) of each accepted file, in inventory order; uses the cache.
+    """Yield (path, decoded table) of each accepted file, in inventory order.
 
     `roots`: as for the inventory.
     """
@@ -183,7 +186,10 @@ def decode_to_cache(
 
 
 def _is_cached(entry: Path) -> bool:
-    """Tell whether an entry is intact and has checksums, unlike an earlier version's."""
+    """Tell whether an entry is intact and has checksums.
+
+    Entries of earlier versions have none.
+    """
     return (entry / SEALS).exists() and intact_folder(entry)
 
 
@@ -230,7 +236,7 @@ def frame_table(
 
 
 def merging_warnings(frames: pd.DataFrame) -> list[str]:
-    """Return sentences on images dropped as near duplicates, or kept for their captions."""
+    """Return sentences on near duplicates dropped, or kept for their captions."""
     count = frames.groupby("path")["frame_id"].transform("size")
     near = int(((count == 1) & frames["reason"].str.startswith(NEARLY)).sum())
     apart = int(frames["reason"].str.startswith(APART).sum())
@@ -296,7 +302,7 @@ def unchanged_bytes(path: Path, file_sha256: str, limits: MediaSettings, roots: 
 
 
 def _decoded_row(frame: Frame, rgba: np.ndarray, staging: Path) -> dict[str, object]:
-    """Return a frame's row with pixels `rgba`; write its PNG if useful and new."""
+    """Return a frame's row; write `rgba` as PNG if useful and new."""
     image = Image.fromarray(rgba)
     flat = _over_white(image)
     digest, problem = pixel_sha256(rgba), useless_because(rgba)

@@ -47,7 +47,7 @@ class SubImage:
 
 @dataclass(frozen=True)
 class Gif:
-    """Everything in the file but the pixels; `note` says what is missing, if anything."""
+    """A GIF file without its pixels; `note` says what is missing, if anything."""
 
     width: int
     height: int

@@ -74,15 +74,19 @@ def read_heic(data: bytes, limits: MediaSettings) -> Heic:
 
 
 def heic_pixels(data: bytes, heic: Heic) -> np.ndarray:
-    """Return the main image as RGBA uint8 [H,W,4], turned upright by libheif. Raises MediaError."""
+    """Return the main image as RGBA uint8 [H,W,4]. Raises MediaError.
+
+    libheif turns it upright.
+    """
     with _open_heic(data) as image:
         return _pixels(image, 1, heic.width, heic.height, "HEIC")
 
 
 def read_jxl(data: bytes, limits: MediaSettings) -> Jxl:
-    """Return the size of a JPEG XL from its first bits; its reader unpacks everything.
+    """Return the size of a JPEG XL from its first bits.
 
-    Raises MediaError for an animation, a preview, damaged data, a size beyond `limits`, or a missing reader package.
+    Its reader would unpack everything. Raises MediaError for an animation, a preview, damaged data, a size beyond
+    `limits`, or a missing reader package.
     """
     width, height, orientation, animated = _jxl_facts(_jxl_stream(data))
     check_pixels(width, height, limits)

@@ -162,7 +162,7 @@ def media_files(folder: Path, roots: Sequence[Path] = ()) -> list[Path]:
 
 
 def unopened_files(folder: Path, roots: Sequence[Path] = ()) -> dict[Path, str]:
-    """Return all other entries -> "", or why a folder is not read.
+    """Return other entries -> "", or why a folder is not read.
 
     These are links to nothing or out of `roots`, pipes, devices, and folders.
     """

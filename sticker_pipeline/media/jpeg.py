@@ -27,7 +27,10 @@ END_MARKER = bytes([0xFF, END])
 
 @dataclass(frozen=True)
 class Jpeg:
-    """The image in the first `end` bytes; the rest (a second image, a video) is ignored."""
+    """The image in the first `end` bytes.
+
+    The rest (a second image, a video) is ignored.
+    """
 
     end: int
     has_end: bool

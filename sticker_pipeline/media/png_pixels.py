@@ -1,4 +1,4 @@
-"""Pixels of a PNG image or APNG sub-image, by Pillow, with colour keys.
+"""Pixels of PNG images and APNG sub-images, by Pillow, with colour keys.
 
 Source: PNG specification, third edition.
 """
@@ -74,7 +74,10 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _single(data: bytes, spans: Spans, width: int, height: int, rules: PixelRules) -> bytes:
-    """Return a PNG of these pixels without colour key, which Pillow compares with scaled samples."""
+    """Return a PNG of these pixels, without colour key.
+
+    Pillow compares the key with scaled samples.
+    """
     chunks = [png_chunk(b"IHDR", width.to_bytes(4, "big") + height.to_bytes(4, "big") + rules.header[8:])]
     if rules.palette:
         chunks.append(png_chunk(b"PLTE", rules.palette))

@@ -43,7 +43,7 @@ PILLOW_ERRORS = (
 
 
 def open_image(data: bytes, pillow_format: str) -> ImageFile.ImageFile:
-    """Open the image without unpacking it. Raises MediaError if not of that format."""
+    """Open the image without unpacking. Raises MediaError for another format or damage."""
     try:
         return Image.open(io.BytesIO(data), formats=[pillow_format])
     except PILLOW_ERRORS as error:
@@ -125,7 +125,7 @@ def _unconverted(image: Image.Image) -> np.ndarray:
 
 
 def _from_16_bit_grey(image: Image.Image) -> np.ndarray:
-    """Return 16-bit grey as RGBA, scaled to 0..255 and rounded; Pillow would clip."""
+    """Return 16-bit grey as RGBA, scaled to 0..255, rounded; Pillow would clip."""
     values = np.asarray(image).astype(np.uint32)
     if values.size and values.max() > 65535:
         raise ValueError("32-bit grey pixels are not supported")

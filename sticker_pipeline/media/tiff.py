@@ -53,7 +53,7 @@ def read_tiff(data: bytes, limits: MediaSettings) -> Tiff:
 
 
 def tiff_pixels(data: bytes) -> np.ndarray:
-    """Return the upright first page as RGBA uint8 [H,W,4]. Raises MediaError if damaged."""
+    """Return the first page upright, RGBA uint8 [H,W,4]. Raises MediaError if damaged."""
     with _first_page(data) as image:
         return image_pixels(_scaled(image) if image.mode.startswith("I;16") else image, "TIFF", orientation=1)
 

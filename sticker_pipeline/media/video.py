@@ -169,7 +169,7 @@ class _Stream:
 
 @dataclass
 class _Running:
-    """A running ffmpeg; a thread reads its times, rotation, cropping, colours and complaints."""
+    """A running ffmpeg, its messages read by a thread."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
@@ -373,7 +373,10 @@ def _canvas(stream: _Stream, cropping: tuple[int, int, int, int], *, sideways: b
 
 
 def _packet(columns: list[str], earlier: list[_Packet]) -> _Packet | None:
-    """Parse a packet; None if not shown. Without a time, it follows the previous one."""
+    """Parse a packet; None if not shown.
+
+    Without a time, it follows the previous one.
+    """
     flags = next((int(column.strip()[4:], 16) for column in columns[6:7] if column.strip().startswith("F=0x")), 0)
     if flags & (CORRUPT | DISCARD):
         return None
@@ -425,7 +428,7 @@ def _video(demuxer: Demuxer, stream: _Stream, ffmpeg: _Running, fault: str, limi
 
 
 def _cut_box(data: bytes) -> bytes:
-    """Return the kind of an MP4's or MOV's cut-off outermost box, else empty.
+    """Return the kind of a cut-off outermost box (MP4, MOV), else empty.
 
     Source: ISO/IEC 14496-12, 4.2.
     """

@@ -60,7 +60,10 @@ def mended(data: bytes) -> bytes:
 
 
 def webp_frames(data: bytes, webp: Webp) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield each full canvas, uint8 [H,W,4], and its stored delay in ms. Raises MediaError."""
+    """Yield each full canvas, uint8 [H,W,4], and its stored delay in ms.
+
+    Raises MediaError.
+    """
     with open_image(mended(data), "WEBP") as image:
         for number, duration in enumerate(webp.durations_ms):
             try:

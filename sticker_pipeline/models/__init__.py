@@ -1,1 +1,1 @@
-"""Model files from the hub, other sites and folders, fetched and pinned by hash."""
+"""Model files from hub, web and folders, fetched and pinned by hash."""

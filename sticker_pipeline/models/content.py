@@ -38,7 +38,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def why_not_safetensors(path: Path) -> str | None:
-    """Return the end of a sentence on a bad safetensors file, or None."""
+    """Return the end of a sentence on a bad safetensors file."""
     with path.open("rb") as file:
         start = file.read(64)
         length = int.from_bytes(start[:8], "little")
@@ -97,7 +97,7 @@ def _is_shape(value: Any) -> bool:
 
 
 def why_refused(path: Path, name: str) -> str | None:
-    """Return the error in the content of a model file `name`, or None."""
+    """Return the error in the content of model file `name`, or None."""
     suffix = Path(name).suffix
     if suffix == ".safetensors":
         return why_not_safetensors(path)

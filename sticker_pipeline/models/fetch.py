@@ -1,4 +1,4 @@
-"""Fetching of models: at the locked revision, verified, whole or not at all.
+"""Fetching of models at the locked revision, verified, all or nothing.
 
 `.fetch/<name>` in the models' folder holds arriving files. When all are verified, the new lock entry is written there;
 then moving files and updating the lock can be repeated after any interruption.
@@ -210,7 +210,7 @@ def _verify(path: Path, name: str, expected: RemoteFile, source: Source, revisio
 
 
 def _check_content(path: Path, name: str, source: Source, judge: Judge) -> None:
-    """Raise FetchError for content that may not be loaded, or a CLIP without quick_gelu."""
+    """Raise FetchError for refused content, or a CLIP without quick_gelu."""
     why = why_refused(path, name) or judge(path)
     if why:
         raise FetchError(f"{source.name}: {name} of {source.repo} {why} It was not put into place.")

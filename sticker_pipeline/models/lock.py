@@ -84,7 +84,7 @@ def entry_of(locked: Locked) -> dict[str, object]:
 
 
 def locked_origin(models: Path, name: str) -> str:
-    """Return the name that fetches the locked model again: its `repo`, unless `name` does."""
+    """Return `name` if it fetches the locked model again, else its `repo`."""
     entry, known = read_lock(models).get(name), known_models().get(name)
     return entry.repo if entry and not (known and known.repo == entry.repo) else name
 

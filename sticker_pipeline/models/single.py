@@ -35,7 +35,10 @@ Judge = Callable[[Path, str], str | None]
 
 @dataclass(frozen=True)
 class _File:
-    """An available file under its local name; `place`: its model's use, if known."""
+    """An available file under its local name.
+
+    `place`: its model's use, if known.
+    """
 
     name: str
     bytes: int
@@ -127,7 +130,7 @@ def fetch_single(
 
 
 def _token() -> str | None:
-    """Read the token from the environment. Raises FetchError for one that cannot be sent."""
+    """Read the environment's token. Raises FetchError for one that cannot be sent."""
     token = os.environ.get(TOKEN, "").strip()
     if not (token.isascii() and token.isprintable()):
         raise FetchError(f"{TOKEN} holds letters that no API key has. Copy the key again.")
@@ -198,7 +201,7 @@ def _url(text: str, sha256: str, login: web.Login) -> str:
 
 
 def _entry(text: str, sha256: str | None, login: web.Login) -> tuple[_Entry, str | None]:
-    """Return the API's file with that hash, else the primary, and its place."""
+    """Return the file with that hash, else the primary, and its place."""
     match = _VERSION.fullmatch(text)
     if not match:
         raise FetchError(f"{text}: write civitai: and the number of the model version, as in modelVersionId=128713.")
@@ -246,7 +249,7 @@ def _stated(hashes: Mapping[str, str | None]) -> str:
 
 
 def _safe_name(name: str, text: str) -> str:
-    """Replace characters that paths or lock files cannot hold. Raises FetchError for a path."""
+    """Replace characters unfit for paths or lock files. Raises FetchError for paths."""
     if "/" in name or "\\" in name or not name.isprintable():
         raise FetchError(f"{text}: its file is named {ascii(name)[:100]}, which would lead elsewhere. It was refused.")
     stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name.removesuffix(_SUFFIX)).lstrip("._-")[:_LONGEST_NAME]

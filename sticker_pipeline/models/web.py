@@ -65,7 +65,10 @@ def get_json(url: str, login: Login) -> Any:
 
 
 def size_of(url: str, login: Login) -> int:
-    """Return the file's size in bytes, by the server. Raises FetchError, also without one."""
+    """Return the file's size in bytes, by the server.
+
+    Raises FetchError, also where the server states none.
+    """
 
     def answer() -> str:
         with _opened(url, login) as response:
@@ -190,5 +193,5 @@ def _unreachable(url: str, error: BaseException) -> FetchError:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the text of `error`, escaped, as a server may have written it."""
+    """Return the text of `error`, escaped: a server may have written it."""
     return ascii(str(getattr(error, "reason", None) or error or type(error).__name__))[1:-1][:200]

@@ -61,7 +61,10 @@ def value(part: str, valid: Valid, store: ArtifactStore) -> Any:
 
 
 def _version(store: ArtifactStore, scope: str, asset: str) -> str | None:
-    """Return an artifact's data version; None if missing or damaged, which its reader reports."""
+    """Return an artifact's data version; None if missing or damaged.
+
+    Its reader reports that.
+    """
     try:
         found = store.find(scope, asset)
     except StorageError:

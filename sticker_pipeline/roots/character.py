@@ -29,7 +29,10 @@ Value = dict[str, Any]
 
 
 def value(part: str, character: Character, profile: Profile, store: ArtifactStore) -> Value:
-    """Return the value of `part`, as JSON types; if equal, nothing is made again."""
+    """Return the value of `part` as JSON types.
+
+    If it is equal, nothing is made again.
+    """
     return VALUES[part](character, profile, store)
 
 

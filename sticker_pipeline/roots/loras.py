@@ -14,7 +14,7 @@ LCM_FACTS = "lcm.json"  # beside an LCM-LoRA: how to sample with it, and the LoR
 
 
 def release_to_sample(character: Character, profile: Profile, store: ArtifactStore) -> Release | None:
-    """Return the current release if it is for the profile's base model family."""
+    """Return the current release if of the profile's base model family."""
     release = current(releases_folder(store, character.name))
     return release if release and release.record.family == profile.family else None
 
@@ -31,7 +31,7 @@ def lcm_lora(profile: Profile, store: ArtifactStore) -> Artifact | None:
 
 
 def lcm_for(sha256: str, character: Character, profile: Profile, store: ArtifactStore) -> Artifact | None:
-    """Return the character's own LCM-LoRA if made for this hash, else the profile's, if any."""
+    """Return the character's LCM-LoRA if made for this hash, else the profile's."""
     own = store.find(character.name, "character_lcm_lora")
     return own if own and _made_for(own) == sha256 else lcm_lora(profile, store)
 
@@ -43,7 +43,7 @@ def adapters_of(lora: Path, character: Character, profile: Profile, store: Artif
 
 
 def _made_for(lcm: Artifact) -> str | None:
-    """Return the hash of the LoRA that it was made for; None if `lcm.json` is damaged."""
+    """Return the LoRA hash it was made for; None if `lcm.json` is damaged."""
     try:
         made_for: str = json.loads((lcm.folder / LCM_FACTS).read_text(encoding="utf-8"))["character_lora"]
     except (OSError, ValueError, KeyError):

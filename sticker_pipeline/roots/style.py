@@ -78,9 +78,9 @@ def _style(name: str, named: Sequence[Character], store: ArtifactStore, models: 
 
 
 def value(part: str, style: Style, store: ArtifactStore) -> dict[str, Any]:
-    """Return the value of `part`, as JSON types; if equal, nothing is made again.
+    """Return the value of `part` as JSON types.
 
-    Raises KeyError for another part.
+    If it is equal, nothing is made again. Raises KeyError for another part.
     """
     profile = style.profile
     match part:

@@ -69,7 +69,7 @@ def frame_weights(
 
 
 def source_similarity(frames: pd.DataFrame) -> dict[str, float]:
-    """Return ρ by source_id: mean likeness of all pairs of kept frames, 0 to 1.
+    """Return ρ by source_id: kept frames' mean pairwise likeness, 0 to 1.
 
     1 for a single frame. The likeness of two is 1 − d/32 for perceptual hashes that differ in d of 64 bits (unrelated
     images: 32 on average). Negative means become 0. Per bit, k ones among n frames give k·(n − k) differing pairs: O(n)
@@ -98,7 +98,10 @@ def source_shares(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def effective_images(probability: np.ndarray) -> float:
-    """Return Kish's effective number of images, (Σp)² / Σp²: 1 (one certain) to n (equal)."""
+    """Return Kish's effective number of images, `(Σp)² / Σp²`.
+
+    1 (one is certain) to n (all are equal).
+    """
     return float(probability.sum() ** 2 / (probability**2).sum())
 
 

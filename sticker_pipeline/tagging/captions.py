@@ -158,7 +158,7 @@ def is_weighted(caption: str) -> bool:
 
 
 def misread_weights(caption: str) -> list[str]:
-    """Return parts that resemble weights but are text, of nested ones the innermost.
+    """Return parts that resemble weights but are text, innermost if nested.
 
     Such as `(smile:3)`, full-width letters, unmatched brackets.
     """

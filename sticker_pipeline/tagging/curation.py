@@ -200,7 +200,7 @@ def _mark_inherent(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> Non
 
 
 def _source_share(rows: _Rows, frames: pd.DataFrame, seen: np.ndarray) -> np.ndarray:
-    """Average each tag's share of frames over sources: float64 [tags], 0 to 1."""
+    """Average tags' shares of frames over sources: float64 [tags], 0 to 1."""
     source, sources = pd.factorize(frames["source_id"])
     each = 1.0 / np.bincount(source, minlength=len(sources))[source] / max(1, len(sources))
     sums = np.bincount(rows.tag[seen], weights=each[rows.frame[seen]], minlength=len(rows.names))

@@ -1,4 +1,4 @@
-"""Scoring of many frames, in batches with a cache, and the tag table.
+"""Batched, cached scoring of many frames, and the tag table.
 
 All characters share the cache. For each (model, preprocessing) it holds shards `<hash of content>.rows` of rows
 (pixel_sha256, checksum, float32 [T]), added by one rename and removed only when damaged, so that runs can share it. Of

@@ -26,7 +26,10 @@ def caption_tag_counts(captions: pd.DataFrame) -> dict[str, int]:
 
 
 def before_and_after(tags: pd.DataFrame, captions: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """Return tag -> (tagged frames, captions), most frequent of both first, then by name."""
+    """Return tag -> (tagged frames, captions).
+
+    Most frequent of both first, then by name.
+    """
     before, after = tag_counts(tags), caption_tag_counts(captions)
     pairs = {tag: (before.get(tag, 0), after.get(tag, 0)) for tag in {*before, *after}}
     return dict(sorted(pairs.items(), key=lambda entry: (-max(entry[1]), entry[0])))
@@ -77,14 +80,17 @@ def tags_per_image(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[list[int
 
 
 def mean_tags(tags: pd.DataFrame, captions: pd.DataFrame) -> tuple[float, float]:
-    """Return mean general tags per frame and tags per caption (with trigger); NaN without frames."""
+    """Return mean general tags per frame and tags per caption.
+
+    The trigger is a tag of a caption. NaN without frames.
+    """
     if captions.empty:
         return float("nan"), float("nan")
     return float((tags["category"] == "general").sum() / len(captions)), float(captions["n_tags"].mean())
 
 
 def drop_reasons(dropped: pd.DataFrame) -> pd.DataFrame:
-    """Count dropped tags by kind of reason: reason, rows, distinct_tags, examples (most frequent)."""
+    """Count dropped tags by kind of reason; `examples` are the most frequent."""
     kinds = dropped.assign(kind=[reason.split(":")[0] for reason in dropped["reason"]])
     entries = [
         {

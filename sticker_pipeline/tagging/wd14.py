@@ -228,7 +228,7 @@ def nvidia_gpu_here() -> bool:
 
 
 def _checked_input(path: Path, session: "onnxruntime.InferenceSession") -> tuple[str, int, bool]:
-    """Return (name, side in pixels, batch fixed at 1) of the only input."""
+    """Return the only input's (name, side in pixels, batch fixed at 1)."""
     inputs = session.get_inputs()
     shape = list(inputs[0].shape)
     fits = len(inputs) == 1 and inputs[0].type == "tensor(float)" and len(shape) == 4 and shape[3] == 3

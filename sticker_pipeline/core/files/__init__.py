@@ -1,1 +1,1 @@
-"""Safe reading and writing of files: confined, bounded, atomic, one process at a time."""
+"""Safe access to files: confined, bounded, atomic, one process at a time."""

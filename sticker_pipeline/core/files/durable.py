@@ -1,6 +1,6 @@
-"""Bytes synced to the disk before a name points at them, against power cuts.
+"""Bytes synced to the disk before a name points at them.
 
-For artifacts, releases and training states, which are expensive. Caches have checksums instead.
+Against power cuts, for artifacts, releases and training states, which are expensive. Caches have checksums instead.
 """
 
 import errno

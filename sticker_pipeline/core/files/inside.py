@@ -49,7 +49,10 @@ class TooLargeError(OSError):
 
 
 class Entry(NamedTuple):
-    """An entry of a folder, links not followed; `size` is of regular files, else 0."""
+    """An entry of a folder, links not followed.
+
+    `size`: bytes of a regular file, else 0.
+    """
 
     name: str
     mode: int
@@ -105,7 +108,10 @@ def sha256(path: Path, roots: Sequence[Path] = ()) -> str:
 
 
 def copy_file(path: Path, target: Path, roots: Sequence[Path] = (), most: int | None = None) -> None:
-    """Copy a regular file and its times to the new file `target`. Raises as `read_bytes`."""
+    """Copy a regular file and its times to the new file `target`.
+
+    Raises as `read_bytes`.
+    """
     with opened(path, roots) as descriptor, target.open("xb") as copy:
         count = 0
         while part := os.read(descriptor, CHUNK):
@@ -117,12 +123,12 @@ def copy_file(path: Path, target: Path, roots: Sequence[Path] = (), most: int | 
 
 
 def status(path: Path, roots: Sequence[Path] = ()) -> os.stat_result:
-    """Return the status of `path` or its link's target, unopened. Raises OutsideError or OSError."""
+    """Return the status of `path`, links followed, unopened. Raises OutsideError or OSError."""
     return _reach(path, roots, _status_at)
 
 
 def is_folder(path: Path, roots: Sequence[Path] = ()) -> bool:
-    """Tell whether `path` is or links to a folder below `roots`; False if unreadable."""
+    """Tell whether `path` is a folder below `roots`, links followed; False if unreadable."""
     try:
         return stat.S_ISDIR(status(path, roots).st_mode)
     except OSError:
@@ -166,7 +172,7 @@ def _resolved(path: Path) -> Path:
 
 
 def _followed(path: Path) -> Path:
-    """Resolve an existing `path`: by one system call if possible, else part by part."""
+    """Resolve an existing `path` by one system call, else part by part."""
     if not hasattr(os, "O_PATH"):
         path.stat()  # limits chains of links, without recursion in Python
         return Path(os.path.realpath(path, strict=True))

@@ -26,7 +26,10 @@ _TOO_MANY = f"there are more than {MOST_VALUES:,} values, with those that aliase
 
 
 class LimitedFileError(UserError):
-    """A refused file; the message has place and reason, no file name or full stop."""
+    """A refused file.
+
+    The message has place and reason, no file name or full stop.
+    """
 
 
 def parse_yaml(text: str) -> Any:

@@ -80,7 +80,7 @@ def _overlap(one: str, folder: Path, other: str, beside: Path) -> str | None:
 
 
 def _no_folder(variable: str, folder: Path) -> str | None:
-    """Return the sentence on a path that cannot be our folder, or None."""
+    """Return a sentence if the path cannot be our folder, else None."""
     said = f"{variable}={folder}"
     if not is_unicode(os.fspath(folder)):
         shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
@@ -128,7 +128,7 @@ def _is_read_only(folder: Path) -> bool:
 
 
 def _has_names(folder: Path) -> bool:
-    """Tell whether files can be added; systems without an inode limit report 0."""
+    """Tell whether inodes are free; systems without a limit report 0."""
     if not hasattr(os, "statvfs"):
         return True
     status = os.statvfs(folder)

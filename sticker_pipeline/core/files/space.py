@@ -1,4 +1,4 @@
-"""Space on disks and in memory: estimated needs, free space, and errors of writes.
+"""Space on disks and in memory: estimates, free space, write errors.
 
 Estimates are upper bounds in bytes, functions of plain numbers that the work counts.
 """
@@ -74,7 +74,7 @@ _SQLITE = {"database or disk is full": errno.ENOSPC, "attempt to write a readonl
 
 
 class SpaceError(OSError):
-    """Something cannot be written or would not fit; the message has the remedy."""
+    """A failed write, or too little space; the message has the remedy."""
 
 
 # --- before the work --------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def frame_bytes(image_format: str, width: int, height: int, frames: int) -> int:
 
 
 def score_bytes(images: int, labels: int) -> int:
-    """Return the bytes of new images' tagger scores: float32 per label, 64-byte name."""
+    """Return the bytes of new tagger scores: float32 per label, 64-byte name."""
     return images * (4 * labels + 64) + 4096
 
 
@@ -190,7 +190,7 @@ def image_bytes(images: int, width: int, height: int, copies: int = 1) -> int:
 
 
 def latent_bytes(views: int, channels: int, width: int, height: int, factor: int) -> int:
-    """Return the bytes of cached posteriors: float32 mean, deviation and mask per cell."""
+    """Return bytes of cached posteriors: float32 mean, deviation and mask per cell."""
     return views * (4 * (2 * channels + 1) * (-(-width // factor)) * (-(-height // factor)) + 1024)
 
 
@@ -221,9 +221,10 @@ def training_bytes(
 
 
 def rough_training_memory(weights: int, batch: int, width: int, height: int) -> int:
-    """Return a bound far above a CPU training's memory: counting can be skipped.
+    """Return a bound far above a CPU training's memory.
 
-    `weights`: bytes of the float32 base model, held up to three times: as read, and laid out for each direction.
+    If it fits, counting can be skipped. `weights`: bytes of the float32 base model, held up to three times: as read,
+    and laid out for each direction.
     """
     return CPU_PROCESS + 3 * weights + batch * width * height * ROUGH_BYTES_PER_PIXEL
 

@@ -9,7 +9,7 @@ from sticker_pipeline.core.kohya_settings.form import Form, Verdict
 
 @dataclass(frozen=True)
 class Answer:
-    """The verdict on a key, its reason, and the resulting settings (none if refused)."""
+    """Verdict on a key, its reason, and resulting settings (none if refused)."""
 
     verdict: Verdict
     effect: str

@@ -58,7 +58,7 @@ def is_dataset_config(data: Mapping[str, Any]) -> bool:
 
 
 def read_flags_file(data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault]]:
-    """Return a TOML table's form, and a fault per unknown key or invalid value."""
+    """Return a TOML table's form; faults for unknown keys and invalid values."""
     values = _flat(data)
     arguments, unknown = _arguments(values.pop(ARGUMENTS, []))
     _, algorithm = arguments.pop("algo", ("", ""))
@@ -152,7 +152,7 @@ def _arguments(given: Any) -> tuple[dict[str, tuple[str, str]], list[Fault]]:
 
 
 def _type(module: Any, algorithm: str, arguments: Mapping[str, Any]) -> str:
-    """Return the form's LoRA type; by default networks.lora's, as on the command line."""
+    """Return the LoRA type; by default networks.lora's, as on the command line."""
     if module == LYCORIS:
         return ALGORITHMS.get(algorithm.lower() or "lora", f"LyCORIS/{algorithm}")
     kind = MODULES.get(str(module or "networks.lora"), str(module))

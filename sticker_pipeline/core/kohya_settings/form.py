@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Target:
-    """Values of profile and character.yaml that the meaning of a file depends on."""
+    """Values of profile and character.yaml that affect a file's meaning."""
 
     profile: str
     family: Literal["sd15", "sdxl"]
@@ -186,7 +186,7 @@ def read_object(path: Path, roots: Sequence[Path] = ANYWHERE) -> dict[str, Any]:
 
 
 def read_form(data: Mapping[str, Any], target: Target) -> tuple[Form, list[Fault]]:
-    """Return the form of `data`, and a fault per unknown or invalid entry.
+    """Return the form, and a fault per unknown or invalid entry.
 
     As in kohya_ss, null counts as missing. Invalid values become defaults.
     """
@@ -247,6 +247,6 @@ def _split_flags(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def closest(word: str, known: Sequence[str]) -> str:
-    """Return ' Did you mean …?' with the most similar word of `known`, or ""."""
+    """Return a sentence that suggests the most similar known word, or ""."""
     match = difflib.get_close_matches(word[:MOST_QUOTED], known, n=1)
     return f" Did you mean '{match[0]}'?" if match else ""

@@ -1,4 +1,4 @@
-"""Kinds of training that a configuration asks for: LoRA types, or no LoRA.
+"""Kinds of training in a configuration: LoRA types, or no LoRA.
 
 Types of kohya_ss's LoRA form (45088f0, kohya_gui/lora_gui.py), by modules of sd-scripts (48d368f) and LyCORIS
 (lycoris/kohya.py).

@@ -1,4 +1,4 @@
-"""Import of a kohya_ss settings file as our settings, with a report per key.
+"""Import of kohya_ss settings as ours, with a report per key.
 
 `rules.py` interprets keys; `dataset/kohya_import.py` imports training folders.
 """
@@ -91,7 +91,7 @@ def examine_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = A
 
 
 def family_of(path: Path) -> Literal["sd15", "sdxl"]:
-    """Return a file's family of base models; sd15, the form's default, if unstated.
+    """Return a file's base model family; unstated: sd15, the form's default.
 
     Raises KohyaSettingsError for an unreadable file.
     """
@@ -124,7 +124,7 @@ def report_table(imported: KohyaImport) -> pd.DataFrame:
 
 
 def _lines(row: Row, form: Form, found: Answer) -> Iterator[Line]:
-    """Yield the lines of a key: for its flag in additional_parameters and itself.
+    """Yield a key's lines, for its flag in additional_parameters and itself.
 
     A missing key has a line only if it becomes a setting.
     """

@@ -1,4 +1,4 @@
-"""Rules for keys of a kohya_ss file: what sd-scripts does, and the equivalent here.
+"""Rules for keys of kohya_ss files: sd-scripts' behaviour and its equivalent here.
 
 Sources: kohya_ss 45088f0 (kohya_gui/lora_gui.py, common_gui.py), sd-scripts 48d368f (train_network.py,
 library/train_util.py, networks/lora.py). Other keys: `optimization.py`.
@@ -118,7 +118,7 @@ def _conv_alpha(form: Form) -> Answer:
 
 
 def _only_of_lycoris(key: str, accepted: str | bool, problem: str) -> Rule:
-    """Make the rule of a key that only LyCORIS reads and that must be `accepted`."""
+    """Make the rule of a LyCORIS-only key that must be `accepted`."""
 
     def rule(form: Form) -> Answer:
         if type_fault(form["LoRA_type"]):

@@ -29,7 +29,7 @@ GO_ON = "What was finished is kept: the same command goes on from there."
 
 
 def run(command: Sequence[str]) -> int:
-    """Run `command`; returns its exit status, or 128 + n for signal n."""
+    """Run `command`; return its exit status, 128 + n for signal n."""
     mark = uuid.uuid4().hex
     with collected() as signals:
         process = subprocess.Popen(
@@ -53,7 +53,10 @@ def run(command: Sequence[str]) -> int:
 
 
 def _follow(process: "subprocess.Popen[bytes]", signals: list[tuple[int, float]], mark: str) -> bool:
-    """Pass on the first signal and kill all at the second; returns whether it killed."""
+    """Pass on the first signal and kill all at the second.
+
+    Returns whether it killed.
+    """
     assert process.stdin is not None
     warned = False
     while process.poll() is None:

@@ -1,4 +1,4 @@
-"""Reuse of freed memory, which glibc would return to Linux to be zeroed again."""
+"""Reuse of freed memory, which glibc returns to Linux to be zeroed."""
 
 import ctypes
 import sys

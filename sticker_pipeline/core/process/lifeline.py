@@ -1,4 +1,4 @@
-"""A pipe as standard input: it carries stop requests and closes with the parent.
+"""A standard-input pipe that carries stop requests and closes with the parent.
 
 Works on every system and for every thread of the parent, unlike a parent-death signal. Standard library only.
 """

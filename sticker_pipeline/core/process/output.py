@@ -1,4 +1,4 @@
-"""The console of all commands, safe against markup and control sequences in text."""
+"""Console of all commands, safe against markup and control sequences in text."""
 
 import io
 import os
@@ -34,7 +34,7 @@ def tell_error(error: click.ClickException) -> None:
 
 
 class Output(io.TextIOBase):
-    """A text output with the time of its last write, unaffected by a closed reader.
+    """Text output with its last write's time, unaffected by a closed reader.
 
     A closed terminal or broken pipe must not abort work that should stop in order.
     """

@@ -69,7 +69,7 @@ def cpu_quota(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/
 
 
 def _quota(folder: Path) -> float:
-    """Return a control group's limit in cores (version 2: one file; version 1: two)."""
+    """Return a control group's limit in cores; version 1 has two files."""
     files = [folder / "cpu.max"] if (folder / "cpu.max").is_file() else []
     files = files or [folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"]
     if not all(file.is_file() for file in files):

@@ -96,7 +96,7 @@ def _changed(weight: "torch.Tensor", adapter: Adapter, strength: float) -> "torc
 
 
 def _with_magnitude(weight: "torch.Tensor", magnitude: "torch.Tensor") -> "torch.Tensor":
-    """Scale `weight` to norms of rows [out, 1, …] or columns [1, in, …]."""
+    """Scale `weight` to norms of rows `[out, 1, …]` or columns `[1, in, …]`."""
     import torch
 
     kept = 0 if magnitude.shape[0] == weight.shape[0] else 1

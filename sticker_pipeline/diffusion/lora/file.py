@@ -39,7 +39,7 @@ class LoraError(UserError):
 
 @dataclass(frozen=True)
 class Adapter:
-    """The change of a module: weight += alpha / rank · up @ down.
+    """Change of a module: `weight += alpha / rank · up @ down`.
 
     down: [rank, in], or [rank, in, n, n] for convolutions; up: [out, rank] or [out, rank, 1, 1].
 
@@ -165,7 +165,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file to read single tensors. Raises LoraError for other content."""
+    """Open a safetensors file for single tensors. Raises LoraError for other content."""
     from safetensors import SafetensorError, safe_open
 
     if path.is_dir():
@@ -204,7 +204,10 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
 
 def joined(tensors: "Mapping[str, torch.Tensor]", family: str, path: Path) -> dict[str, Adapter]:
-    """Return adapters by module from tensors by kohya key. Raises LoraError as `read_lora`."""
+    """Return adapters by module from tensors by kohya key.
+
+    Raises LoraError as `read_lora`.
+    """
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         module, _, part = key.partition(".")

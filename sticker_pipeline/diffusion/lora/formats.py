@@ -124,7 +124,7 @@ def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:
 def _renamed(
     tensors: "Tensors", stated: Mapping[str, Sequence[Configuration]], family: str, path: Path
 ) -> "dict[str, torch.Tensor]":
-    """Return the tensors by our keys. Raises LoraError for keys of no module and duplicates."""
+    """Return tensors by our keys. Raises LoraError for unknown and duplicate keys."""
     encoder = "text_encoder" if len(FAMILIES[family].text_encoders) == 1 else bare_text_encoder(stated)
     renamed: dict[str, torch.Tensor] = {}
     unknown = []

@@ -126,7 +126,7 @@ def truncated(lora: LoraFile, rank: int) -> tuple[LoraFile, float]:
 
 
 def _square(adapter: Adapter) -> float:
-    """Return (alpha / rank)² · trace (upᵀ up)(down downᵀ): the change's squared Frobenius norm."""
+    """Return the change's squared Frobenius norm: `(alpha / rank)² · trace (upᵀ up)(down downᵀ)`."""
     up, down = adapter.up.double().flatten(1), adapter.down.double().flatten(1)
     return float(((up.T @ up) * (down @ down.T)).sum()) * (adapter.alpha / adapter.rank) ** 2
 
@@ -150,9 +150,10 @@ def _sum(key: str, members: Sequence[tuple[Part, Adapter]]) -> Adapter:
 
 
 def _of_rank(adapter: Adapter, rank: int) -> tuple[Adapter, torch.Tensor]:
-    """Return the adapter cut to `rank`, and all its squared singular values, descending float64.
+    """Return the adapter cut to `rank`, and its squared singular values.
 
-    The change is never formed: with up = Q₁R₁ and downᵀ = Q₂R₂, its singular values are those of the small R₁R₂ᵀ.
+    All values are returned, descending, float64. The change is never formed: with up = Q₁R₁ and downᵀ = Q₂R₂, its
+    singular values are those of the small R₁R₂ᵀ.
     """
     scale = adapter.alpha / adapter.rank
     left, r1 = torch.linalg.qr(adapter.up.double().flatten(1) * scale)

@@ -96,7 +96,7 @@ def states_scale(metadata: Mapping[str, str]) -> bool:
 
 
 def bare_text_encoder(found: Mapping[str, Sequence[Configuration]]) -> str | None:
-    """Return the text encoder of unprefixed configurations, from peft's class note, or None."""
+    """Return unprefixed configurations' text encoder, from peft's class note, or None."""
     classes = {"CLIPTextModel": "text_encoder", "CLIPTextModelWithProjection": "text_encoder_2"}
     for configuration in found.get("", []):
         mapping = configuration.values.get("auto_mapping")
@@ -169,7 +169,10 @@ def _flat(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def _of_model(values: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """Return values prefixed by `model`, or in its table; for "", those of no model."""
+    """Return values prefixed by `model`, or in its table.
+
+    For "", those of no model.
+    """
     if not model:
         return {key: value for key, value in values.items() if key.partition(".")[0] not in MODELS}
     table = values.get(model)
@@ -234,7 +237,7 @@ def _for_module(configuration: Configuration, pattern: str, general: str, model:
 
 
 def _patterns(values: Mapping[str, Any], name: str, where: str) -> list[tuple[Name, float]]:
-    """Return a pattern table of peft. Raises LoraError for other than names and numbers."""
+    """Return peft's pattern table. Raises LoraError for other than names and numbers."""
     table = values.get(name)
     if table is None:
         return []
