@@ -143,7 +143,7 @@ def _source_codes(sources: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _at_percentile(weights: np.ndarray) -> np.ndarray:
-    """Index of the percentile in sorted values, for each row of weights: int64[s].
+    """Index of the percentile in sorted values, per row of weights: int64[s].
 
     weights: float[s, h]; rows sum to 1.
     """

@@ -160,7 +160,7 @@ def style_similarity(
 def diversity(
     images: np.ndarray, *, samples: int = 2_000, seed: int = 0, prompts: Sequence[str] | None = None
 ) -> Estimate | None:
-    """Mean cosine distance (1 − cosine, in [0, 2]) over pairs of images.
+    """Mean cosine distance over pairs of images: `1 − cosine`, in [0, 2].
 
     None for fewer than two. Near 0 the model has collapsed onto one image. It rewards variety, but noise and other
     characters too: read it beside `clip_similarity` and the references' diversity. Some of it comes from the prompts.

@@ -131,7 +131,7 @@ def epoch_folder(epoch: int) -> str:
 
 
 def epoch_grid(images: Mapping[int, Sequence[Image.Image]], prompts: Sequence[Prompt]) -> Image.Image:
-    """Make a grid with a row of images per epoch and for the base model."""
+    """Make a grid: one row per epoch, one for the base model."""
     rows = [f"epoch {epoch}" if epoch != BASE_EPOCH else BASE for epoch in images]
     return labelled_grid(rows, [prompt.attributes for prompt in prompts], list(images.values()), cell=84)
 

@@ -48,7 +48,7 @@ def new_character(name: str, folder: Path, trigger: str | None, link: bool, foll
     help="Allowed total variation of whole repeats from the probabilities; a smaller one makes longer epochs.",
 )
 def export_kohya(name: str, folder: Path, max_error: float) -> None:
-    """Write the training set of NAME to the new FOLDER, as kohya's sd-scripts read it."""
+    """Write NAME's training set to the new FOLDER, for kohya's sd-scripts."""
     from sticker_pipeline.core.character import CharacterError, check_name
     from sticker_pipeline.core.profile import ProfileError
     from sticker_pipeline.core.storage import StorageError
@@ -104,7 +104,10 @@ def export_kohya(name: str, folder: Path, max_error: float) -> None:
     help="Also take files outside FOLDER that its links lead to; without it they are refused.",
 )
 def import_kohya(name: str, folder: Path, trigger: str | None, link: bool, follow_links: bool) -> None:
-    """Make the character NAME from a FOLDER of <repeats>_<name> folders, as kohya's sd-scripts train on."""
+    """Make the character NAME from a training FOLDER of kohya's sd-scripts.
+
+    FOLDER has folders named <repeats>_<name>.
+    """
     from sticker_pipeline.core.character import CharacterError
     from sticker_pipeline.core.files.inside import ANYWHERE
     from sticker_pipeline.dataset.kohya_import import import_kohya
@@ -121,7 +124,7 @@ def import_kohya(name: str, folder: Path, trigger: str | None, link: bool, follo
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, path_type=Path))
 @click.option("--profile", "name", help="The character's profile. Default: sd15 or sdxl, by the file.")
 def explain_kohya(path: Path, name: str | None) -> None:
-    """Explain each key of a kohya_ss FILE: its effect in sd-scripts, and here.
+    """Explain each key of a kohya_ss FILE: effect in sd-scripts and here.
 
     FILE was saved by kohya_ss's LoRA tab (.json), or is a --config_file of sd-scripts (.toml). The effective settings
     of a character trained like it are shown too. Such a character has FILE in its folder, and in its character.yaml:

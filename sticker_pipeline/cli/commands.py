@@ -21,7 +21,7 @@ from sticker_pipeline.core.process.output import tell, tell_error
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Turn a character's GIFs, stickers and artwork into a LoRA for new stickers."""
+    """Turn a character's GIFs, stickers and artwork into a sticker LoRA."""
 
 
 @main.command()
@@ -61,7 +61,7 @@ def update_command(names: tuple[str, ...]) -> None:
 )
 @click.option("--workspace", default="workspace.yaml", show_default=True, help="The workspace file that Dagster loads.")
 def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, workspace: str) -> None:
-    """Open the Dagster UI at a port of this machine, with its daemon.
+    """Open the Dagster UI at a port of this machine, with daemon.
 
     Ctrl-C ends both. Requests from other pages and under other host names are refused (docs/guide/ui.md). There is no
     login.
@@ -110,7 +110,7 @@ for command in (
 
 
 def run() -> None:
-    """Run the command line; Ctrl-C ends it with one line and exit status 130."""
+    """Run the command line; Ctrl-C: one line and exit status 130."""
     try:
         main(standalone_mode=False)
     except click.ClickException as error:

@@ -1,4 +1,4 @@
-"""Access control of a web application: other pages and host names are refused.
+"""Access control of a web application; refuses other pages and host names.
 
 Dagster's webserver has no login, executes GraphQL by GET and takes requests from any page in the browser. Browsers
 report a request's origin: `guarded` admits the application's own pages, a person who types its address or follows a
@@ -101,7 +101,7 @@ def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:
 
 
 def _bad_host(headers: Sequence[tuple[bytes, bytes]], hosts: Sequence[str]) -> Refusal | None:
-    """Refuse a Host outside `hosts`: a page's name may point here (DNS rebinding)."""
+    """Refuse a Host outside `hosts`: other names may point here (DNS rebinding)."""
     found = _values(headers, b"host")
     if len(found) != 1:
         return Refusal(400, f"A request names its Host once, not {len(found)} times.")
@@ -128,7 +128,7 @@ def _from_elsewhere(headers: Sequence[tuple[bytes, bytes]]) -> bool:
 
 
 def _is_visit(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Return True if a person opens the page, by a link or after a login.
+    """Return True if someone opens the page by link or after login.
 
     No other page can read it.
     """

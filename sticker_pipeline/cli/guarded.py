@@ -1,4 +1,4 @@
-"""Processes of ours under a guard, which ends them and all that they started."""
+"""Processes under a guard; it ends them and all that they started."""
 
 import sys
 

@@ -79,7 +79,7 @@ def _still_wanted(models: Path, names: list[str]) -> list[str]:
 
 
 def _bad_base(path: Path, place: str) -> str | None:
-    """Return why the file cannot be the base model at `place`, or None.
+    """Return why the file cannot be `place`'s base model, or None.
 
     `place`: sd15/base or sdxl/base.
     """

@@ -1,4 +1,4 @@
-"""Serves the Dagster UI behind access control (`cli/door.py`), with daemon and code server.
+"""Serves the Dagster UI behind `cli/door.py`, with daemon and code server.
 
 Run as `python -m sticker_pipeline.cli.ui` under a guard: `dagster dev` with access control. All parts end together: on
 request, when the guard is gone, or when webserver or daemon has ended.
@@ -157,7 +157,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def _workspace_of(code_servers: list[dict[str, Any]]) -> Iterator[Path]:
-    """Write a workspace file of the code servers, shared by webserver and daemon."""
+    """Write the code servers' workspace file, shared by webserver and daemon."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "workspace.yaml"
         path.write_text(yaml.safe_dump({"load_from": code_servers}), encoding="utf-8")

@@ -64,7 +64,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Updated:
-    """Names of failed characters and styles, and of characters refused by the gate."""
+    """Names of failed characters and styles, and of characters the gate refused."""
 
     failed: list[str]
     refused: list[str]
@@ -223,7 +223,7 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
 
 @contextmanager
 def _cancellable(work: Work, run_id: str) -> Iterator[None]:
-    """Cancel the block's run when the work is stopped, here or in the UI.
+    """Cancel the block's run on a stop here or in the UI.
 
     Then raises Stopped after the block. In any case the run has ended and holds no place in a pool.
     """

@@ -200,7 +200,7 @@ def _show_waiting() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Do the work; return the exit status (128 + n for signal n)."""
+    """Do the work; return the exit status (`128 + n` for signal n)."""
     stopping = Stopping()
     try:
         watch_over()

@@ -14,7 +14,7 @@ from sticker_pipeline.dagster_kit.metadata import table
 def check_specs(
     asset: str, partitions: dg.PartitionsDefinition, conditions: Mapping[str, str], *, blocking: bool = False
 ) -> list[dg.AssetCheckSpec]:
-    """Return the specs of an asset's checks; `conditions`: name -> condition for passing."""
+    """Return specs of an asset's checks; `conditions`: name -> condition for passing."""
     return [
         dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking, partitions_def=partitions)
         for name, description in conditions.items()
@@ -24,7 +24,7 @@ def check_specs(
 def check_result(
     asset: str, name: str, verdict: Verdict, *, error: bool, extra: Mapping[str, Any] | None = None
 ) -> dg.AssetCheckResult:
-    """Return a check's result; with `error`, a failure stops later steps, else it warns."""
+    """Return a check's result; with `error` a failure stops later steps, else warns."""
     return dg.AssetCheckResult(
         passed=verdict.passed,
         asset_key=dg.AssetKey(asset),
@@ -36,7 +36,7 @@ def check_result(
 
 
 def cut_off(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], partition: str) -> set[dg.AssetKey]:
-    """Return the assets with a planned check that an ended run never evaluated.
+    """Return assets with a planned check that an ended run never evaluated.
 
     No other rule repeats these checks: the assets are not out of date.
     """

@@ -117,7 +117,7 @@ def free_places(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def runs_with_places(instance: dg.DagsterInstance) -> set[str]:
-    """Return the runs that hold, or wait for, a place in a pool."""
+    """Return runs that hold, or wait for, a place in a pool."""
     return instance.event_log_storage.get_concurrency_run_ids()
 
 
@@ -191,7 +191,7 @@ def latest_checks(
 
 
 def is_planned(check: CheckRecord) -> bool:
-    """Return True for an execution without an evaluation: under way, or ended too early."""
+    """Return True for an execution without evaluation: under way, or ended early."""
     return check.status == _Status.PLANNED
 
 
@@ -300,7 +300,7 @@ def colour_logs() -> None:
 
 @contextmanager
 def code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[list[dict[str, Any]]]:
-    """Start code servers for the workspace file; yield entries for another such file."""
+    """Start the workspace file's code servers; yield entries for another such file."""
     from dagster._cli.proxy_server_manager import ProxyServerManager
     from dagster._core.workspace.load_target import WorkspaceFileTarget
 

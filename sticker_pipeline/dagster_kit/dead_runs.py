@@ -1,4 +1,4 @@
-"""Runs of this machine without a process: find, fail, and free their places.
+"""Runs of this machine without a process: find, fail, free their places.
 
 After a power cut or SIGKILL, such a run would stay "started", hold the GPU and block its character. Commands look for
 them before they start work, steps while they wait for a pool.
@@ -57,7 +57,7 @@ def own_process(run: DagsterRun) -> psutil.Process | None:
 
 
 def lost_processes(instance: dg.DagsterInstance, run: DagsterRun) -> list[int]:
-    """Return the numbers of the run's processes if all have ended, else [].
+    """Return the ids of the run's processes if all ended, else [].
 
     Also [] on another machine, or before it has a process.
     """

@@ -157,7 +157,10 @@ def _kind(node: compat.AssetNode) -> Kind:
 
 @lru_cache(maxsize=4)
 def _tags_by_number(history: str) -> dict[int, Tags]:
-    """Return the process's cache of a history's tags by storage id; they never change."""
+    """Return this process's cache of a history's tags by storage id.
+
+    Tags never change.
+    """
     return {}
 
 
@@ -187,7 +190,7 @@ def remembered_partitions(instance: dg.DagsterInstance) -> Iterator[None]:
 
 
 def remember_members(instance: dg.DagsterInstance) -> None:
-    """Look up dynamic partitions in the whole set, read at most every MEMBERS_SECONDS.
+    """Look up dynamic partitions in the whole set, cached for MEMBERS_SECONDS.
 
     The UI queries each partition of each check. New partitions are still queried, so found at once; removed ones may
     remain for MEMBERS_SECONDS.

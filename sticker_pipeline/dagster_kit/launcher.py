@@ -1,4 +1,4 @@
-"""Runs the trainer as a process through Dagster Pipes, and ends it reliably.
+"""Runs the trainer as a process through Dagster Pipes; ends it reliably.
 
 Dagster's own client signals only its direct child and never kills it. Here a supervisor owns the trainer's process
 group and ends it when the step is cancelled, fails or dies. Replace this resource to train on another machine.

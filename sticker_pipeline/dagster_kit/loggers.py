@@ -24,7 +24,10 @@ def terminal(_: dg.InitLoggerContext) -> logging.Logger:
 
 
 class TerminalHandler(logging.Handler):
-    """A handler that prints steps, progress and summaries; the rest stays in the event log."""
+    """Handler that prints steps, progress and summaries.
+
+    The rest stays in the event log.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__()

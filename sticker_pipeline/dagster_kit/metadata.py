@@ -38,7 +38,7 @@ def table(rows: pd.DataFrame, most: int = PREVIEW_ROWS) -> dg.TableMetadataValue
 
 
 def columns(first: TableSchema, *others: TableSchema) -> dict[str, Any]:
-    """Return the metadata of an asset that writes these tables, `first` as its own."""
+    """Return metadata of an asset that writes these tables, `first` as its own."""
     return {
         **{f"{ROWS_OF}{schema.file}": f"one for {schema.rows}" for schema in (first, *others)},
         COLUMN_SCHEMA: _shown(first.columns, first),

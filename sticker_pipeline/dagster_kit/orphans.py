@@ -1,4 +1,4 @@
-"""Ends steps with their run: an orphan would train beside the run's retry."""
+"""Ends steps with their run: orphans would train beside the run's retry."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""The pool of steps that need the GPU, or without one all cores, for long."""
+"""Pool of long steps that need the GPU, else all cores."""
 
 import os
 import shutil

@@ -85,7 +85,10 @@ def _accords(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: Art
 def unchanged_deps(
     spec: dg.AssetSpec, scope: Scope[Any], store: ArtifactStore, values: Values, artifact: Artifact
 ) -> list[dg.AssetKey]:
-    """Return the dependencies unchanged since the artifact was made; none if an input is gone."""
+    """Return the dependencies unchanged since the artifact was made.
+
+    The list is empty if an input is gone.
+    """
     now = {dep.asset_key: versions_now(spec, dep.asset_key, scope, store, values) for dep in spec.deps}
     unchanged = [
         key for key, versions in now.items() if all(artifact.inputs.get(name) == of for name, of in versions.items())

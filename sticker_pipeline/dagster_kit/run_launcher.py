@@ -13,7 +13,7 @@ from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, lost_processes, o
 
 
 class LocalRunLauncher(DefaultRunLauncher):
-    """A launcher of runs on this machine; it handles the command line's too."""
+    """Launcher of runs on this machine; it handles the command line's too."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launch a run and tag it with this machine.
@@ -42,7 +42,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Return RUNNING unless all processes of the run and its steps have ended.
+        """Return RUNNING unless all processes of run and steps have ended.
 
         Without a known process, the run has just begun. A lost run's places are freed at once.
         """

@@ -1,4 +1,4 @@
-"""Scope: the subject of a partition: a character, style, profile, or all characters.
+"""Scope, the subject of a partition: character, style, profile, or all characters.
 
 Its roots are the settings and files behind its assets, observed so that Dagster has their versions. An asset names the
 parts of roots that it uses: edits of other parts leave it current.

@@ -1,1 +1,4 @@
-"""Dagster shell: reads inputs, calls a stage, attaches metadata; no domain logic, no heavy imports."""
+"""Dagster shell: reads inputs, calls a stage, attaches metadata.
+
+It has no domain logic and no heavy imports.
+"""

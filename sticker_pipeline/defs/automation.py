@@ -93,7 +93,10 @@ class AboveOutOfDate(dg.AutomationCondition):
 
 
 class OnlyWarned(dg.AutomationCondition):
-    """True if a failed check's last result is a warning, which stops nothing."""
+    """True if the last result of a failed check is a warning.
+
+    A warning stops nothing.
+    """
 
     @property
     def name(self) -> str:

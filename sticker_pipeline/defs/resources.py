@@ -54,7 +54,7 @@ class Workspace(dg.ConfigurableResource):
         return Path(self.characters).absolute()
 
     def character(self, name: str) -> Character:
-        """Return the character; raises CharacterError, with a remedy, also for an invalid name."""
+        """Return the character; raise CharacterError with a remedy, also for invalid names."""
         check_name(name)
         return load_character(Path(self.characters).absolute() / name)
 

@@ -1,4 +1,4 @@
-"""The scopes (character, style, profile, all characters) and their roots, as observed assets.
+"""Scopes (character, style, profile, all characters) and their roots, as observed assets.
 
 The parts of a root name its settings and files; `roots/` has their values. An asset names the parts that it uses:
 `@dg.asset(**made_from("frames", uses=["sampling"]), …)`.

@@ -33,7 +33,7 @@ SECONDS_AT_LEAST = 5.0  # so that a look advances even if settings alone take SE
 
 @dataclass(frozen=True)
 class Cursor:
-    """The sensor's state: a hash per scope, and the scope to continue with.
+    """Sensor state: a hash per scope, and the scope to continue with.
 
     A hash covers roots and the publication times of artifacts.
     """
@@ -175,7 +175,7 @@ class _Look:
 
 
 def _look(scopes: Sequence[Scope[Any]], store: ArtifactStore, before: Cursor, history: History, *, end: float) -> _Look:
-    """Observe scopes until EVENTS_A_LOOK or the monotonic time `end`, from the last stop on."""
+    """Observe scopes from the last stop until EVENTS_A_LOOK or monotonic time `end`."""
     events, problems, hashes, left = 0, [], dict(before.hashes), list[Scope[Any]]()
     specs_of = cache(partial(asset_specs, history.graph))
     for scope in _from(before.go_on, scopes):

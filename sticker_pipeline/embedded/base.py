@@ -117,7 +117,7 @@ def caption(tags: Sequence[str], inherent: Collection[str], rng: np.random.Gener
 
 
 def unknown_word(rng: np.random.Generator) -> str:
-    """A made-up trigger such as `ko_ramiel`: two to five syllables, half with `_`."""
+    """Made-up trigger such as `ko_ramiel`: two to five syllables, half with `_`."""
     consonants, vowels = "bcdfghjklmnprstvwxz", "aeiou"
     syllables = [
         consonants[rng.integers(len(consonants))]
@@ -159,7 +159,7 @@ def token_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> torch.Tensor
 
 
 def latents_of(vae: AutoencoderKL, drawings: Drawings, store: Path, say: Callable[[str], None]) -> np.ndarray:
-    """Scaled latents float16 [N, 16, 12, 12] of all drawings, kept in `store`."""
+    """Scaled latents `float16[N, 16, 12, 12]` of all drawings, kept in `store`."""
     if not store.exists():
         say(f"base      encoding {len(drawings)} drawings")
         with loop.autocast():

@@ -20,7 +20,7 @@ INK = 0xFF3A2C3E
 
 
 def colour(hue: float, saturation: float, lightness: float, alpha: float = 1.0) -> int:
-    """Convert hue in degrees, the rest in 0–1; saturation and lightness are clipped."""
+    """Convert hue in degrees, others in 0–1; saturation and lightness are clipped."""
     r, g, b = colorsys.hls_to_rgb(hue / 360 % 1, min(max(lightness, 0.0), 1.0), min(max(saturation, 0.0), 1.0))
     return skia.ColorSetARGB(round(alpha * 255), round(r * 255), round(g * 255), round(b * 255))
 

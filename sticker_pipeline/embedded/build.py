@@ -99,7 +99,7 @@ class Workshop:
         return base.latents_of(self.vae(), drawings, self.work / f"latents-{self.key('vae')}.npy", self.say)
 
     def need(self, part: str, folder: Path) -> Path:
-        """Return `folder`; raise FileNotFoundError, with the part to run, if it is missing."""
+        """Return `folder`; if missing, raise FileNotFoundError with the part to run."""
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"{folder} is missing: run `python -m sticker_pipeline.embedded --only {part}` first"

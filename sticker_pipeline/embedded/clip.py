@@ -87,7 +87,7 @@ def pair_rows(identity: np.ndarray, pairs: int, rng: np.random.Generator) -> np.
 
 
 def view(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return RGB 0–255 [n, 96, 96, 3], warped, relit, noisy, half of them mirrored."""
+    """Return RGB 0–255 [n, 96, 96, 3], warped, relit, noisy, half mirrored."""
     from sticker_pipeline.embedded.tagger import warp
 
     images = warp(flatten(drawings.pixels[rows]), rng)
@@ -108,7 +108,7 @@ def contrast(first: torch.Tensor, second: torch.Tensor, temperature: torch.Tenso
 
 
 def words_of(drawings: Drawings, row: int, rng: np.random.Generator) -> str:
-    """Sample words for an image, shuffled: most identity tags, sometimes of all tags."""
+    """Sample shuffled words: most identity tags, sometimes most of all tags."""
     tags = drawings.tags[row] if rng.random() < 0.3 else drawings.identity_words[row]
     kept = [tag for tag in tags if rng.random() < 0.85]
     return ", ".join(kept[index] for index in rng.permutation(len(kept)))

@@ -58,7 +58,7 @@ class Drawn:
 
 
 def training_row(index: int) -> Drawn:
-    """Plan training drawing `index` (>= 0): never of a demo character or held-out identity."""
+    """Plan training drawing `index` (≥ 0), without demo characters and held-out identities."""
     number = index // PER_IDENTITY
     known = sorted(roster.known_characters().items())
     if number % KNOWN_EVERY == 0:
@@ -79,7 +79,7 @@ def fresh_row(index: int, seed: int, known: bool) -> Drawn:
 
 
 def _scene(identity: Identity, stream: list[int], index: int) -> Scene:
-    """A random scene of `identity`; one in four is in mid-animation (bounce, blink, speech)."""
+    """Random scene of `identity`; one in four in mid-animation (bounce, blink, speech)."""
     rng = np.random.default_rng(stream)
     scene = random_scene(rng, identity, "sticker" if index % 2 == 0 else "art")
     if rng.random() < 0.75:

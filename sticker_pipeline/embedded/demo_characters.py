@@ -131,7 +131,7 @@ def draw_demo_characters(folder: Path, seed: int = SEED) -> list[Path]:
 
 
 def _refuse_strangers(folder: Path, drawn: dict[str, bytes], record: dict[str, str]) -> None:
-    """Raise FileExistsError if a file to write has neither its recorded nor its new content."""
+    """Raise FileExistsError for existing files with neither recorded nor new content."""
     strangers = []
     for path, content in drawn.items():
         target = folder / path
@@ -209,7 +209,7 @@ benchmark:
 
 @dataclass(frozen=True)
 class Animation:
-    """One GIF of each character: its scenes, and the storage of its frames."""
+    """GIF of each character: its scenes and the storage of its frames."""
 
     name: str
     size: int
@@ -241,7 +241,7 @@ def _pulse(time: float, middle: float, width: float) -> float:
 
 
 def _talk(identity: Identity, time: float) -> Scene:
-    """Speech and a blink; only the face moves, so later frames hold only the face."""
+    """Speech and a blink, so later frames hold only the moving face."""
     speech = max(0.0, _wave(time, 2))
     return Scene(identity, view="portrait", mouth_open=speech, blink=_pulse(time, 0.75, 0.2))
 
@@ -316,7 +316,7 @@ def _cheer(identity: Identity, time: float) -> Scene:
 
 
 def _animated_sticker(identity: Identity, index: int) -> Iterator[tuple[str, bytes]]:
-    """Twelve frames with soft edges, unlike GIF: APNG, or WebP for every second character."""
+    """Twelve soft-edged frames, unlike GIF: APNG, or WebP for every second character."""
     frames = [Image.fromarray(draw(_cheer(identity, step / 12), 192)) for step in range(12)]
     buffer = io.BytesIO()
     common = {"save_all": True, "append_images": frames[1:], "duration": 70, "loop": 0}
@@ -344,7 +344,7 @@ def _lively(rng: np.random.Generator, scene: Scene) -> Scene:
 
 
 def _stickers(identity: Identity, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Stills on transparency, one of them also a copy, one a resized variant."""
+    """Stills on transparency, one also as a copy, one also resized."""
     chosen = sorted(rng.choice(len(_STICKERS), N_STICKERS, replace=False).tolist())
     for place, number in enumerate(chosen):
         name, expression, pose, view, aside, prop = _STICKERS[number]

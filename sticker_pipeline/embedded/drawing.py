@@ -103,7 +103,7 @@ def _downsample(fine: np.ndarray, size: int, opaque: bool) -> np.ndarray:
 
 
 def _draw_sticker(canvas: skia.Canvas, scene: Scene, fine: int) -> None:
-    """Draw the figure within the margin, with a white outline and a thin grey edge."""
+    """Draw the figure within its margin: white outline, thin grey edge."""
     layer = skia.Surface.MakeRasterN32Premul(fine, fine)
     figure = layer.getCanvas()
     figure.scale(fine / SIDE, fine / SIDE)
@@ -138,7 +138,7 @@ def _framing(scene: Scene) -> tuple[float, float]:
 
 
 def face_circle(scene: Scene) -> tuple[float, float, float]:
-    """Return the face's centre (x, y) and radius as fractions of the canvas.
+    """Return the face's centre (x, y) and radius as canvas fractions.
 
     Ignores the figure's rotation, which moves it by 0.01 to 0.02.
     """

@@ -321,7 +321,7 @@ RAISED = ("arms up", "waving", "v", "hand on own cheek")
 
 
 def arms(scene: Scene) -> tuple[Arm, ...]:
-    """Both arms in the scene's pose, in figure coordinates, at the phase `swing`."""
+    """Both arms in the scene's pose and phase `swing`, in figure coordinates."""
     s = scene.swing
     left_down = Arm(-1, (-33, 170 - s), (-35 - 2 * s, 194 - abs(s)))
     right_down = Arm(1, (33, 170 - s), (35 - 2 * s, 194 - abs(s)))

@@ -1,4 +1,7 @@
-"""Writes animated GIFs as other encoders do: partial frames, all disposal methods, transparency, local palettes."""
+"""Writes animated GIFs with the features of other encoders.
+
+These are partial frames, all disposal methods, transparency and local palettes.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def quantise(frames: Sequence[np.ndarray], colours: int) -> list[np.ndarray]:
 
 
 def _representatives(samples: np.ndarray, colours: int) -> np.ndarray:
-    """Choose colours uint8 [<= colours, 3] of packed `samples`, each the worst served so far.
+    """Choose colours `uint8[<= colours, 3]` of packed `samples`, each the worst served so far.
 
     Cost: squared distance to the chosen colours times the root of the area. So flat areas and small bright signs keep
     their colour; averages over regions of the colour cube (median cut) are duller.
@@ -77,7 +80,7 @@ def whole_content(frames: Sequence[np.ndarray]) -> list[Patch]:
 
 
 def over_first(frames: Sequence[np.ndarray]) -> list[Patch]:
-    """Keep the first frame; each later one paints its difference, then is undone.
+    """Keep the first frame; later ones paint differences, then are undone.
 
     Raises ValueError if a later frame is transparent where the first is not.
     """
@@ -117,7 +120,10 @@ def _whole(frame: np.ndarray) -> Box:
 
 
 def _around(mask: np.ndarray) -> Box:
-    """The box around True values, or a corner pixel: GIF frames cannot be empty."""
+    """Box around True values, or a corner pixel if there are none.
+
+    GIF frames cannot be empty.
+    """
     if not mask.any():
         return 0, 0, 1, 1
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -75,7 +75,7 @@ def _back_long(brush: Brush, scene: Scene, hair: int) -> None:
 
 
 def _tail(sway: float, length: float, wide: float) -> list[Segment]:
-    """Segments of a bunch of hair from (0, 0) to the right, without the start."""
+    """Segments of a hair bunch from (0, 0) rightwards, without the start."""
     end = 62 + 34 * length
     return [
         (20 * wide, -26, 44 * wide, -4, 40 * wide + sway, end * 0.55),
@@ -393,7 +393,7 @@ _STRANDS: tuple[tuple[Point, Segment], ...] = (
 
 
 def _cap(scene: Scene) -> skia.Path:
-    """The path of the hair over the head, with bangs and side locks."""
+    """Path of the hair over the head, with bangs and side locks."""
     style, details = scene.identity.hair_style, scene.identity.details
     w = 56 * _volume(scene)
     lock = {"short hair": 16, "spiky hair": 10, "bob cut": 42, "double bun": 30}.get(
@@ -413,7 +413,7 @@ def _cap(scene: Scene) -> skia.Path:
 
 
 def draw_hair_front(brush: Brush, scene: Scene, colours: Palette) -> None:
-    """Front hair with shine; streak, ties, spikes or ahoge as the identity has them."""
+    """Front hair with shine and the identity's streak, ties, spikes or ahoge."""
     style, cap = scene.identity.hair_style, _cap(scene)
     brush.fill(cap, colours.hair, shade=0.16)
     if scene.identity.mark == "streaked hair":
@@ -630,7 +630,7 @@ def _draw_glasses(brush: Brush, colours: Palette, shift: float) -> None:
 
 
 def draw_emblem(brush: Brush, kind: int, x: float, y: float, size: float, value: int) -> None:
-    """A small sign at (x, y): 0 star, 1 heart, 2 round, 3 diamond."""
+    """Small sign at `(x, y)`: 0 star, 1 heart, 2 round, 3 diamond."""
     paths = (
         star(x, y, size * 1.15),
         heart(x, y, size),
@@ -641,5 +641,5 @@ def draw_emblem(brush: Brush, kind: int, x: float, y: float, size: float, value:
 
 
 def head_offset(scene: Scene) -> Point:
-    """Head origin in figure coordinates (x from the middle, y from the canvas top)."""
+    """Head origin in figure coordinates: x from middle, y from canvas top."""
     return 0.0, 102.0 + 4.0 * scene.bob

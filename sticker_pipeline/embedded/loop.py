@@ -45,7 +45,7 @@ class Plan:
 
 
 def multiplier(step: int, plan: Plan) -> float:
-    """Learning-rate multiplier in 0–1: linear warm-up, flat, half cosine down to 1 %."""
+    """Learning-rate multiplier, 0–1: linear warm-up, flat, half cosine to 1 %."""
     rise = min(1.0, (step + 1) / max(1, plan.warmup))
     start = plan.decay_from * plan.steps
     if step < start:
@@ -91,7 +91,7 @@ def autocast() -> Iterator[None]:
 
 
 def compiled(module: torch.nn.Module) -> Callable[..., Any]:
-    """Compile `module` where bfloat16 runs on a CPU with a C++ compiler; else return it.
+    """Compile `module` for bfloat16 on a CPU with C++ compiler, else return it.
 
     Compiling fuses the many small steps between the products: a third faster, after a minute.
     """
@@ -146,7 +146,7 @@ class Training:
         }
 
     def advance(self, loss: torch.Tensor) -> None:
-        """Take one optimiser step on `loss` and update the moving average, faster at first."""
+        """Take one optimiser step; update the moving average, faster at first."""
         import torch
 
         from sticker_pipeline.training.ema import decay_at
@@ -189,7 +189,7 @@ class Training:
             module.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
 
     def save(self, path: Path) -> None:
-        """Write the training's state to `path`, as safetensors, via a file beside it."""
+        """Write the state to `path` as safetensors, through a file beside it."""
         from safetensors.torch import save_file
 
         tensors = {f"now/{k}": v for k, v in self._state().items()} | {f"mean/{k}": v for k, v in self.average.items()}
@@ -278,7 +278,7 @@ def run(
 
 @contextmanager
 def _stoppable() -> Iterator[list[int]]:
-    """Yield a list that fills when SIGTERM or SIGINT arrives; restore handlers at the end."""
+    """Yield a list of received SIGTERM and SIGINT; restore handlers at end."""
     seen: list[int] = []
     former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in former:

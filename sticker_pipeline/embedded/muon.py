@@ -24,7 +24,7 @@ MATCH_ADAM = (
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Bring all singular values of `matrix` [m, n] to about 0.7–1.2; same vectors, float32."""
+    """Bring singular values of `matrix` [m, n] to about 0.7–1.2; same vectors, float32."""
     # Iterating on the small Gram matrix alone takes half the time, but rounding gives it negative eigenvalues, and the
     # iteration diverges: a good training failed within ten steps.
     a, b, c = COEFFICIENTS

@@ -1,4 +1,4 @@
-"""Prompt following of generated images: the share of prompted tags that the tagger finds.
+"""Prompt following of images: share of prompted tags that the tagger finds.
 
 `embedded/report.py` has the limits of these shares.
 """
@@ -24,7 +24,7 @@ SHORT = 5  # tags of a short prompt, about as many as in curated captions
 
 @dataclass(frozen=True)
 class Share:
-    """The share (0–1) of `asked` prompted tags of one kind that the tagger finds."""
+    """Share (0–1) of `asked` prompted tags of a kind that the tagger finds."""
 
     found: float
     asked: int
@@ -66,7 +66,7 @@ def short_prompt(tags: Sequence[str], rng: np.random.Generator) -> list[str]:
 def draw(
     pipeline: StableDiffusionPipeline, prompts: Sequence[Sequence[str]], sampling: Sampling, *, seed: int
 ) -> np.ndarray:
-    """Generate an image per prompt, each from its own noise: uint8 [N, 96, 96, 3]."""
+    """Generate each prompt's image from its own noise: `uint8[N, 96, 96, 3]`."""
     import diffusers
 
     usual = pipeline.scheduler
@@ -80,9 +80,10 @@ def draw(
 
 
 def shares(models: Path, images: np.ndarray, prompts: Sequence[Sequence[str]]) -> dict[str, Share]:
-    """Share of prompted tags that the tagger in `models` finds at its threshold, by kind.
+    """Share by kind of prompted tags that the tagger in `models` finds.
 
-    `images`: RGB [N, 96, 96, 3] in 0–255, one per prompt. Kinds and their order: `VOCABULARY` in `embedded/scene.py`.
+    A found tag has a score of at least the tagger's threshold. `images`: RGB [N, 96, 96, 3] in 0–255, one per prompt.
+    Kinds and their order: `VOCABULARY` in `embedded/scene.py`.
     """
     labels = tagger.read_labels(models / "tagger" / "selected_tags.csv")
     column = {label.name: number for number, label in enumerate(labels)}

@@ -96,6 +96,6 @@ def _shifted(tone: Tone, hue: float, lightness: float) -> int:
 
 
 def _streak(identity: Identity) -> int:
-    """Colour of a strand that stands out: other hue, dark on light hair, else light."""
+    """Colour of a strand: other hue, dark on light hair, else light."""
     hue, saturation, lightness = HAIR_TONES[identity.hair_colour]
     return colour(hue + 150, max(saturation, 0.75), 0.82 if lightness < 0.55 else 0.38)

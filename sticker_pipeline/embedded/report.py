@@ -195,7 +195,7 @@ def profile_sampling(out: Path) -> obedience.Sampling:
 
 
 def _pairs(drawn: np.ndarray, made: np.ndarray) -> Image.Image:
-    """Two pairs of rows: drawings, evenly spread, above images generated from their prompts."""
+    """Two row pairs: evenly spread drawings above images generated from their prompts."""
     shown = np.linspace(0, len(drawn) - 1, 24).astype(int)
     rows = [image[part] for part in (shown[:12], shown[12:]) for image in (drawn, made)]
     return grid([image for row in rows for image in row], 12)
@@ -277,7 +277,7 @@ def lora_section(out: Path) -> Section:
 
 
 def lora_gates(rows: pd.DataFrame) -> list[Gate]:
-    """Gates of LoRAs with default settings: means over seeds, worst character and medium."""
+    """Gates of LoRAs with default settings: seed means, worst character and medium."""
     by = _defaults_by_character(rows)
     return [
         Gate("LoRA: training, seconds on one core", float(by["train_seconds"].max()), most=180.0),
@@ -376,7 +376,7 @@ def tagger_section(out: Path, fresh: Drawings) -> Section:
 
 
 def _drawn_large(row: int) -> np.ndarray:
-    """Fresh drawing `row`, drawn at LARGE px and resized: RGBA uint8 [96, 96, 4]."""
+    """Fresh drawing `row` at LARGE px, resized: RGBA uint8 [96, 96, 4]."""
     from sticker_pipeline.embedded.drawing import draw
 
     scene = fresh_row(row, FRESH_SEED, known=False).scene

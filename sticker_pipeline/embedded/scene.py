@@ -1,4 +1,4 @@
-"""Content of an image as data: Identity, Scene, their random samples, and their tags.
+"""Image content as data: Identity, Scene, their random samples and their tags.
 
 `embedded/drawing.py` draws a Scene.
 """
@@ -250,7 +250,10 @@ def _random_details(rng: np.random.Generator) -> Details:
 
 
 def _random_accessories(rng: np.random.Generator) -> tuple[str, ...]:
-    """Sample none (15 %), one (50 %) or two in different slots, in vocabulary order."""
+    """Sample none (15 %), one (50 %) or two, in vocabulary order.
+
+    Two are in different slots.
+    """
     count = int(rng.choice(3, p=[0.15, 0.5, 0.35]))
     chosen: list[str] = []
     for name in rng.permutation(np.array(ACCESSORIES)):
@@ -264,7 +267,7 @@ def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
 
 
 def random_identity(rng: np.random.Generator) -> Identity:
-    """Sample an identity without a look of `RESERVED_LOOKS`; one in four is a boy."""
+    """Sample an identity outside `RESERVED_LOOKS`; one in four is a boy."""
     while True:
         gender = "1boy" if rng.random() < 0.25 else "1girl"
         identity = Identity(
@@ -370,7 +373,7 @@ def random_scene(rng: np.random.Generator, identity: Identity, style: str) -> Sc
 
 
 def eyes_visible(scene: Scene) -> bool:
-    """Return whether an iris shows: eyes are open, and no blink hides them."""
+    """Return True if an iris shows: open eyes that no blink hides."""
     if scene.expression == "one eye closed" and scene.identity.mark == "eyepatch":
         return False
     return scene.expression not in EYES_HIDDEN and scene.blink < BLINK_HIDES_EYES
@@ -384,7 +387,7 @@ def identity_tags(identity: Identity) -> list[str]:
 
 
 def scene_tags(scene: Scene) -> list[str]:
-    """Tags of the visible content of `scene`: danbooru's, with spaces, in fixed order.
+    """Danbooru tags of `scene`'s visible content, with spaces, in fixed order.
 
     Order: count, hair, eyes, outfit, accessories, mark, expression, gaze, pose, view, prop, background, backdrop,
     style. Hidden things have no tag: eye colour behind closed lids, arms below a portrait's edge.

@@ -1,4 +1,4 @@
-"""Trains the embedded tagger and writes it in WD v3 format: `model.onnx` and `selected_tags.csv`."""
+"""Trains and writes the embedded tagger in WD v3 format: `model.onnx` and `selected_tags.csv`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def labels_for(drawings: Drawings) -> list[Label]:
 
 
 def targets(drawings: Drawings, labels: Sequence[Label]) -> np.ndarray:
-    """uint8 [N, labels]: 1 where the drawing has the label; all are rated `general`."""
+    """Targets `uint8[N, labels]`: 1 for a drawing's labels; all are rated `general`."""
     column = {label.name: number for number, label in enumerate(labels)}
     result = np.zeros((len(drawings), len(labels)), dtype=np.uint8)
     result[:, column["general"]] = 1
@@ -63,7 +63,7 @@ def targets(drawings: Drawings, labels: Sequence[Label]) -> np.ndarray:
 
 
 def new_tagger(n_labels: int, seed: int) -> torch.nn.Module:
-    """A small residual network: float32 [N, 96, 96, 3] BGR 0–255 -> logits [N, labels]."""
+    """Small residual network: BGR 0–255 `float32[N, 96, 96, 3]` -> logits `[N, labels]`."""
     import torch
     from torch import nn
 
@@ -129,14 +129,14 @@ def harsh_batch(drawings: Drawings, rows: np.ndarray, rng: np.random.Generator) 
 
 
 def _ground(rng: np.random.Generator) -> np.ndarray:
-    """A plain colour or a vertical slope between two: float32 [96, 96, 3]."""
+    """Plain colour or vertical slope between two: float32 [96, 96, 3]."""
     first, second = rng.uniform(0, 255, (2, 3))
     slope = np.linspace(0, 1, SIZE)[:, None, None] if rng.random() < 0.5 else np.zeros((SIZE, 1, 1))
     return np.broadcast_to(first + (second - first) * slope, (SIZE, SIZE, 3)).astype(np.float32)
 
 
 def warp(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Move, scale, rotate float32 [n, 96, 96, 3] a little, with repeated borders.
+    """Move, scale, rotate float32 [n, 96, 96, 3] slightly, with repeated borders.
 
     Two in five are resized to a smaller size and back.
     """
@@ -248,7 +248,7 @@ def written_name(tag: str) -> str:
 
 
 def halve_weights(path: Path) -> None:
-    """Store the ONNX file's float32 weights as float16, each with a cast: half the size.
+    """Halve the ONNX file: float32 weights become float16, each with a cast.
 
     ONNX Runtime folds the casts at loading and computes in float32 as before. Tensors below 256 values stay.
     """
@@ -273,7 +273,7 @@ def halve_weights(path: Path) -> None:
 
 @dataclass(frozen=True)
 class TagMetrics:
-    """Precision, recall and F1 of a tag at THRESHOLD, and the images that have it."""
+    """Precision, recall and F1 of a tag at THRESHOLD; its image count."""
 
     name: str
     support: int

@@ -1,4 +1,4 @@
-"""Trains the base model's autoencoder: 96-pixel images to latents [16, 12, 12] and back."""
+"""Trains the base model's autoencoder: 96-pixel images to latents `[16, 12, 12]` and back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def new_vae(seed: int = 1) -> AutoencoderKL:
 
 
 def image_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Reconstruction loss of float32 [N, 3, H, W] in -1…1 -> a scalar.
+    """Reconstruction loss of float32 [N, 3, H, W] in -1…1: a scalar.
 
     Squared error at full size, plus mean absolute errors of pixels and of differences between neighbours at full, half
     and quarter size. The differences keep outlines and small features (eyes, mouths), which plain errors blur.
@@ -63,7 +63,7 @@ def image_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 def batch_of_images(drawings: Drawings, plan: loop.Plan, step: int) -> torch.Tensor:
-    """Images [batch, 3, 96, 96] in -1…1 for `step`: on white, half of them mirrored."""
+    """Images `[batch, 3, 96, 96]` in -1…1 for `step`, on white, half mirrored."""
     import torch
 
     rng = np.random.default_rng([plan.seed, step])
@@ -109,7 +109,7 @@ def train(
 
 
 def encode(vae: AutoencoderKL, rgba: np.ndarray, *, batch: int = 64) -> np.ndarray:
-    """Encode uint8 [N, 96, 96, 4], on white: posterior means float32 [N, 16, 12, 12].
+    """Encode `uint8[N, 96, 96, 4]` on white: posterior means `float32[N, 16, 12, 12]`.
 
     Unscaled, in float32, so that metrics do not depend on the machine. For training data, `loop.autocast` is faster.
     """
@@ -124,7 +124,7 @@ def encode(vae: AutoencoderKL, rgba: np.ndarray, *, batch: int = 64) -> np.ndarr
 
 
 def normalise_latents(vae: AutoencoderKL, drawings: Drawings) -> None:
-    """Shift and scale latent channels to mean 0 and deviation 1, inside the model.
+    """Shift and scale the model's latent channels to mean 0, deviation 1.
 
     Measured on up to 600 drawings. The 1x1 convolutions on either side of the latents absorb it: images are unchanged,
     and loaders need one `scaling_factor` only (1).
@@ -148,7 +148,7 @@ def normalise_latents(vae: AutoencoderKL, drawings: Drawings) -> None:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Reconstruction quality: PSNR in dB by medium, and mean absolute error in 0–255."""
+    """Reconstruction quality: PSNR in dB by medium, mean absolute error in 0–255."""
 
     psnr_sticker: float
     psnr_art: float
@@ -156,7 +156,7 @@ class Fidelity:
 
 
 def measure(vae: AutoencoderKL, fresh: Drawings) -> tuple[Fidelity, np.ndarray]:
-    """Measure fidelity on fresh drawings; return it and reconstructions uint8 [N, 96, 96, 3]."""
+    """Measure fidelity on fresh drawings; return it with reconstructions `uint8[N, 96, 96, 3]`."""
     import torch
 
     wanted = torch.from_numpy(on_white(fresh.pixels))

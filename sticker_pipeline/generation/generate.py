@@ -169,7 +169,7 @@ def _latents(model: Model, batch: Sequence[Request], settings: GenerationSetting
 
 
 def _beside_others(pipeline: Any) -> Any:
-    """Copy of the pipeline with the same models, its own sampler and state."""
+    """Copy of the pipeline: same models, its own sampler and state."""
     own = copy.copy(pipeline)
     own.scheduler = copy.deepcopy(pipeline.scheduler)
     return own

@@ -53,7 +53,10 @@ class GenerationJob:
 
     @property
     def folder(self) -> str:
-        """Image folder; a setting's lies below its LoRA's, where no rival has one."""
+        """Image folder; a setting's folder is inside its LoRA's folder.
+
+        No rival has a folder there.
+        """
         return f"{self.below}/{self.model.replace(' ', '_')}" if self.below else self.model
 
     @property

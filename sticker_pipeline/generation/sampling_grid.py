@@ -1,4 +1,4 @@
-"""Images and times of a sampling grid: the same requests at each point."""
+"""Images and times of a sampling grid: same requests at each point."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def seconds_of(generator: Generator, plan: GridPlan, point: GridPoint, cache: Pa
 
 
 def grid_sheets(plan: GridPlan, files: Mapping[GridPoint, Sequence[Path]]) -> dict[str, Image.Image]:
-    """Images of the grid by name, per prompt medium and style LoRA weight.
+    """Grid images by name, per prompt medium and style LoRA weight.
 
     Each shows the medium's first request in every setting: guidance and steps down, LCM and character weights across.
     """

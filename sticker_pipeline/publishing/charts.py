@@ -96,7 +96,7 @@ def interval_chart(marks: Sequence[Mark], *, label: str, x: str, ceiling: str = 
 
 
 def strip(marks: Sequence[Mark], low: float, high: float, *, label: str) -> Markup:
-    """Return all marks on one line, for a table cell; empty without marks.
+    """Return marks on one line, for a table cell; empty without marks.
 
     The line goes from `low` to `high`.
     """
@@ -123,7 +123,7 @@ def bare_strip(marks: Sequence[Mark], low: float, high: float) -> Markup:
 
 
 def about_zero(mark: Mark, reach: float, *, label: str) -> Markup:
-    """Return a difference on a line from −`reach` to `reach`, for a table cell.
+    """Return a difference on a line `[−reach, reach]`, for a table cell.
 
     A vertical line is at 0.
     """

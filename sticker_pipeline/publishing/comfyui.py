@@ -148,7 +148,7 @@ class _Node:
 
 @dataclass(frozen=True)
 class _Type:
-    """A node type: sockets, widgets (top to bottom), outputs, size in canvas pixels.
+    """Node type: sockets, widgets (top to bottom), outputs, size in canvas pixels.
 
     Only the browser's format has the widget _CONTROL.
     """

@@ -1,4 +1,4 @@
-"""A release as files for ComfyUI and A1111: images with workflows, workflows, LoRAs.
+"""Release files for ComfyUI and A1111: images with workflows, workflows, LoRAs.
 
 `publishing/comfyui.py` defines workflows, `publishing/png.py` embeds them.
 """
@@ -45,7 +45,7 @@ def published_configs(
 
 
 def folder_of(config: SamplingConfig) -> str:
-    """Return the folder of a setting's files: the top for the release's own."""
+    """Return a setting's folder; the release's own setting has the top folder."""
     return "" if config.name == AS_RELEASED else config.name.replace(" ", "_")
 
 

@@ -58,7 +58,10 @@ def _front_matter(record: Record) -> str:
 
 
 class _OneLine(yaml.SafeDumper):
-    """A dumper of each text in one line: a line `---` could end the front matter."""
+    """Dumper that writes each text on one line.
+
+    A line `---` could end the front matter.
+    """
 
 
 def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -93,7 +96,7 @@ def _sampling_line(sampling: SamplingRecord) -> str:
 
 
 def _table(metrics: list[MetricRow]) -> str:
-    """Return a table: a row per metric and medium, a column per model."""
+    """Return a table: one row per metric and medium, columns are models."""
     cells = {(figure.metric, figure.medium, figure.model): figure for figure in metrics}
     present = list(dict.fromkeys(figure.model for figure in metrics))
     models = [

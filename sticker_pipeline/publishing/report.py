@@ -396,7 +396,7 @@ def current_release(character: CharacterReport) -> Release | None:
 
 
 def data_uri(image: InlineImage) -> str:
-    """Return the image as a data URI; raises ValueError if it is no image."""
+    """Return the image as a data URI; raise ValueError for other types."""
     if not re.fullmatch(r"image/[a-z+]+", image.media_type):
         raise ValueError(f"{image.media_type!r} is not the type of an image")
     return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
@@ -410,7 +410,10 @@ def speed(estimates: Sequence[MetricEstimate]) -> dict[str, float]:
 
 
 def number(value: float, form: str = ".3f") -> str:
-    """Return `value` with a minus sign and a thin space before %; not finite: a dash."""
+    """Format `value`; return a dash if it is not finite.
+
+    The minus sign is U+2212; a narrow no-break space is before %.
+    """
     return format(value, form).replace("-", "−").replace("%", "\u202f%") if math.isfinite(value) else "–"
 
 
@@ -482,7 +485,7 @@ def metrics_of(character: CharacterReport, medium: str) -> list[tuple[str, Metri
 
 
 def best_lora(character: CharacterReport, medium: str, name: str, metric: Metric) -> str:
-    """Return the single best LoRA; "" for a tie or fewer than two."""
+    """Return the single best LoRA, `""` for a tie or fewer than two."""
     found = {
         model: estimates[name].mean
         for model, estimates in estimates_by_model(character, medium).items()
@@ -497,7 +500,10 @@ def best_lora(character: CharacterReport, medium: str, name: str, metric: Metric
 
 
 def versus(character: CharacterReport, looks: Mapping[str, Look]) -> list[Versus]:
-    """Return the new LoRA beside each model, by medium; strips share one scale."""
+    """Compare the new LoRA with each model, by medium.
+
+    Strips share one scale.
+    """
     found = [
         Versus(medium, model, theirs.get(SIMILARITY), difference, Markup(""))
         for medium in mediums_of(character)
@@ -531,7 +537,7 @@ def other_differences(character: CharacterReport) -> list[tuple[Metric, dict[str
 
 
 def compared_models(character: CharacterReport, looks: Mapping[str, Look]) -> list[str]:
-    """Return the models compared with the new LoRA, in the order of `looks`."""
+    """Return the models compared with the new LoRA, ordered as in `looks`."""
     return [model for model in looks if any(model == each.model for each in character.differences)]
 
 

@@ -1,4 +1,4 @@
-"""The report as a folder: an index, and pages of characters, styles and profiles.
+"""Report as a folder: index, and pages of characters, styles and profiles.
 
 Unchanged pages are hard links into the report before. `pages.json` has each page's content hash and index line. One
 character is read at a time.
@@ -66,7 +66,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Written:
-    """Size of the index in bytes, and numbers of made and reused pages."""
+    """Index size in bytes, and numbers of made and reused pages."""
 
     index_bytes: int
     made: int
@@ -74,7 +74,10 @@ class Written:
 
 
 def report_before(artifact: Artifact | None, code_version: str) -> Before:
-    """Return the reusable part of `artifact`: none if damaged or made by other code."""
+    """Return the reusable part of `artifact`.
+
+    It is empty if the artifact is damaged or made by other code.
+    """
     if artifact is None or artifact.code_version != code_version or PAGES not in artifact.files:
         return Before()
     try:

@@ -1,4 +1,4 @@
-"""The report's index: a line per character, style and profile, linked to its page.
+"""Report index: lines of characters, styles and profiles, linked to their pages.
 
 It is one file without network requests, below 2 MB for 1,000 characters. Lines are JSON types, stored with the pages:
 unchanged pages are not read.

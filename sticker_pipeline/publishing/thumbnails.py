@@ -62,7 +62,7 @@ def _encoded(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, i
 
 
 def _webp(image: Image.Image, side: int, quality: int) -> tuple[bytes, int, int]:
-    """Return `image`, which is changed, as WebP with sides of at most `side`."""
+    """Shrink `image` in place to sides ≤ `side`; return WebP, width, height."""
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=4)

@@ -109,7 +109,7 @@ def in_use(*weights: Weights) -> Iterator[None]:
 
 
 def predict(unet: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The U-Net's prediction for a batch, [b, c, h, w] in its dtype."""
+    """Prediction of the U-Net for a batch, `[b, c, h, w]` in its dtype."""
     added = {name: inputs[name] for name in CONDITIONS if name in inputs}
     arguments = (inputs["noisy"], inputs["timesteps"], inputs["encoder_hidden_states"])
     predicted: Tensor = unet(*arguments, added_cond_kwargs=added or None, return_dict=False)[0]

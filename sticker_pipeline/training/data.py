@@ -180,7 +180,7 @@ def share_of_rank(epoch: Sequence[Batch], rank: int, ranks: int) -> list[Batch]:
 
 
 def steps(epoch: Sequence[Batch], accumulation: int) -> list[Step]:
-    """Batches in groups of `accumulation`, one per step; the last may be smaller.
+    """Groups of `accumulation` batches, one per step; the last may be smaller.
 
     Batches differ in size: a step's gradient is the mean over images, not over batches.
     """

@@ -1,4 +1,4 @@
-"""The frozen base model in training, on its device or moved off it."""
+"""Frozen base model in training, on its device or moved off it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from sticker_pipeline.diffusion.families import FAMILIES, Family
 
 @dataclass(frozen=True)
 class Models:
-    """A frozen base model in evaluation mode; `noise`: noise levels of the training."""
+    """Frozen base model in evaluation mode; `noise`: the training's noise levels."""
 
     family: Family
     unet: Any

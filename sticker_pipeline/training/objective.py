@@ -31,7 +31,7 @@ def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
 
 
 def offset_noise(noise: Tensor, latents: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """`noise` [b, c, h, w] plus offset · normal sample per image and channel.
+    """Add `offset · normal sample` per image and channel to `noise` [b, c, h, w].
 
     It trains mean colours too (N. Guttenberg, CrossLabs 2023). On the CPU, from `generator`, unused at noise_offset 0.
     The offset is settings.noise_offset + adaptive_noise_scale · |mean of the channel in `latents`|, at least 0

@@ -1,4 +1,4 @@
-"""The optimizer of the settings; its state as tensors and JSON, without pickle."""
+"""Optimizer of the settings; its state as tensors and JSON, without pickle."""
 
 import contextlib
 import importlib
@@ -64,7 +64,7 @@ def set_rates(optimizer: Any, share: float) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
-    """State of `optimizer`: tensors on the CPU by name; JSON that names them.
+    """State of `optimizer`: CPU tensors by name, and JSON that names them.
 
     Raises TypeError for a value that is neither tensor nor number, string, list, tuple or dict of such.
     """

@@ -1,4 +1,4 @@
-"""States to resume exactly, of a training or a distillation: LoRA, optimizer, log, description."""
+"""States that resume a training or distillation exactly: LoRA, optimizer, log, description."""
 
 import json
 import time
@@ -28,7 +28,7 @@ def write_state(
     description: Mapping[str, Any],
     more: Mapping[str, dict[str, torch.Tensor]],
 ) -> Path:
-    """Write the state `final`, then remove the others beside it: one is always whole.
+    """Write state `final`, then remove those beside it: one is always whole.
 
     A state that is there is equal, and stays. `description`: content of state.json, plus the optimizer's values and the
     number of CPU threads. `more`: file name -> tensors.
@@ -75,7 +75,7 @@ def take_threads(folder: Path) -> None:
 
 
 def tensors_of(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a file, in own memory: the next state removes the file."""
+    """Copies of a file's tensors: the next state removes the file."""
     return load(path.read_bytes())
 
 

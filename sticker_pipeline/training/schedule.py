@@ -7,7 +7,7 @@ from sticker_pipeline.core.settings import TrainingSettings
 
 
 def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int], float]:
-    """Function of step 0 ≤ s < total_steps to 0–1 of the peak.
+    """Function of step `0 ≤ s < total_steps` to 0–1 of the peak.
 
     `cosine_restarts_warmup_each` has its own function. Four others warm up once, over w =
     round(warmup_fraction·total_steps) steps: s/w while s < w. Then, with p = (s−w)/(total_steps−w), as in diffusers and
@@ -43,7 +43,9 @@ def make_schedule(settings: TrainingSettings, total_steps: int) -> Callable[[int
 def cosine_restarts_warmup_each(
     total_steps: int, cycles: int = 4, warmup_fraction: float = 0.1
 ) -> Callable[[int], float]:
-    """Cosine with hard restarts and a linear warm-up in each cycle: 0–1 of the peak.
+    """Cosine with hard restarts and a linear warm-up in each cycle.
+
+    Values are 0–1 of the peak.
 
     With cycle length c = ⌈total_steps / cycles⌉, warm-up w = round(warmup_fraction·c) and u = s mod c, step s has u/w
     while u < w, else ½(1 + cos π(u−w)/(c−w)): 0 at a cycle's start, 1 at u = w, close to 0 at its end. Where

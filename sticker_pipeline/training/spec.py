@@ -20,7 +20,7 @@ Spec = TypeVar("Spec", bound=Strict)
 
 
 class SpecError(UserError):
-    """A spec that cannot be trained; the message names file, key and remedy."""
+    """Spec that cannot be trained; the message names file, key and remedy."""
 
 
 class TrainingSpec(Strict):

@@ -27,7 +27,7 @@ from sticker_pipeline.training.weight_norms import UNLIMITED, limit_norms
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss that is not finite or has multiplied; earlier checkpoints are whole."""
+    """Loss that is not finite or has multiplied; earlier checkpoints are whole."""
 
 
 @dataclass

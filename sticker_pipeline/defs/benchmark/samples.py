@@ -1,4 +1,4 @@
-"""Asset of the stage `generation`: images of base model, LoRA and rivals, on equal seeds."""
+"""Asset of stage `generation`: images of base model, LoRA, rivals; equal seeds."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Asset `lcm_lora` of a profile: its base model distilled to few steps, and measured.
+"""Asset `lcm_lora` of a profile: base model distilled to few steps, and measured.
 
 Made only on request, like `character_lcm_lora`, which shares distillation and measurement.
 """

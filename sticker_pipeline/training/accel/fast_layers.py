@@ -151,12 +151,12 @@ class FrozenPointwise(FrozenLinear):
     """A frozen 1×1 convolution as a Linear over channels: faster in oneDNN."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map [n, in, h, w] to [n, out, h, w], channels last in memory."""
+        """Map `[n, in, h, w]` to `[n, out, h, w]`, channels last in memory."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class _AdaptedProduct(torch.autograd.Function):
-    """x Wᵀ + b + scale·x downᵀ upᵀ, with gradients of x, down, up."""
+    """Layer output `x Wᵀ + b + scale·x downᵀ upᵀ`, with gradients of x, down, up."""
 
     @staticmethod
     def forward(
@@ -192,7 +192,7 @@ class Adapted(nn.Module):
         self.pointwise = isinstance(layer.base_layer, FrozenPointwise)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map [..., in] to [..., out]; for a 1×1 convolution [n, in, h, w]."""
+        """Map `[..., in]` to `[..., out]`; for a 1×1 convolution, `[n, in, h, w]`."""
         if self.layer.disable_adapters:
             return self.layer.base_layer(x)
         down, up = self.layer.lora_A[self.adapter].weight, self.layer.lora_B[self.adapter].weight

@@ -54,7 +54,7 @@ class FusedLinear(nn.Module):
 
 
 class _Adapted(torch.autograd.Function):
-    """x Wᵀ + b + scale·x downᵀ upᵀ, with gradients of x, down, up."""
+    """Layer output `x Wᵀ + b + scale·x downᵀ upᵀ`, with gradients of x, down, up."""
 
     @staticmethod
     def forward(

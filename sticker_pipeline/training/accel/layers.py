@@ -9,5 +9,5 @@ from sticker_pipeline.training.accel.fused_lora import fuse
 
 
 def accelerate_layers(model: Any, device: torch.device) -> None:
-    """Replace frozen layers and their LoRA by faster ones, equal up to rounding."""
+    """Replace frozen and LoRA layers by faster ones, equal up to rounding."""
     speed_up(model) if device.type == "cpu" else fuse(model)

@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class View:
-    """A view of an image: all that decides its pixels, and its `path`.
+    """View of an image: everything that decides its pixels, and its `path`.
 
     `width`, `height`: its bucket; `shape`: padded to it (`square`), or covering it and cut (`aspect`), with `offset`
     (0..1) of the free room cut off before (see pixels.cover_image).
@@ -289,7 +289,7 @@ def read_entry(path: Path) -> LatentEntry:
 def sample_posteriors(
     entries: Sequence[LatentEntry], scale: float, shift: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """Sample each posterior: float32[b, c, h, w] = (z − shift) · scale.
+    """Sample each posterior z: `(z − shift) · scale`, float32[b, c, h, w].
 
     `generator` is a CPU generator: equal samples for every device.
     """

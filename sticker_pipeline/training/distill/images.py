@@ -26,7 +26,7 @@ VERSION = 2  # raise it when equal specs give other latents
 def generated_latents(
     models: Models, spec: ConsistencySpec, texts: Encoded, count: Callable[[int, int], None]
 ) -> torch.Tensor:
-    """Generate an image of each prompt: float32[n, c, h, w] on the CPU.
+    """Generate each prompt's latents: float32[n, c, h, w] on the CPU.
 
     Scaled as the U-Net's input. Prompt k starts from the noise of seed settings.seed + k. `texts`: encodings of the
     prompts and, last, of the negative prompt. `count(done, total)` is called before each batch and after the last; if

@@ -63,7 +63,7 @@ def guided(predicted: Tensor, unprompted: Tensor, scale: float) -> Tensor:
 
 
 def huber(predicted: Tensor, wanted: Tensor, width: float) -> Tensor:
-    """Pseudo-Huber loss of each image, float[b]: mean of √(d² + width²) − width."""
+    """Pseudo-Huber loss of each image, float[b]: mean of `√(d² + width²) − width`."""
     return ((predicted - wanted).square() + width**2).sqrt().sub(width).mean(dim=(1, 2, 3))
 
 

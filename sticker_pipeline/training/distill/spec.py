@@ -1,4 +1,4 @@
-"""Spec of one distillation: every effective value, as a strict model in JSON."""
+"""Spec of one distillation: all effective values, a strict model in JSON."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Specs of distillations of a base model and of a character, prompts given."""
+"""Specs of distillations, of a base model or character, for given prompts."""
 
 from pathlib import Path
 from typing import Any

@@ -131,7 +131,7 @@ def conditioning_of(run: Distillation, rows: list[int]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def next_point(run: Distillation, sampled: SampledBatch) -> Tensor:
-    """Output of the student after one guided teacher step, float32[b, c, h, w]."""
+    """Student's output after one guided teacher step: float32[b, c, h, w]."""
     kind, alphas = run.models.prediction_type, run.alphas[sampled.timesteps]
     with plain(run.layers):
         both = {name: torch.cat([sampled.prompted[name], sampled.unprompted[name]]) for name in sampled.prompted}

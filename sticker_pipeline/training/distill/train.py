@@ -1,4 +1,4 @@
-"""The distillation: set up → loop → save, in one process without Dagster."""
+"""Distillation in one process without Dagster: set up, loop, save."""
 
 import json
 from collections.abc import Callable

@@ -10,7 +10,7 @@ BAND = "loss_"
 
 
 def losses(log: pd.DataFrame) -> Image.Image:
-    """Chart of each step's loss, and its mean over a twentieth of the steps."""
+    """Chart of each step's loss, with running mean over 1/20 of steps."""
     window = _window(log)
     curves = {"each step": _curve(log, log["loss"]), f"mean of {window}": _smooth(log, log["loss"])}
     return line_chart(curves, title="loss", x="step", y="loss")
@@ -61,5 +61,5 @@ def _curve(log: pd.DataFrame, values: pd.Series) -> tuple[np.ndarray, np.ndarray
 
 
 def _smooth(log: pd.DataFrame, values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Running mean of existing values: not every step has timesteps in a band."""
+    """Running mean of existing values; some steps lack timesteps in a band."""
     return _curve(log, values.rolling(_window(log), min_periods=1).mean())

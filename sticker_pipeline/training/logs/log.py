@@ -56,7 +56,7 @@ def band_errors(errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[float, .
 
 
 def state(log: Sequence[LogRow], total_steps: int, epochs: int) -> State:
-    """State at the end of the log, with speed and time left by recent steps."""
+    """State at the log's end; recent steps give speed and time left."""
     row, recent = log[-1], log[-STEPS_IN_PACE:]
     return State(
         step=row.step,

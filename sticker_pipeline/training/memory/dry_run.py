@@ -1,4 +1,4 @@
-"""Dry run of a training: the GPU memory of each of its phases.
+"""Dry run of a training: the GPU memory of each phase.
 
 It runs a step of the real architecture on fake tensors (shapes without content) and counts live bytes.
 plan.py chooses measures by these counts.
@@ -127,7 +127,7 @@ def tile_vae(vae: Any, width: int, height: int, tiles: int) -> None:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counter of the bytes of live tensors, fake or real, made inside it.
+    """Counter of bytes of live tensors made inside it, fake or real.
 
     `peak`: the most so far. It does not count memory allocated and freed within one kernel operation.
     """

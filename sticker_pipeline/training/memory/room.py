@@ -1,4 +1,4 @@
-"""Checks that a training fits on the disk and in a CPU's memory."""
+"""Checks that a training fits on disk and in a CPU's memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
