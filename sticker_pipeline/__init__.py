@@ -1,1 +1,1 @@
-"""Trains a sticker LoRA from a folder of a character's GIFs, stickers and artwork."""
+"""Sticker LoRAs from folders of a character's GIFs, stickers and artwork."""

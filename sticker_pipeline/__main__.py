@@ -1,4 +1,7 @@
-"""`sticker-pipeline`, and `python -m sticker_pipeline`: small, so that a Ctrl-C at once ends it without a traceback."""
+"""`sticker-pipeline` and `python -m sticker_pipeline`.
+
+Small, so that an early Ctrl-C ends it without a traceback.
+"""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""The Dagster entry point. Everything is found in `defs/`, one module per stage."""
+"""The Dagster entry point. `defs/` has one module per stage."""
 
 import os
 from pathlib import Path
