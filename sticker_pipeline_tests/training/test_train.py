@@ -18,7 +18,7 @@ from sticker_pipeline.training.objective import image_losses
 from sticker_pipeline.training.schedule import cosine_restarts_warmup_each
 from sticker_pipeline.training.setup import set_up
 from sticker_pipeline.training.spec import SpecError, load_spec
-from sticker_pipeline.training.step import TrainingDiverged, check_exploding, draw, training_step, whole_inputs
+from sticker_pipeline.training.step import TrainingDiverged, check_exploding, sample_batch, training_step, whole_inputs
 from sticker_pipeline.training.stopping import Interrupted
 from sticker_pipeline.training.train import stop_if_asked, train
 from sticker_pipeline_tests.training.conftest import SpecMaker
@@ -185,20 +185,20 @@ def test_what_is_drawn_follows_the_settings(
 ) -> None:
     run = set_up(make_spec(settings=settings), QUIET, lambda: None).run
     (batch,) = run.plan.epoch(0)[0]
-    drawn, again, next_step = draw(run, batch, 0, 0), draw(run, batch, 0, 0), draw(run, batch, 1, 0)
-    assert all(torch.equal(value, again.inputs[name]) for name, value in drawn.inputs.items())
-    assert not torch.equal(drawn.inputs["noisy"], next_step.inputs["noisy"])
-    levels = run.models.noise.alphas_cumprod[drawn.inputs["timesteps"]]
+    sampled, again, next_step = (sample_batch(run, batch, step, 0) for step in (0, 0, 1))
+    assert all(torch.equal(value, again.inputs[name]) for name, value in sampled.inputs.items())
+    assert not torch.equal(sampled.inputs["noisy"], next_step.inputs["noisy"])
+    levels = run.models.noise.alphas_cumprod[sampled.inputs["timesteps"]]
     snr = levels / (1 - levels)
     expected = torch.tensor(weights) if weights else torch.minimum(snr, torch.tensor(5.0)) / snr
-    assert torch.allclose(drawn.weights, expected)
+    assert torch.allclose(sampled.weights, expected)
 
 
 def test_batches_that_add_up_are_one_batch(make_spec: SpecMaker) -> None:
     """The mean over a step's images, however they were divided: batches of 1 and 3 weigh 1 to 3."""
     run = set_up(make_spec(), QUIET, lambda: None).run
     whole = np.arange(4)
-    drawn = [draw(run, part, 0, number) for number, part in enumerate((whole[:1], whole[1:]))]
+    drawn = [sample_batch(run, part, 0, number) for number, part in enumerate((whole[:1], whole[1:]))]
     errors = []
     for one in drawn:
         predicted = predict(run.models.unet, whole_inputs(run, one, 4))
@@ -212,7 +212,7 @@ def test_batches_that_add_up_are_one_batch(make_spec: SpecMaker) -> None:
 def test_transparent_pixels_may_be_left_out(make_spec: SpecMaker) -> None:
     run = set_up(make_spec(settings={"background_weight": 0.25}), QUIET, lambda: None).run
     (batch,) = run.plan.epoch(0)[0]
-    weights = draw(run, batch, 0, 0).inputs["pixel_weights"]
+    weights = sample_batch(run, batch, 0, 0).inputs["pixel_weights"]
     masks = torch.stack([run.latents.entry(row, 0).mask for row in batch.tolist()])
     assert torch.allclose(weights, masks + (1 - masks) * 0.25) and weights.min() < 1
 
@@ -241,7 +241,7 @@ def test_caption_dropout_of_everything_trains_the_empty_caption(make_spec: SpecM
             make_spec(settings={"caption_dropout": 1.0, "learning_rate_text_encoder": rate}), QUIET, lambda: None
         ).run
         (batch,) = run.plan.epoch(0)[0]
-        hidden = draw(run, batch, 0, 0).text().hidden
+        hidden = sample_batch(run, batch, 0, 0).text().hidden
         assert torch.allclose(hidden, run.text([""] * len(batch), None)().hidden, atol=1e-6)
 
 
