@@ -145,6 +145,13 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert settings_for(found, "sd15", LORAS) == ([Setting(4, GridPoint(0.0, 1.0, 1.0, 4, 4.0), "lcm")], [])
 
 
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    budget = {"budget": 2, "setting": None, "why": "none", "figures": {"quality": 0.5}}
+    path = tmp_path / "recommended.json"
+    path.write_text(json.dumps({"profile": "sd15", "character": "x", "loras": LORAS, "budgets": [budget]}))
+    assert read_recommendations(path).budgets == [Recommendation(2, None, "none", {"quality": 0.5})]
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"profile": "x", "loras": {}, "budgets": [{"steps": 4}]}'])
 def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, content: str) -> None:
     path = tmp_path / "recommended.json"
