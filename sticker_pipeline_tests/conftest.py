@@ -20,6 +20,7 @@ SLOW = (  # files that take more than ten seconds, in order; no two with a brows
     "ui/test_ui.py",
     "cli/test_ui.py",
     "defs/test_automation.py",
+    "test_guide.py",
     "defs/test_line.py",
     "dagster_kit/test_launcher.py",
     "training/distill/test_train.py",
