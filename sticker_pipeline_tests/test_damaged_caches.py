@@ -173,7 +173,7 @@ def test_latents_of_a_distillation(
         model_dump=lambda **_: {"prompts": ["a", "b", "c"]},
     )
     monkeypatch.setattr(images, "pipeline_of", lambda models, scheduler: None)
-    monkeypatch.setattr(images, "_drawn", lambda *rest: torch.tensor([float(row) for row in rest[-1]]))
+    monkeypatch.setattr(images, "_generated", lambda *rest: torch.tensor([float(row) for row in rest[-1]]))
 
     def compute() -> list[float]:
         return images.generated_latents(None, spec, None, lambda done, total: None).tolist()  # type: ignore[arg-type]

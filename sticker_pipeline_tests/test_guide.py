@@ -135,6 +135,8 @@ def kohya_images(project: Project) -> None:
     (folder / "gifs").rename(folder / "5_luma sticker")
     for name in ("stickers", "art"):
         (folder / name).rename(folder / f"2_luma {name}")
+    for path in [*folder.rglob("*.png"), *folder.rglob("*.gif"), *folder.rglob("*.webp")]:
+        path.with_suffix(".txt").write_text("luma, smile\n")
     (project.characters / "luma").rename(project.characters / "luma_of_images")
 
 

@@ -11,7 +11,7 @@ from sticker_pipeline_tests.prose import fault_of, faults_below
     ("line", "fault"),
     [
         ("Return the norm of a change, float32[].", None),
-        ("The gradient of a batch: `forward` and `backward` through the `unet` in the precision of the base.", None),
+        ("The gradient of a batch: `forward` and `backward` through the `unet`, in its precision.", None),
         ("Whether a model copies.", "begin with a noun or a verb"),
         ("One two three four five six seven eight nine ten eleven twelve more.", "13 words"),
         ("Read the table and", "end the first sentence"),

@@ -284,7 +284,7 @@ def test_a_file_that_changed_after_the_inventory_is_not_cached_under_the_wrong_n
     assert "has changed since the inventory" in table["reason"][0]
     path.unlink()
     (_, gone), *_ = decode_all(folder, inventory, tmp_path / "cache", LIMITS)
-    assert "cannot be read any more" in gone["problem"][0]
+    assert "can no longer be read" in gone["problem"][0]
     assert list((tmp_path / "cache").iterdir()) == []
 
 

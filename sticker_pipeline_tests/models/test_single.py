@@ -385,7 +385,7 @@ def test_the_command_takes_files_checks_them_and_brings_locked_ones_back(
 
 
 def test_a_profile_leaves_a_file_of_the_users_own_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sticker_pipeline.cli import commands as cli
+    from sticker_pipeline.cli import models as cli
 
     said: list[str] = []
     monkeypatch.setattr(cli, "tell", said.append)

@@ -47,7 +47,7 @@ ATTACK = "![x](http://127.0.0.1:9/a.png) <img src=http://127.0.0.1:9/b.png> `![y
 def test_texts_of_others_are_shown_in_their_letters(tmp_path: Path) -> None:
     markdown_it = pytest.importorskip("markdown_it")  # rich brings it
     made = candidate(tmp_path / "made", b"one")
-    drawing = made.sampling.model_copy(
+    sampling = made.sampling.model_copy(
         update={"prompts": ["```", f"smile, {ATTACK}", "~~~", "a ---"], "negative_prompt": f"``, {ATTACK}"}
     )
     summary = Verdict(True, f"# Copies of {ATTACK}", pd.DataFrame())
@@ -55,7 +55,7 @@ def test_texts_of_others_are_shown_in_their_letters(tmp_path: Path) -> None:
         released(
             tmp_path,
             trigger="`<b>`",
-            drawing=drawing,
+            sampling=sampling,
             why_epoch=f"chosen | {ATTACK}",
             checks=[Check("no_copies", summary, True)],
             metrics=made.metrics.assign(medium=f"| {ATTACK}"),
@@ -66,7 +66,7 @@ def test_texts_of_others_are_shown_in_their_letters(tmp_path: Path) -> None:
     assert {child.type for child in inline} <= {"text", "text_special", "code_inline", "softbreak", "html_inline"}
     assert {child.content for child in inline if child.type == "html_inline"} == {"<!-- -->"}
     (fence,) = [token for token in tokens if token.type == "fence"]
-    assert fence.content == "\n".join([*drawing.prompts, ""])
+    assert fence.content == "\n".join([*sampling.prompts, ""])
     assert not any(token.type == "html_block" for token in tokens)
     assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1", *["h2"] * 5]
     assert card.startswith("# luma\n"), "no line of a prompt is taken for the end of the front matter"
@@ -86,8 +86,8 @@ def test_no_text_ends_the_front_matter_or_adds_to_it(text: str, tmp_path: Path) 
     from huggingface_hub import ModelCard
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-    drawing = candidate(tmp_path / "made", b"").drawing
-    changes = {"trigger": text, "base_model": text, "drawing": drawing.model_copy(update={"prompts": [text, "b"]})}
+    sampling = candidate(tmp_path / "made", b"").sampling
+    changes = {"trigger": text, "base_model": text, "sampling": sampling.model_copy(update={"prompts": [text, "b"]})}
     card = model_card(released(tmp_path, **changes))
     found = REGEX_YAML_BLOCK.search(card)
     assert found is not None and found.start() == 0

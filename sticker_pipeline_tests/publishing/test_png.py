@@ -63,7 +63,7 @@ def test_prompts_in_any_script_survive_and_what_the_image_carried_before_does_no
 
 
 def test_an_image_of_several_is_refused() -> None:
-    with pytest.raises(WorkflowError, match="draws 4"):
+    with pytest.raises(WorkflowError, match="generates 4"):
         png_with_workflow(Image.new("RGB", (8, 8)), replace(WORKFLOW, batch=4))
 
 

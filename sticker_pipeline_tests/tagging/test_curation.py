@@ -187,7 +187,7 @@ def test_bad_tables_are_refused() -> None:
         curate(tags[:1].assign(frame_id="b"), frames, GROUPS, "t", Curation())
     with pytest.raises(ValueError, match="group 'photos'"):
         curate(tags[:1], frames.assign(group="photos"), GROUPS, "t", Curation())
-    with pytest.raises(ValueError, match="there twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         curate(tags[:1], pd.concat([frames, frames]), GROUPS, "t", Curation())
 
 
