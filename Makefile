@@ -14,7 +14,7 @@ demo: $(READY) ## draw the line for the three demo characters, on a laptop
 test: $(READY) ## all tests, as many files at a time as there are cores; no GPU, no network
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-fast: $(READY) ## the tests of functions, in about a minute: neither slow, nor in a browser, nor on a GPU
+test-fast: $(READY) ## the tests of functions, in minutes: neither slow, nor in a browser, nor on a GPU
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not ui and not gpu"
 
 check: $(READY) $(DAGSTER_HOME)/dagster.yaml ## lint, format, types, layers, definitions, documentation

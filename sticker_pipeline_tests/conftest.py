@@ -58,6 +58,18 @@ SLOW = (  # files that take more than ten seconds, in order; no two with a brows
     "diffusion/test_base_model.py",
     "embedded/test_tagger.py",
     "dagster_kit/test_history.py",
+    "publishing/test_report_browser.py",
+    "dagster_kit/test_step.py",
+    "models/test_fetch.py",
+    "media/test_fuzz.py",
+    "publishing/test_report_folder.py",
+    "models/test_arriving.py",
+    "media/test_video.py",
+    "embedded/test_clip.py",
+    "generation/test_generate.py",
+    "diffusion/lora/test_scale.py",
+    "cli/test_commands.py",
+    "publishing/test_contents.py",
 )
 
 
