@@ -1,6 +1,6 @@
 """The guide's commands, run in its order: in a shell, in a new project, with the embedded models.
 
-COVERED names what runs elsewhere. A comment in the page marks what needs a network, a GPU or minutes.
+COVERED and RECIPES name what runs elsewhere. A comment in the page marks what needs a network, a GPU or minutes.
 """
 
 import json
@@ -27,17 +27,20 @@ benchmark: {holdout: 0.3, prompts: ["angry, arms up"], gate: {one_source: 1.0, g
 sampling_grid: {character_weights: [1.0], steps: [2], guidance_scales: [1.0], prompts_per_medium: 1}
 """
 MARKS = ("network", "minutes", "GPU")  # in the comment of a command that is not run here
-UI, COMMANDS_OF_US = "ui/test_ui.py", "cli/test_commands.py"
-COVERED = {  # command -> the file of tests that runs it
-    "make test": "test_guide.py",
-    "make ui": UI,
-    "make ui PORT=3001": UI,
-    "sticker-pipeline ui --help": COMMANDS_OF_US,
-    "sticker-pipeline ui --allow-host stickers.example.org": "cli/test_ui.py",
-    "sticker-pipeline releases luma": COMMANDS_OF_US,
-    'sticker-pipeline roll-back luma 3 --reason "the eyes are green"': COMMANDS_OF_US,
-    "sticker-pipeline fetch-models /downloads/model.safetensors --sha256 HASH --as sdxl/base": "models/test_single.py",
+COVERED = {  # command -> file of tests that runs it, and the line there
+    "make test": ("test_guide.py", "def test_the_commands_of_the_guide_do_as_it_says"),
+    "sticker-pipeline ui --allow-host stickers.example.org": ("cli/test_ui.py", '"--allow-host", name'),
+    "sticker-pipeline releases luma": ("cli/test_commands.py", 'run("releases", "luma")'),
+    'sticker-pipeline roll-back luma 3 --reason "the eyes are green"': (
+        "cli/test_commands.py",
+        'run("roll-back", "luma", "1", "--reason"',
+    ),
+    "sticker-pipeline fetch-models /downloads/model.safetensors --sha256 HASH --as sdxl/base": (
+        "models/test_single.py",
+        '["fetch-models", *arguments]',
+    ),
 }
+RECIPES = {"make ui": 3000, "make ui PORT=3001": 3001}  # -> the port; tests of the UI start what the recipe starts
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ LAUNCH = "dg launch --assets"
 STEPS = [
     Step("sticker-pipeline new-character luma ~/Images/luma", "sticker-pipeline update luma", images),
     Step("sticker-pipeline update luma", "LoRA:", small_settings),
+    Step("sticker-pipeline ui --help", "--allow-host"),
     Step("sticker-pipeline export-kohya luma ~/kohya/luma", "/kohya/luma has"),
     Step("sticker-pipeline import-kohya luma2 ~/kohya/luma", "sticker-pipeline update luma2"),
     Step(f"{LAUNCH} sampling_grid --partition luma", "2 settings of 2 images each"),
@@ -193,9 +197,17 @@ def test_the_commands_of_the_guide_do_as_it_says(project: Project) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_guide_is_run_or_marked(command: str) -> None:
     if not any(mark in command.partition(" #")[2] for mark in MARKS):
-        assert plain(command) in {step.command for step in STEPS} | COVERED.keys()
+        assert plain(command) in {step.command for step in STEPS} | COVERED.keys() | RECIPES.keys()
 
 
-@pytest.mark.parametrize("file", sorted(set(COVERED.values())))
-def test_each_file_that_runs_others_is_there(file: str) -> None:
-    assert (REPOSITORY / "sticker_pipeline_tests" / file).is_file()
+@pytest.mark.parametrize(("file", "line"), COVERED.values())
+def test_each_test_that_runs_others_is_there(file: str, line: str) -> None:
+    assert line in (REPOSITORY / "sticker_pipeline_tests" / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("command", "port"), RECIPES.items())
+def test_make_starts_the_ui_after_mending(command: str, port: int) -> None:
+    recipe = subprocess.run(
+        [*command.split(), "--dry-run"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert recipe.index("sticker-pipeline doctor --mend") < recipe.index(f"sticker-pipeline ui --port {port}")

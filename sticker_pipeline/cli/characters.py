@@ -1,5 +1,6 @@
 """Commands that make characters, and exchange them with kohya's programs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,25 @@ if TYPE_CHECKING:  # commands import what they need: help must be fast
     from sticker_pipeline.dataset.new_character import Created
 
 
+def link_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --link and --follow-links to a command that takes a FOLDER."""
+    for option in (
+        click.option(
+            "--follow-links",
+            is_flag=True,
+            help="Also take files outside FOLDER that its links lead to; without it they are refused.",
+        ),
+        click.option("--link", is_flag=True, help="Link to the files instead of copying them."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command("new-character")
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--trigger", help="The trigger, a made-up word for the character. Default: NAME_char.")
-@click.option("--link", is_flag=True, help="Link to the files instead of copying them.")
-@click.option(
-    "--follow-links",
-    is_flag=True,
-    help="Also take files outside FOLDER that its links lead to; without it they are refused.",
-)
+@link_options
 def new_character(name: str, folder: Path, trigger: str | None, link: bool, follow_links: bool) -> None:
     """Make the character NAME from a FOLDER of GIFs and images."""
     from sticker_pipeline.core.character import CharacterError, check_name
@@ -97,12 +107,7 @@ def export_kohya(name: str, folder: Path, max_error: float) -> None:
 @click.option(
     "--trigger", help="The trigger, a made-up word for the character. Default: the beginning of all captions."
 )
-@click.option("--link", is_flag=True, help="Link to the images instead of copying them.")
-@click.option(
-    "--follow-links",
-    is_flag=True,
-    help="Also take files outside FOLDER that its links lead to; without it they are refused.",
-)
+@link_options
 def import_kohya(name: str, folder: Path, trigger: str | None, link: bool, follow_links: bool) -> None:
     """Make the character NAME from a training FOLDER of kohya's sd-scripts.
 

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,10 +38,10 @@ COMFYUI_LATENTS = 4  # latent channels of all SD1.5 and SDXL models in ComfyUI a
 
 
 def published_configs(
-    lora: Path, strength: float, generation: GenerationSettings, others: Mapping[int, SamplingConfig]
+    lora: Path, strength: float, generation: GenerationSettings, others: Iterable[SamplingConfig]
 ) -> list[SamplingConfig]:
     """Return the published settings: as released first, then recommended ones."""
-    return [SamplingConfig(AS_RELEASED, [(lora, strength)], generation), *others.values()]
+    return [SamplingConfig(AS_RELEASED, [(lora, strength)], generation), *others]
 
 
 def folder_of(config: SamplingConfig) -> str:

@@ -37,7 +37,7 @@ def test_loras_of_several_characters_have_different_names(tmp_path: Path) -> Non
 
 def test_the_release_itself_comes_first_and_each_setting_has_a_folder(tmp_path: Path) -> None:
     fast = SamplingConfig("at most 2 steps", [(RELEASED, 0.8), (LCM, 1.0)], FAST)
-    configs = published_configs(RELEASED, 0.9, GENERATION, {2: fast})
+    configs = published_configs(RELEASED, 0.9, GENERATION, [fast])
     folders = {config.name: folder_of(config) for config in configs}
     assert folders == {AS_RELEASED: "", "at most 2 steps": "at_most_2_steps"}
     assert configs_table(record(tmp_path), configs).to_dict("list") == {

@@ -51,7 +51,7 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         record = Record.model_validate_json(work.inputs["released_lora"].content(RECORD))
         lora, strength = work.inputs["released_lora"].file(record.file), record.sampling.strength
         others = recommended(advice, adapters_of(lora, character, profile, store), strength, profile.generation)
-        configs = published_configs(lora, strength, profile.generation, others)
+        configs = published_configs(lora, strength, profile.generation, others.values())
         prompts = prompts_beginning(character, profile, record.beginnings, otherwise=[record.trigger])
         requests = requests_for(prompts, seeds_per_prompt=1)
         check_images(work, len(configs) * len(requests), profile.resolution)
