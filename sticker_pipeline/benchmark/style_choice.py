@@ -295,16 +295,16 @@ def _behind(metrics: Mapping[int, StyleMetrics], epoch: int, best: int) -> Estim
 
 
 def _why(own: StyleMetrics, base: StyleMetrics, leaking: float, obedient: float) -> str:
-    metrics = (
+    shown = (
         f"style similarity {own['style_similarity'].mean:.3f} (base model {base['style_similarity'].mean:.3f}), "
         f"{own['fidelity'].mean:.0%} of the prompted tags ({base['fidelity'].mean:.0%}), "
         f"{own['leaks'].mean:.0%} leaks ({base['leaks'].mean:.0%})"
     )
     if own["leaks"].mean > leaking:
-        return f"chosen: all epochs leak more than {leaking:.0%}, and none leaks less: {metrics}."
+        return f"chosen: all epochs leak more than {leaking:.0%}, and none leaks less: {shown}."
     if own["fidelity"].mean < obedient:
-        return f"chosen: none shows {obedient:.0%} of the prompted tags, and this one shows most: {metrics}."
-    return f"chosen: the earliest that is as good in style as any that neither leaks nor ignores prompts: {metrics}."
+        return f"chosen: none shows {obedient:.0%} of the prompted tags, and this one shows most: {shown}."
+    return f"chosen: the earliest that is as good in style as any that neither leaks nor ignores prompts: {shown}."
 
 
 def _reference(evaluation: StyleEvaluationContext) -> Estimate | None:

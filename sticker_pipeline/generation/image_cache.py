@@ -52,26 +52,26 @@ def cached_images(
     requests: Sequence[Request],
     decided: Mapping[str, Any],
     cache: Path,
-    draw: Callable[[Sequence[Request]], Iterator[Image.Image]],
+    generate: Callable[[Sequence[Request]], Iterator[Image.Image]],
     batch_size: int,
 ) -> list[Image.Image]:
-    """RGB image per request, from `cache` or from `draw`.
+    """RGB image per request, from `cache` or from `generate`.
 
-    `draw` is called once with the missing requests, if any. Images are saved in groups of `batch_size` as they are
+    `generate` is called once with the missing requests, if any. Images are saved in groups of `batch_size` as they are
     made: an interrupted run resumes with the same batches.
     """
     paths = [_entry(cache, decided, request) for request in requests]
     found = {path: _read(path) for path in paths}
     missing = {path: request for path, request in zip(paths, requests, strict=True) if found[path] is None}
     if missing:
-        images, names = draw(list(missing.values())), list(missing)
+        images, names = generate(list(missing.values())), list(missing)
         for start in range(0, len(names), batch_size):
             batch = names[start : start + batch_size]
             with atomic_files(batch) as stagings:
                 for path, staging, image in zip(batch, stagings, islice(images, len(batch)), strict=True):
                     image.save(staging, "PNG")
                     found[path] = image.convert("RGB")
-        next(images, None)  # lets `draw` finish, such as its last message
+        next(images, None)  # lets `generate` finish, such as its last message
     return [kept for path in paths if (kept := found[path]) is not None]
 
 
