@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SLOW = (  # files that take more than ten seconds, in order; no two with a browser at a time
+SLOW = (  # files that take more than four seconds, in order; no two with a browser at a time
     "ui/test_door.py",
     "test_chaos.py",
     "training/test_resume.py",
@@ -70,6 +70,16 @@ SLOW = (  # files that take more than ten seconds, in order; no two with a brows
     "diffusion/lora/test_scale.py",
     "cli/test_commands.py",
     "publishing/test_contents.py",
+    "core/process/test_guard.py",
+    "defs/test_publishing.py",
+    "test_bad_characters.py",
+    "defs/test_sensors.py",
+    "test_damaged_caches.py",
+    "defs/test_tagging.py",
+    "core/test_images.py",
+    "tagging/test_curation.py",
+    "core/process/test_output.py",
+    "diffusion/lora/test_formats.py",
 )
 
 
