@@ -30,6 +30,8 @@ MARKS = ("network", "minutes", "GPU")  # in the comment of a command that is not
 COVERED = {  # command -> file of tests that runs it, and the line there
     "make test": ("test_guide.py", "def test_the_commands_of_the_guide_do_as_it_says"),
     "sticker-pipeline ui --allow-host stickers.example.org": ("cli/test_ui.py", '"--allow-host", name'),
+    "sticker-pipeline desk": ("cli/test_desk.py", 'run("desk", NAME, "--port"'),
+    "sticker-pipeline desk luma": ("cli/test_desk.py", 'run("desk", NAME, "--port"'),
     "sticker-pipeline releases luma": ("cli/test_commands.py", 'run("releases", "luma")'),
     'sticker-pipeline roll-back luma 3 --reason "the eyes are green"': (
         "cli/test_commands.py",

@@ -45,9 +45,12 @@ def update_command(names: tuple[str, ...]) -> None:
     work("update", *names)
 
 
+PORT = click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+
+
 @main.command("ui")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@PORT
 @click.option(
     "--allow-host",
     "allowed",
@@ -61,20 +64,52 @@ def update_command(names: tuple[str, ...]) -> None:
 )
 @click.option("--workspace", default="workspace.yaml", show_default=True, help="The workspace file that Dagster loads.")
 def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, workspace: str) -> None:
-    """Open the Dagster UI at a port of this machine, with daemon.
+    """Open the Dagster UI and the desk at a port, with daemon.
 
-    Ctrl-C ends both. Requests from other pages and under other host names are refused (docs/guide/ui.md). There is no
+    Ctrl-C ends them. Requests from other pages and under other host names are refused (docs/guide/ui.md). There is no
     login.
     """
-    if not Path(workspace).is_file():
-        raise click.ClickException(f"{workspace} is not there: start the UI in the project's folder, or name the file.")
     for name in allowed:
         if not re.fullmatch(r"[\w.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", name, re.ASCII):
             raise click.BadParameter(f"{name!r}: write NAME or NAME:PORT, as the address bar of the browser has it.")
     others = [argument for name in allowed for argument in ("--allow-host", name)]
     if read_only:
         others.append("--read-only")
-    guarded("sticker_pipeline.cli.ui", "--host", host, "--port", str(port), "--workspace", workspace, *others)
+    _serve(workspace, "--host", host, "--port", str(port), *others)
+
+
+@main.command("desk")
+@click.argument("name", default="")
+@PORT
+def desk_command(name: str, port: int) -> None:
+    """Open the desk, at the character NAME, in the browser.
+
+    There you look at images, mend captions and start an update. Starts `ui` at this machine alone, unless it runs at
+    the port already.
+    """
+    import webbrowser
+
+    from sticker_pipeline.cli.door import desk_address, is_our_desk
+    from sticker_pipeline.core.character import CharacterError, load_character
+    from sticker_pipeline.defs.resources import workspace_from_environment
+
+    if name:
+        try:
+            load_character(workspace_from_environment().characters_folder / name)
+        except CharacterError as error:
+            raise click.ClickException(str(error)) from error
+    address = desk_address(f"127.0.0.1:{port}", name)
+    if is_our_desk(address):
+        tell(f"The desk is at {address}")
+        webbrowser.open(address)
+        return
+    _serve("workspace.yaml", "--port", str(port), "--open", address)
+
+
+def _serve(workspace: str, *arguments: str) -> None:
+    if not Path(workspace).is_file():
+        raise click.ClickException(f"{workspace} is not there: start the UI in the project's folder, or name the file.")
+    guarded("sticker_pipeline.cli.ui", "--workspace", workspace, *arguments)
 
 
 @main.command("report")

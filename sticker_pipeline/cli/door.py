@@ -5,6 +5,7 @@ report a request's origin: `guarded` admits the application's own pages, a perso
 link, and programs other than browsers. Standard library only.
 """
 
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 READING = ("GET", "HEAD")
+ANSWER_SECONDS = 5.0
 POLICY_VIOLATION = 1008  # of a WebSocket
 SHOWN = 80  # characters of a header shown in a refusal
 
@@ -29,6 +31,9 @@ HEADERS = {
     "x-dns-prefetch-control": "off",  # else names in links are looked up before a click
     "x-frame-options": "DENY",
 }
+
+
+DESK = "/desk"  # path of the desk
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,20 @@ def own_hosts(host: str, port: int) -> list[str]:
     named = [] if wildcard else [f"[{host}]" if ":" in host and not host.startswith("[") else host]
     end = "" if port == 80 else f":{port}"  # browsers omit the scheme's default port
     return [f"{name.lower()}{end}" for name in dict.fromkeys([*LOOPBACK, *named])]
+
+
+def desk_address(host: str, name: str = "") -> str:
+    """Return the desk's address, or that of a character's page."""
+    return f"http://{host}{DESK}/" + (f"c/{name}" if name else "")
+
+
+def is_our_desk(address: str) -> bool:
+    """Tell whether a desk answers at `address`."""
+    try:
+        with urllib.request.urlopen(address, timeout=ANSWER_SECONDS) as answer:
+            return str(answer.headers.get("content-security-policy", "")).startswith("default-src 'none'")
+    except OSError:
+        return False
 
 
 def guarded(app: App, hosts: Iterable[str]) -> App:

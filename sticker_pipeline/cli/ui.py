@@ -12,10 +12,12 @@ import sys
 import tempfile
 import threading
 import time
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import dagster as dg
@@ -23,7 +25,8 @@ import psutil
 import uvicorn
 import yaml
 
-from sticker_pipeline.cli.door import guarded, own_hosts
+from sticker_pipeline.cli.desk import DagsterRuns
+from sticker_pipeline.cli.door import DESK, App, Receive, Scope, Send, guarded, own_hosts
 from sticker_pipeline.core.process import guard
 from sticker_pipeline.core.process.output import watch_over
 from sticker_pipeline.core.process.quiet import quiet
@@ -32,6 +35,10 @@ from sticker_pipeline.dagster_kit import compat
 from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY, end_dead_runs, own_process
 from sticker_pipeline.dagster_kit.history import remember_members
 from sticker_pipeline.dagster_kit.instance import open_instance
+from sticker_pipeline.defs.partitions import CHARACTERS
+from sticker_pipeline.defs.resources import workspace_from_environment
+from sticker_pipeline.desk.app import desk_app
+from sticker_pipeline.desk.session import Session
 
 POLL_SECONDS = 0.2
 POLL_RATE = 2000  # milliseconds between requests of an open page, as in `dagster dev`
@@ -53,7 +60,8 @@ class PartEnded(Exception):
 @click.option("--allow-host", "allowed", multiple=True)
 @click.option("--read-only", is_flag=True)
 @click.option("--workspace", default="workspace.yaml")
-def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspace: str) -> None:
+@click.option("--open", "address", default="")
+def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspace: str, address: str) -> None:
     """Serve the UI until stopped."""
     quiet()
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
@@ -62,7 +70,8 @@ def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspac
     stopping = Stopping()
     obey_the_guard(stopping)
     try:
-        serve(host, port, [*own_hosts(host, port), *allowed], workspace, read_only=read_only, say=guard.say)
+        hosts = [*own_hosts(host, port), *allowed]
+        serve(host, port, hosts, workspace, read_only=read_only, say=guard.say, address=address)
     except PortTaken as error:
         raise click.ClickException(str(error)) from error
     except PartEnded as error:
@@ -75,11 +84,19 @@ def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspac
 
 
 def serve(
-    host: str, port: int, hosts: Sequence[str], workspace: str, *, read_only: bool, say: Callable[[str], None]
+    host: str,
+    port: int,
+    hosts: Sequence[str],
+    workspace: str,
+    *,
+    read_only: bool,
+    say: Callable[[str], None],
+    address: str = "",
 ) -> None:
-    """Serve the UI to `hosts` until KeyboardInterrupt, with a daemon unless `read_only`.
+    """Serve UI and desk to `hosts` until KeyboardInterrupt, with a daemon unless `read_only`.
 
-    Raises PortTaken before any work, PartEnded once webserver or daemon has ended.
+    `address`: opened in the browser once it is served. Raises PortTaken before any work, PartEnded once webserver or
+    daemon has ended.
     """
     listening = listen(host, port)
     os.environ |= {"DAGSTER_IS_DEV_CLI": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
@@ -91,7 +108,10 @@ def serve(
             say(sentence)
         with ExitStack() as parts:
             try:
-                _follow(*_start(parts, instance, listening, hosts, workspace, read_only), hosts, say)
+                started = _start(parts, instance, listening, hosts, workspace, read_only)
+                if address:
+                    webbrowser.open(address)
+                _follow(*started, hosts, say)
             finally:  # before the parts are closed, also if not all have started
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 _cancel_runs(instance)
@@ -120,7 +140,7 @@ def _follow(
     say: Callable[[str], None],
 ) -> None:
     """Wait; raise PartEnded once webserver or daemon has ended."""
-    say(f"The Dagster UI is at http://{hosts[0]}. Ctrl-C ends it.")
+    say(f"The Dagster UI is at http://{hosts[0]}, the desk at http://{hosts[0]}{DESK}. Ctrl-C ends them.")
     while True:
         time.sleep(POLL_SECONDS)
         if not web.is_alive():
@@ -170,7 +190,8 @@ def _webserver(
 ) -> Iterator[threading.Thread]:
     instance.optimize_for_webserver(**DATABASE)
     remember_members(instance)
-    with compat.webserver_app(instance, workspace, read_only=read_only, poll_milliseconds=POLL_RATE) as app:
+    with compat.webserver_context(instance, workspace, read_only=read_only) as context:
+        app = with_desk(compat.webserver_app(context, POLL_RATE), _desk(instance, context, read_only))
         server = uvicorn.Server(
             uvicorn.Config(
                 guarded(app, hosts),
@@ -189,6 +210,25 @@ def _webserver(
         finally:
             server.should_exit = True
             thread.join(2 * CLOSING_SECONDS)
+
+
+def _desk(instance: dg.DagsterInstance, context: Any, read_only: bool) -> App:
+    folders = workspace_from_environment()
+    runs = DagsterRuns(instance, folders.store, partial(compat.check_specs, context, str(CHARACTERS.name)))
+    session = Session(folders.characters_folder, folders.models_folder, folders.store, runs)
+    return cast(App, desk_app(session, read_only=read_only))
+
+
+def with_desk(app: App, desk: App) -> App:
+    """Return `app` with the desk at DESK."""
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{DESK}/"):
+            await desk({**scope, "root_path": DESK}, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return either
 
 
 @contextmanager

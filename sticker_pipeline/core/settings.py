@@ -22,6 +22,10 @@ class MediaSettings(Strict):
     max_frames: int = Field(2_000, gt=0, description="of one file")
     max_seconds: float = Field(120.0, gt=0, description="of one video")
     max_bytes: int = Field(200_000_000, gt=0, description="of one file on disk")
+    exclude: list[str] = Field(
+        default_factory=list,
+        description="files that are not used, as paths in the character's folder, such as gifs/blurry.gif",
+    )
     crop: Literal["none", "alpha", "subject"] = Field(
         "none",
         description="`alpha` crops a frame to its visible pixels; `subject` also crops an even border off opaque ones",

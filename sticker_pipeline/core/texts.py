@@ -185,9 +185,9 @@ def tidy(text: str) -> str:
     White space, also no-break and ideographic, becomes one space. Joiners stay between letters, one after a virama.
     """
     seen = "".join(one for one in text if not _is_invisible(one))
-    composed = unicodedata.normalize("NFC", " ".join(seen.replace("\x1a", " ").split()))
-    joined = _LOOSE_JOINER.sub(lambda found: found[0][: _is_virama(_beside(composed, found)[0])], composed)
-    return unicodedata.normalize("NFC", " ".join(joined.split()))
+    line = composed(" ".join(seen.replace("\x1a", " ").split()))
+    joined = _LOOSE_JOINER.sub(lambda found: found[0][: _is_virama(_beside(line, found)[0])], line)
+    return composed(" ".join(joined.split()))
 
 
 def tidy_lines(text: str) -> list[str]:
@@ -205,9 +205,14 @@ def is_unicode(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
+def composed(name: str) -> str:
+    """Return a key that ignores composition (NFC, NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
 def folded(name: str) -> str:
     """Return a key that ignores case and composition (NFC, NFD)."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return composed(composed(name).casefold())
 
 
 def name_finder(known: Iterable[str]) -> Callable[[str], str | None]:

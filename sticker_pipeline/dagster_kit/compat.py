@@ -310,15 +310,34 @@ def code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[list
 
 
 @contextmanager
-def webserver_app(
-    instance: dg.DagsterInstance, workspace: Path, *, read_only: bool, poll_milliseconds: int
-) -> Iterator[Any]:
-    """Open the webserver's ASGI application."""
+def webserver_context(instance: dg.DagsterInstance, workspace: Path, *, read_only: bool) -> Iterator[Any]:
+    """Open the workspace of a webserver: `webserver_app` and `check_specs` use it."""
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
-    from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.version import __version__
 
     target = WorkspaceFileTarget([str(workspace)])
     with WorkspaceProcessContext(instance, target, version=__version__, read_only=read_only) as context:
-        yield create_app_from_workspace_process_context(context, live_data_poll_rate=poll_milliseconds)
+        yield context
+
+
+def webserver_app(context: Any, poll_milliseconds: int) -> Any:
+    """Return the webserver's ASGI application."""
+    from dagster_webserver.app import create_app_from_workspace_process_context
+
+    return create_app_from_workspace_process_context(context, live_data_poll_rate=poll_milliseconds)
+
+
+def check_specs(context: Any, partitions: str) -> list[dg.AssetCheckSpec]:
+    """Return the checks of assets with the dynamic `partitions`, upstream first.
+
+    Definitions are loaded in the code server alone.
+    """
+    graph = context.create_request_context().asset_graph
+    order = {key: place for place, key in enumerate(graph.toposorted_asset_keys)}
+    snaps = [node.asset_check for node in graph.remote_asset_check_nodes_by_key.values()]
+    wanted = [snap for snap in snaps if getattr(graph.get(snap.asset_key).partitions_def, "name", None) == partitions]
+    return [
+        dg.AssetCheckSpec(snap.name, asset=snap.asset_key, blocking=snap.blocking)
+        for snap in sorted(wanted, key=lambda snap: (order[snap.asset_key], snap.name))
+    ]

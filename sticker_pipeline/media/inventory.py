@@ -19,19 +19,20 @@ from sticker_pipeline.core.character import (
     REGULARISATION,
     RIVALS,
     CharacterError,
+    closest,
     is_system_folder,
     links_file,
 )
 from sticker_pipeline.core.files.inside import DEEPEST, Entry, OutsideError, list_folder, status
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 from sticker_pipeline.core.settings import MediaSettings
-from sticker_pipeline.core.texts import TextError, hidden_letters, tidy_lines
+from sticker_pipeline.core.texts import MOST_NAMED, TextError, composed, hidden_letters, quoted, tidy_lines
 from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_image, read_header, what_is_it
 from sticker_pipeline.media.limits import read_within
 from sticker_pipeline.media.other_files import beside_images, caption_text
-from sticker_pipeline.media.sidecars import MAX_BYTES, NO_WORD, is_caption_file, name_captions, thumbnails_of
+from sticker_pipeline.media.sidecars import EXCLUDED, MAX_BYTES, NO_WORD, is_caption_file, name_captions, thumbnails_of
 
 INVENTORY = TableSchema(
     "each file in the character's folder",
@@ -109,12 +110,23 @@ def scan(
     if not folder.is_dir():
         raise MediaError(f"{folder} is not a folder")
     roots = roots or [folder]
-    found = list(_walk(folder, OF_ANY_FOLDER if groups is None else OF_A_CHARACTER, roots))
+    walked = _walk(folder, OF_ANY_FOLDER if groups is None else OF_A_CHARACTER, roots)
+    excluded = set(map(composed, limits.exclude))
+    found = [one._replace(ignored=EXCLUDED) if composed(one.relative) in excluded else one for one in walked]
     if groups is None and any(one.rejected == TOO_MANY for one in found):
         raise CharacterError(f"{folder}: {TOO_MANY}.")
     rows = sorted((_judge(one, groups, limits, roots) for one in found), key=lambda row: row.path)
     table = pd.DataFrame([vars(row) for row in rows], columns=INVENTORY.names)
     return name_captions(_without_thumbnails(typed(table, INVENTORY)))
+
+
+def idle_exclusions(inventory: pd.DataFrame, limits: MediaSettings) -> list[str]:
+    """Return a sentence for each path in `limits.exclude` without a file."""
+    paths = inventory["path"].tolist()
+    known = set(map(composed, paths))
+    idle = [path for path in limits.exclude if composed(path) not in known]
+    hints = [closest(path, paths) for path in idle[:MOST_NAMED]] + [""] * len(idle[MOST_NAMED:])
+    return [f"media.exclude: there is no file {quoted(path)}.{hint}" for path, hint in zip(idle, hints, strict=True)]
 
 
 def _without_thumbnails(table: pd.DataFrame) -> pd.DataFrame:

@@ -28,6 +28,7 @@ WRITTEN_CAPTIONS = TableSchema(
 SUFFIXES = (".txt", ".caption")  # usual caption_extension of sd-scripts, in this order
 NOBODYS = "text that is no image's caption: no such name, or another is taken"
 THUMBNAIL = re.compile(r"(.+)[._ -]thumb(?:nail)?\.(?:jpe?g|png|webp|gif|avif)", re.IGNORECASE)
+EXCLUDED = "excluded by media.exclude in character.yaml"  # the reason of a file
 NO_WORD = "it holds no word"  # the remark of a text
 EMPTY = "an empty text"
 MAX_BYTES = 20_000  # of one caption; longer: licences, stories
@@ -145,9 +146,15 @@ def name_captions(inventory: pd.DataFrame) -> pd.DataFrame:
 def _captions_of_others(inventory: pd.DataFrame, texts: Iterable[str]) -> dict[str, str]:
     """Return those of `texts` matching unused images -> sentence on the image."""
     is_refused = (inventory["status"] == "rejected") & ~inventory["path"].map(is_caption_file)
+    is_excluded = inventory["reason"] == EXCLUDED
     is_thumbnail = (inventory["status"] == "ignored") & (inventory["width"] > 0)
     sentences = {}
-    for rows, what in ((is_thumbnail, "which is ignored"), (is_refused, "which is refused")):
+    of_others = (
+        (is_excluded, "which is excluded"),
+        (is_thumbnail, "which is ignored"),
+        (is_refused, "which is refused"),
+    )
+    for rows, what in of_others:
         for image, text in owned_captions(inventory.loc[rows, "path"], texts).items():
             sentences[text] = f"the caption of {image}, {what}"
     return sentences

@@ -439,7 +439,7 @@ def _references(found: Mapping[str, Artifact], character: Character, plans: _Inl
         middles = [(str(source), own["file"].iloc[len(own) // 2]) for source, own in part.groupby("source_id")]
         wanted[str(medium)] = [
             plans.want(found["frames"], file, f"{character.name}, held out: {source}")
-            for source, file in (middles[row] for row in _spread(len(middles), MOST_REFERENCES))
+            for source, file in (middles[row] for row in spread(len(middles), MOST_REFERENCES))
         ]
     return wanted
 
@@ -460,10 +460,10 @@ def _first_images(
     for medium, part in table.groupby("medium", sort=True):
         first = part.drop_duplicates(["model", asked])
         prompts = list(dict.fromkeys(first[asked]))
-        chosen = [prompts[row] for row in _spread(len(prompts), MOST_PROMPTS)]
+        chosen = [prompts[row] for row in spread(len(prompts), MOST_PROMPTS)]
         by_prompt = {(row["model"], row[asked]): row for row in first.to_dict("records")}
         rows: dict[str, list[int | None]] = {}
-        for model in _ordered(first["model"]):
+        for model in ordered_models(first["model"]):
             own = [by_prompt.get((model, prompt)) for prompt in chosen]
             rows[model] = [
                 None if row is None else plans.want(found["samples"], row["file"], f"{model}: {row['prompt']}")
@@ -480,13 +480,13 @@ def own_tags(prompts: Sequence[str]) -> list[str]:
     return [", ".join([tag for tag in part if tag not in shared] or part) for part in split]
 
 
-def _ordered(models: pd.Series) -> list[str]:
+def ordered_models(models: pd.Series) -> list[str]:
     """Return base, lora, released, recommended settings, then others by name."""
     first = {"base": 0, "lora": 1, "released": 2}
     return sorted(models.unique(), key=lambda model: (first.get(model, 3), by_name(model)))
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread(count: int, most: int) -> list[int]:
     """Return at most `most` of 0 … count − 1, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist() if count else []
 

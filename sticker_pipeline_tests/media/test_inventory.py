@@ -19,7 +19,8 @@ from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.media import limits as limits_module
 from sticker_pipeline.media.frame import MediaError
-from sticker_pipeline.media.inventory import INVENTORY, media_files, scan
+from sticker_pipeline.media.inventory import INVENTORY, idle_exclusions, media_files, scan
+from sticker_pipeline.media.sidecars import EXCLUDED
 from sticker_pipeline_tests.media.makers import BLUE, RED, ApngImage, GifImage, apng, gif, noise, solid, video
 
 LIMITS = MediaSettings()
@@ -239,6 +240,21 @@ def test_passed_over(folder):
         "top.png": ("ignored", "not in a group's folder"),
         "unlisted/a.png": ("ignored", "the folder unlisted is not a group"),
     }
+
+
+def test_excluded_files_are_ignored_and_never_opened(folder):
+    write_png(folder / "gifs/blurry.png")
+    (folder / "gifs/blurry.txt").write_text("smile")
+    write_png(folder / "gifs/caf\u00e9.png")
+    write_png(folder / "stickers/blurry.png")
+    limits = MediaSettings(exclude=["gifs/blurry.png", "gifs/cafe\u0301.png", "gifs/blury.png"])  # the second: NFD
+    found = reasons(folder, limits)
+    assert found["gifs/blurry.png"] == found["gifs/caf\u00e9.png"] == ("ignored", EXCLUDED)
+    assert found["stickers/blurry.png"] == ("accepted", "")
+    assert found["gifs/blurry.txt"] == ("ignored", "the caption of gifs/blurry.png, which is excluded")
+    assert idle_exclusions(scan(folder, GROUPS, limits), limits) == [
+        "media.exclude: there is no file 'gifs/blury.png'. Did you mean 'gifs/blurry.png'?"
+    ]
 
 
 def test_special_files_are_never_opened(folder):

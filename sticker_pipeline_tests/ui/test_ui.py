@@ -88,7 +88,7 @@ def test_tables_show_what_was_published(ui: Deployment, luma: str, person: Perso
     person.partition("raw_media", luma)
     shown = person.table("files")
     assert [row[0] for row in shown[1:]] == inventory["path"].tolist()
-    assert f"{(inventory['status'] == 'accepted').sum()} files taken" in person.entry("summary").inner_text()
+    assert f"{(inventory['status'] == 'accepted').sum()} files accepted" in person.entry("summary").inner_text()
     frames = ui.store.read(luma, "frames").table()
     person.partition("frames", luma)
     assert f"{frames['kept'].sum()} of {len(frames)} frames kept" in person.entry("summary").inner_text()

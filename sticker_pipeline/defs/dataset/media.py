@@ -14,7 +14,7 @@ from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.media import frames as media_frames
 from sticker_pipeline.media import sheets
-from sticker_pipeline.media.inventory import INVENTORY, scan
+from sticker_pipeline.media.inventory import INVENTORY, idle_exclusions, scan
 from sticker_pipeline.media.sidecars import WRITTEN_CAPTIONS, read_captions
 
 
@@ -30,7 +30,7 @@ class NoMedia(UserError):
     group_name="media",
     kinds={"file", "parquet"},
     metadata=columns(INVENTORY, WRITTEN_CAPTIONS),
-    description="Every file in the character's folder: taken, refused or passed over, and why.",
+    description="Every file in the character's folder: accepted, rejected or ignored, and why.",
 )
 @once
 def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult:
@@ -46,6 +46,8 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         rejected = inventory[inventory["status"] == "rejected"]
         for row in rejected.itertuples():
             context.log.warning(f"{row.path}: {row.reason}")
+        for sentence in idle_exclusions(inventory, work.profile.media):
+            context.log.warning(sentence)
         remarks = inventory[inventory["remark"] != ""]
         for row in remarks.itertuples():
             context.log.info(f"{row.path}: {row.remark}")
@@ -54,7 +56,7 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         write_table(captions, work.staging, WRITTEN_CAPTIONS)
         return work.publish(
             {
-                SUMMARY: f"{accepted} files taken, {len(rejected)} refused, {counts.get('ignored', 0)} passed over",
+                SUMMARY: f"{accepted} files accepted, {len(rejected)} rejected, {counts.get('ignored', 0)} ignored",
                 "accepted": accepted,
                 "rejected": len(rejected),
                 "written_captions": len(captions),

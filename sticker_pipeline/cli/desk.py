@@ -1,0 +1,101 @@
+"""Runs of Dagster for the desk, and results of checks."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from sticker_pipeline.core.storage import ArtifactStore
+from sticker_pipeline.core.texts import shortened
+from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY
+from sticker_pipeline.defs.release.report import latest_verdicts
+from sticker_pipeline.desk.edits import EditError
+from sticker_pipeline.publishing.report import Check
+
+PARTITION = "dagster/partition"  # Dagster's tag
+PROGRESS = "progress"  # the run's tag, such as 40/400
+LOG = "output.log"
+COMMAND = [sys.executable, "-P", "-m", "sticker_pipeline"]
+MOST_SHOWN = 300  # letters of a line
+
+
+class DagsterRuns:
+    """Runs of characters in a Dagster instance.
+
+    Work is done by the commands of the terminal, as processes of this one: they end with it.
+    """
+
+    def __init__(
+        self, instance: dg.DagsterInstance, store: ArtifactStore, specs: Callable[[], Sequence[dg.AssetCheckSpec]]
+    ) -> None:
+        self._instance, self._store, self._specs = instance, store, specs
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def state(self, name: str) -> Mapping[str, Any] | None:
+        """Return the newest run's id, text, progress and whether it is active.
+
+        `share`: 0 to 1, or None for unknown.
+        """
+        runs = self._instance.get_runs(dg.RunsFilter(tags={PARTITION: name}), limit=1)
+        process = self._processes.get(name)
+        if runs and runs[0].status in UNDER_WAY:
+            return self._under_way(runs[0])
+        if process is not None and process.poll() is None:
+            return {"id": "", "active": True, "text": "starting", "share": None, "time_left": ""}
+        if process is not None and process.returncode:
+            text = f"the update has ended: {self._last_line(name)}"
+            return {"id": runs[0].run_id if runs else "", "active": False, "text": text}
+        if not runs:
+            return None
+        return {"id": runs[0].run_id, "active": False, "text": f"last run: {runs[0].status.value.lower()}"}
+
+    def update(self, name: str) -> None:
+        """Start `update NAME`. Raises EditError while the character is worked on."""
+        self._start(name, "update", name)
+
+    def roll_back(self, name: str, number: int, reason: str) -> None:
+        """Start `roll-back NAME NUMBER`. Raises EditError while the character is worked on."""
+        self._start(name, "roll-back", name, str(number), "--reason", reason)
+
+    def cancel(self, name: str) -> bool:
+        process = self._processes.get(name)
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            return True
+        runs = self._instance.get_runs(dg.RunsFilter(tags={PARTITION: name}, statuses=UNDER_WAY), limit=1)
+        return bool(runs) and bool(self._instance.run_launcher.terminate(runs[0].run_id))
+
+    def checks(self, name: str) -> Sequence[Check]:
+        return latest_verdicts(self._instance, self._specs(), [name])[name]
+
+    def _under_way(self, run: dg.DagsterRun) -> Mapping[str, Any]:
+        stats = self._instance.get_run_step_stats(run.run_id)
+        steps = [step.step_key for step in stats if step.start_time and not step.end_time]
+        done, _, total = run.tags.get(PROGRESS, "").partition("/")
+        share = int(done) / int(total) if done.isdigit() and total.isdigit() and int(total) else None
+        count = f" {done} of {total}" if share is not None else ""
+        text = f"{', '.join(steps) or run.status.value.lower()}{count}"
+        return {"id": run.run_id, "active": True, "text": text, "share": share, "time_left": ""}
+
+    def _start(self, name: str, *arguments: str) -> None:
+        state = self.state(name)
+        if state is not None and state["active"]:
+            raise EditError(f"{name} is worked on: {state['text']}. Wait, or cancel it.")
+        with self._log(name).open("wb") as log:
+            self._processes[name] = subprocess.Popen(
+                [*COMMAND, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _last_line(self, name: str) -> str:
+        lines = self._log(name).read_text(encoding="utf-8", errors="replace").split("\n")
+        return shortened(next((line.strip() for line in reversed(lines) if line.strip()), ""), MOST_SHOWN)
+
+    def _log(self, name: str) -> Path:
+        return self._store.work(name, "desk") / LOG
