@@ -26,8 +26,9 @@ All rules must hold. Limits are in `benchmark: {gate: …}` of character.yaml.
       that comes closer less: a diversity no lower than the references' own always passes. *Means* are compared: rules 2
       and 3 already bound both, and with some tens of images an interval is wider than any useful margin.
 
-The check reports everything unmeasured. A LoRA with a metric measured in no medium is refused, unless
-`unmeasured: release`.
+A check names everything unmeasured. A LoRA with a metric measured in no medium is refused, unless
+`unmeasured: release`. A refusal begins with its reason: a value beyond its limit, an interval too wide to show that the
+limit is kept, or a metric that could not be measured. benchmark/forecast.py knows the last before any training.
 
 Sources of the defaults: three demo characters in two mediums with three seeds each (data/models/embedded/REPORT.md and
 report/training_sweep.json). LoRAs are 1.3 to 3.2 times as diverse as the references, and always further from training
@@ -38,9 +39,9 @@ the references; a training of 24 steps reached .3, weights of noise .1 (defs/tes
 models were not measured."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -71,12 +72,15 @@ Estimates = Mapping[tuple[str, str, str], Row]  # (model, medium, metric) -> mea
 class Check:
     """One rule, by its name in CHECKS.
 
-    checked: everything it needs was measured.
+    checked: everything it needs was measured. unmeasured: sentences, without full stop, on metrics measured in no
+    medium. broken: a measured value is beyond its limit.
     """
 
     name: str
     verdict: Verdict
     checked: bool
+    unmeasured: tuple[str, ...] = ()
+    broken: bool = False
 
 
 def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFrame | None, limits: Gate) -> list[Check]:
@@ -95,15 +99,16 @@ def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFram
         "not_collapsed": [line for medium in mediums for line in _collapse(estimates, medium, limits)],
         "right_character": [_identity(estimates, limits)],
     }
-    checks = [_check(name, found, limits) for name, found in lines.items()]
+    checks = [_check(name, found if mediums else [], limits) for name, found in lines.items()]
     if over_release is None:
-        return checks + [_nothing_to_compare(name) for name in list(CHECKS)[len(checks) :]]
+        why = "there is no release to compare it with" if mediums else NOTHING_HELD_OUT
+        return checks + [_not_compared(name, why) for name in list(CHECKS)[len(checks) :]]
     beside = {
         "no_less_similar": [_similarity_kept(estimates, _overall(over_release), limits)],
         "no_more_copies": [_no_more_copies(estimates, medium, limits) for medium in mediums],
         "no_less_diverse": [_no_less_diverse(estimates, medium, limits) for medium in mediums],
     }
-    return checks + [_check(name, found, limits) for name, found in beside.items()]
+    return checks + [_check(name, found if mediums else [], limits) for name, found in beside.items()]
 
 
 def may_be_released(checks: Sequence[Check]) -> bool:
@@ -111,8 +116,12 @@ def may_be_released(checks: Sequence[Check]) -> bool:
 
 
 def decision(checks: Sequence[Check]) -> str:
-    """Summarise in one line: released or refused, why, and what is unchecked."""
-    refused = [f"{check.name}: {check.verdict.summary}" for check in checks if not check.verdict.passed]
+    """Summarise in one line: released or refused, why, and what is unchecked.
+
+    Values beyond their limits come before what could not be measured.
+    """
+    failed = sorted((check for check in checks if not check.verdict.passed), key=lambda check: not check.broken)
+    refused = [f"{check.name}: {check.verdict.summary}" for check in failed]
     unchecked = [check.name for check in checks if check.verdict.passed and not check.checked]
     note = f" Not checked: {', '.join(unchecked)}." if unchecked else ""
     return (f"refused. {' '.join(refused)}" if refused else "may be released: every rule holds.") + note
@@ -128,11 +137,14 @@ def copies_by_chance(sources: int) -> float:
     return 1.0 - float(BAD_LUCK ** (1.0 / sources))
 
 
+Fault = Literal["too high", "too low", "too uncertain"]  # uncertain: the mean keeps the limit, its interval does not
+
+
 @dataclass(frozen=True)
 class _Line:
     """One metric beside its limit.
 
-    kept: None where it was not measured; `missing` then says what is missing.
+    kept: None where it was not measured; `missing` then says what is missing. fault: of a value beyond its limit.
     """
 
     medium: str
@@ -143,6 +155,7 @@ class _Line:
     limit: str = ""
     kept: bool | None = None
     missing: str = ""
+    fault: Fault | None = None
 
 
 ADVICE = {
@@ -151,21 +164,30 @@ ADVICE = {
     "not_collapsed": "It generates nearly the same again and again: add other sources, or lower the share of the one "
     "that it is nearest to.",
     "right_character": "It generates another character: check the trigger, and the training images for others.",
-    "no_less_similar": "It is not shown to be as good as the baseline release, which stays. More held-out sources or "
-    "seeds would narrow the interval.",
+    "no_less_similar": "It is less similar than the baseline release, which stays.",
     "no_more_copies": "The baseline release copies less, and stays.",
     "no_less_diverse": "The baseline release generates more varied images, and stays.",
 }
-UNMEASURED = "Hold out at least two sources of a medium in benchmark.holdout of character.yaml."
+_NARROW = "More held-out sources narrow the interval: add images, or raise benchmark.holdout."
+UNCERTAIN = {
+    "better_than_base": _NARROW,
+    "no_less_similar": f"It is not shown to be as good as the baseline release, which stays. {_NARROW}",
+}
+ACCEPT_UNMEASURED = "set benchmark.gate.unmeasured: release"
+UNMEASURED = (
+    "Hold out at least two sources of a medium (add images, or name files in benchmark.holdout), or "
+    f"{ACCEPT_UNMEASURED}."
+)
+NOTHING_HELD_OUT = "nothing could be measured, as no image is held out"
 ALONE = "there is no other character to compare with"
 
 
 def _better_than_base(estimates: Estimates, row: Row | None, limits: Gate) -> _Line:
     name = "similarity above the base model's"
     if row is None:
-        return _Line(OVERALL, name, missing="no paired comparison with the base model")
+        return _unmeasured(OVERALL, name, "there is no paired comparison with the base model")
     bound = limits.gain * _way_to_references(estimates)
-    return _interval_line(name, row, bound, f"> {bound:.3f}")
+    return _interval_line(name, row, bound)
 
 
 def _way_to_references(estimates: Estimates) -> float:
@@ -185,7 +207,7 @@ def _way_to_references(estimates: Estimates) -> float:
 def _copies(estimates: Estimates, medium: str, limits: Gate) -> _Line:
     own, holdout = (estimates.get((model, medium, "copies")) for model in (LORA, REFERENCE))
     if own is None or holdout is None:
-        return _Line(medium, "copies", missing=f"no share of copies in medium {medium}")
+        return _unmeasured(medium, "copies", "there is no share of copies")
     sources = estimates.get((REFERENCE, medium, "diversity"), {"n": 1})["n"]  # with one source it has no diversity
     stated = min(limits.copies, holdout["mean"] + limits.copies_beyond_references)
     return _at_most("copies", medium, own, max(stated, copies_by_chance(sources)))
@@ -194,16 +216,17 @@ def _copies(estimates: Estimates, medium: str, limits: Gate) -> _Line:
 def _collapse(estimates: Estimates, medium: str, limits: Gate) -> list[_Line]:
     own, holdout = (estimates.get((model, medium, "diversity")) for model in (LORA, REFERENCE))
     share = estimates.get((LORA, medium, "one_source_share"))
-    spread = (
-        _at_least("diversity", medium, own, limits.diversity * holdout["mean"])
-        if own is not None and holdout is not None
-        else _Line(medium, "diversity", missing=f"no diversity of images and held-out sources in medium {medium}")
-    )
+    if own is None:
+        spread = _unmeasured(medium, "diversity", "there are fewer than two images of it")
+    elif holdout is None:
+        spread = _unmeasured(medium, "diversity", "fewer than two of its sources are held out")
+    else:
+        spread = _at_least("diversity", medium, own, limits.diversity * holdout["mean"])
     by_chance = estimates.get((CHANCE, medium, "one_source_share"), {"ci_high": 0.0})["ci_high"]
     nearest = (
         _at_most("nearest to one source", medium, share, max(limits.one_source, by_chance))
         if share is not None
-        else _Line(medium, "nearest to one source", missing=f"no share nearest to one source in medium {medium}")
+        else _unmeasured(medium, "nearest to one source", "there is no such share")
     )
     return [spread, nearest]
 
@@ -219,71 +242,92 @@ def _similarity_kept(estimates: Estimates, row: Row | None, limits: Gate) -> _Li
     name = "similarity above the baseline release's"
     present, base = (estimates.get((model, OVERALL, SIMILARITY)) for model in (RELEASED, BASE))
     if row is None or present is None or base is None:
-        return _Line(OVERALL, name, missing="no paired comparison with the baseline release")
+        return _unmeasured(OVERALL, name, "there is no paired comparison with the baseline release")
     margin = limits.loss_of_gain * max(0.0, present["mean"] - base["mean"])
-    return _interval_line(name, row, -margin, f"> {-margin:.3f}")
+    return _interval_line(name, row, -margin)
 
 
 def _no_more_copies(estimates: Estimates, medium: str, limits: Gate) -> _Line:
     own, present = (estimates.get((model, medium, "copies")) for model in (LORA, RELEASED))
     if own is None or present is None:
-        return _Line(medium, "copies", missing=f"no share of copies of both in medium {medium}")
+        return _unmeasured(medium, "copies", "there is no share of copies of both")
     return _at_most("copies", medium, own, present["mean"] + limits.more_copies)
 
 
 def _no_less_diverse(estimates: Estimates, medium: str, limits: Gate) -> _Line:
     own, present, holdout = (estimates.get((model, medium, "diversity")) for model in (LORA, RELEASED, REFERENCE))
     if own is None or present is None:
-        return _Line(medium, "diversity", missing=f"no diversity of both in medium {medium}")
+        return _unmeasured(medium, "diversity", "there are fewer than two images of it")
     least = (1.0 - limits.less_diversity) * present["mean"]
     return _at_least("diversity", medium, own, min(least, holdout["mean"]) if holdout else least)
 
 
-def _interval_line(metric: str, row: Row, bound: float, limit: str) -> _Line:
+def _interval_line(metric: str, row: Row, bound: float) -> _Line:
     if not all(math.isfinite(row[key]) for key in ("difference", "ci_low", "ci_high")):
-        return _Line(OVERALL, metric, missing=f"no interval of the {metric}")
+        return _unmeasured(OVERALL, metric, "there are too few images for an interval")
     kept = bool(row["ci_low"] > bound)
-    return _Line(OVERALL, metric, row["difference"], row["ci_low"], row["ci_high"], limit, kept)
+    limit = f"> {bound:.3f} at its lower end"
+    fault: Fault | None = None if kept else "too uncertain" if row["difference"] > bound else "too low"
+    return _Line(OVERALL, metric, row["difference"], row["ci_low"], row["ci_high"], limit, kept, fault=fault)
 
 
 def _at_most(metric: str, medium: str, row: Row, limit: float) -> _Line:
-    return _mean_line(metric, medium, row, f"≤ {limit:.3f}", lambda mean: mean <= limit)
+    return _mean_line(metric, medium, row, f"≤ {limit:.3f}", None if row["mean"] <= limit else "too high")
 
 
 def _at_least(metric: str, medium: str, row: Row, limit: float) -> _Line:
-    return _mean_line(metric, medium, row, f"≥ {limit:.3f}", lambda mean: mean >= limit)
+    return _mean_line(metric, medium, row, f"≥ {limit:.3f}", None if row["mean"] >= limit else "too low")
 
 
-def _mean_line(metric: str, medium: str, row: Row, limit: str, keeps: Callable[[float], bool]) -> _Line:
-    return _Line(medium, metric, row["mean"], row["ci_low"], row["ci_high"], limit, bool(keeps(row["mean"])))
+def _mean_line(metric: str, medium: str, row: Row, limit: str, fault: Fault | None) -> _Line:
+    return _Line(medium, metric, row["mean"], row["ci_low"], row["ci_high"], limit, fault is None, fault=fault)
+
+
+def _unmeasured(medium: str, metric: str, why: str) -> _Line:
+    return _Line(medium, metric, missing=f"{_of(medium)}{metric} could not be measured, as {why}")
 
 
 def _check(name: str, lines: Sequence[_Line], limits: Gate) -> Check:
     """Pass if measured lines are kept and every metric was measured.
 
-    In at least one medium; `unmeasured: release`, or no other character, waives that.
+    In at least one medium; `unmeasured: release`, or no other character, waives that. No lines: nothing is held out.
     """
-    measured = [line for line in lines if line.kept is not None]
-    missing = [line.missing for line in lines if line.kept is None] if lines else ["the LoRA has no row"]
-    nowhere = not lines or {line.metric for line in lines} != {line.metric for line in measured}
-    refused = nowhere and limits.unmeasured == "refuse" and missing != [ALONE]
-    broken = not all(line.kept for line in measured)
-    parts = [*map(_told, measured), *([f"not checked: {', '.join(missing)}"] if missing else [])]
-    advice = [ADVICE[name]] * broken + [UNMEASURED] * refused
-    verdict = Verdict(not (broken or refused), " ".join([f"{'; '.join(parts)}.", *advice]), _evidence(lines))
-    return Check(name, verdict, checked=not missing)
+    measured = {line.metric for line in lines if line.kept is not None}
+    missing = tuple(line.missing for line in lines if line.kept is None) if lines else (NOTHING_HELD_OUT,)
+    nowhere = tuple(line.missing for line in lines if line.metric not in measured) if lines else missing
+    broken = [line for line in lines if line.kept is False]
+    refused = bool(nowhere) and limits.unmeasured == "refuse" and nowhere != (ALONE,)
+    verdict = Verdict(not (broken or refused), _summary(name, lines, broken, missing, refused), _evidence(lines))
+    return Check(name, verdict, checked=not missing, unmeasured=nowhere, broken=bool(broken))
 
 
-def _nothing_to_compare(name: str) -> Check:
-    return Check(
-        name, Verdict(True, "not checked: there is no release to compare it with.", _evidence([])), checked=False
-    )
+def _summary(name: str, lines: Sequence[_Line], broken: Sequence[_Line], missing: Sequence[str], refused: bool) -> str:
+    """Put the reason of a refusal and its remedy first."""
+    parts = [f"{'; '.join(map(_told, broken))}. {_advice(name, broken)}"] if broken else []
+    kept = [f"{'; '.join(map(_told, kept))}."] if (kept := [line for line in lines if line.kept]) else []
+    if missing == (ALONE,):
+        return f"not checked: {ALONE}."
+    unmeasured = [f"{'; '.join(missing)}."] if missing else []
+    parts += [*unmeasured, UNMEASURED, *kept] if refused else [*kept, *unmeasured]
+    return " ".join(parts)
+
+
+def _advice(name: str, broken: Sequence[_Line]) -> str:
+    return (UNCERTAIN if all(line.fault == "too uncertain" for line in broken) else ADVICE)[name]
+
+
+def _not_compared(name: str, why: str) -> Check:
+    return Check(name, Verdict(True, f"not checked: {why}.", _evidence([])), checked=False)
 
 
 def _told(line: _Line) -> str:
     interval = "" if math.isnan(line.ci_low) else f" [{line.ci_low:.3f}, {line.ci_high:.3f}]"
-    medium = "" if line.medium == OVERALL else f"{line.medium}: "
-    return f"{medium}{line.metric} {line.value:.3f}{interval}, must be {line.limit}"
+    fault = f" {line.fault}:" if line.fault else ""
+    return f"{_of(line.medium)}{line.metric}{fault} {line.value:.3f}{interval}, must be {line.limit}"
+
+
+def _of(medium: str) -> str:
+    return "" if medium == OVERALL else f"{medium}: "
 
 
 def _evidence(lines: Iterable[_Line]) -> pd.DataFrame:

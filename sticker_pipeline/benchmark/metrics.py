@@ -35,7 +35,7 @@ from sticker_pipeline.benchmark.similarity import (
 )
 
 VERSION = "4"  # of the benchmark's code: raise it with METRICS, so that characters are measured again
-SIMILARITY, GAIN, COPIES = "clip_similarity", "clip_similarity_gain", "copies"
+SIMILARITY, GAIN, COPIES, TRIGGER = "clip_similarity", "clip_similarity_gain", "copies", "trigger_effect"
 Better = Literal["higher", "lower", ""]
 
 
@@ -240,7 +240,7 @@ _ROWS = (
         of_model=_fidelity,
     ),
     Measure(
-        "trigger_effect",
+        TRIGGER,
         "trigger effect",
         "similarity with the trigger less that without it",
         "higher",
@@ -255,6 +255,20 @@ METRICS: Mapping[str, Measure] = {row.name: row for row in _ROWS}
 def described(name: str) -> Metric:
     """The metric `name`; one of another version has only its name."""
     return METRICS.get(name) or Metric(name, name.replace("_", " "), "", "")
+
+
+def trigger_note(lowest: Mapping[str, float | None]) -> str:
+    """Return a sentence if a LoRA's trigger adds nothing, else "".
+
+    lowest: metric -> lower end of its interval (NaN or None: none), of the LoRA over all mediums. It adds nothing where
+    that of the trigger effect is not above 0. That the LoRA alone makes the character is said only if it gains over the
+    base model.
+    """
+    effect, gain = lowest.get(TRIGGER), lowest.get(GAIN)
+    if effect is None or not effect <= 0:
+        return ""
+    why = ": the LoRA alone makes the character" if gain is not None and gain > 0 else ""
+    return f"The trigger adds nothing measurable{why}."
 
 
 def signed(form: str) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.benchmark.measure import BASE, LORA, REFERENCE
-from sticker_pipeline.benchmark.metrics import SIMILARITY
+from sticker_pipeline.benchmark.measure import BASE, LORA, OVERALL, REFERENCE
+from sticker_pipeline.benchmark.metrics import SIMILARITY, trigger_note
 from sticker_pipeline.core.images import interval_chart
 
 SHOWN_IMAGES = 4  # of each model in each medium
@@ -38,6 +38,12 @@ def plotted(rows: pd.DataFrame) -> Mapping[str, float]:
     """Values that the UI plots over time: the LoRA's similarity by medium."""
     chosen = rows[(rows["metric"] == SIMILARITY) & (rows["model"] == LORA)]
     return {f"similarity_{row['medium']}": float(row["mean"]) for row in chosen.to_dict("records")}
+
+
+def trigger_note_of(rows: pd.DataFrame) -> str:
+    """`trigger_note` of the benchmark's table."""
+    ours = rows[(rows["model"] == LORA) & (rows["medium"] == OVERALL)]
+    return trigger_note(dict(zip(ours["metric"], ours["ci_low"], strict=True)))
 
 
 def shown_images(

@@ -5,7 +5,7 @@ For `make demo`, scripts and people without a browser; the Dagster UI does the s
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import dagster as dg
 from rich.console import Console
 
+from sticker_pipeline.benchmark.forecast import forewarnings
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.core.character import Character, CharacterError
 from sticker_pipeline.core.files.claims import claimed
@@ -35,6 +36,7 @@ from sticker_pipeline.defs.scopes import of_all, of_character, of_style
 from sticker_pipeline.roots.across import artifacts_across
 from sticker_pipeline.roots.style import named_styles, ready_styles
 
+LORA, TRAINING_SET = dg.AssetKey("lora"), dg.AssetKey("training_set")
 Outcome = Literal["made", "refused", "failed"]
 BAD_INPUT = (CharacterError, ProfileError, StorageError)  # of one character; the others continue
 
@@ -46,6 +48,7 @@ class Work:
     store: ArtifactStore
     console: Console
     stopping: Stopping
+    forewarned: Callable[[str], list[str]] = lambda name: []  # a character's name -> sentences before its training
 
     def history(self) -> History:
         return History(self.instance, self.definitions.resolve_asset_graph())
@@ -84,7 +87,8 @@ def update(
     Job by job. A failed character does not stop the others; another update waits for its turn at each. Raises Stopped
     when `stopping` asks for it: the current run is cancelled, and none begins.
     """
-    work = Work(definitions, instance, workspace.store, console, stopping or Stopping())
+    forewarned = partial(_forewarned, {pair[0].name: pair for pair in characters}, workspace)
+    work = Work(definitions, instance, workspace.store, console, stopping or Stopping(), forewarned)
     instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name for character, _ in characters])
     failed: list[str] = []
     refused: list[str] = []
@@ -107,6 +111,13 @@ def update(
         if _brought_up_to_date(work, "leaderboard_table", across, work.look()) != "made":
             failed.append("leaderboard")
     return Updated(failed, refused)
+
+
+def _forewarned(characters: Mapping[str, tuple[Character, Profile]], workspace: Workspace, name: str) -> list[str]:
+    """Return the failed forecasts of the character's training set."""
+    return [
+        verdict.summary for verdict in forewarnings(*characters[name], workspace.store).values() if not verdict.passed
+    ]
 
 
 def follow_roll_back(
@@ -196,6 +207,9 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
         say(": up to date")
         return "made"
     say(f": {', '.join(key.path[-1] for key in stale)}")
+    # a run that makes the training set prints its checks
+    for sentence in work.forewarned(partition) if partition and LORA in stale and TRAINING_SET not in stale else ():
+        tell(("note:", "yellow"), f" {partition}: {sentence}", console=work.console)
     started, run_id = time.monotonic(), new_run_id()
     with _cancellable(work, run_id):
         result = work.definitions.resolve_job_def(job).execute_in_process(

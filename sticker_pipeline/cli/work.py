@@ -69,6 +69,7 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     from sticker_pipeline.definitions import defs
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.generation.ready import base_problem, unready
+    from sticker_pipeline.roots.across import toys_of
 
     workspace = workspace_from_environment()
     check_folders(workspace)
@@ -95,6 +96,8 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     with _opened() as instance:
         updated = update(defs(), instance, workspace, chosen, CONSOLE, stopping=stopping or Stopping())
     _print_outcome(workspace.store)
+    for name, note in sorted(toys_of(chosen).items()):
+        tell((f"Profile {name}:", "yellow"), f" {note}")
     if updated.refused:
         tell(f"Not released, see above: {', '.join(updated.refused)}. Earlier releases, if any, stay.")
     if updated.failed or left_out:

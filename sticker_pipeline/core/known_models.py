@@ -28,7 +28,7 @@ class Source:
     """The repository and files of a model.
 
     `name`: folder below STICKER_MODELS. `files`: paths in repository and folder alike. `revision`: requested branch,
-    tag or commit; None: the newest.
+    tag or commit; None: the newest. `file`: the same base model in one file, in the repository; "": none is known.
     """
 
     name: str
@@ -36,13 +36,16 @@ class Source:
     kind: Kind
     files: tuple[str, ...]
     revision: str | None = None
+    file: str = ""
 
 
 @cache
 def known_models() -> dict[str, Source]:
     table = _table()
     return {
-        name: Source(name, entry["repo"], entry["kind"], tuple(table["kinds"][entry["kind"]]))
+        name: Source(
+            name, entry["repo"], entry["kind"], tuple(table["kinds"][entry["kind"]]), file=entry.get("file", "")
+        )
         for name, entry in table["models"].items()
     }
 

@@ -1,5 +1,6 @@
 """Model profiles: base model, tagger, CLIP and their defaults, as data."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -186,6 +187,32 @@ _SMALL = {"batch_size": 1, "learning_rate_text_encoder": 0.0}
 PRESETS: dict[str, dict[Family, dict[str, Any]]] = {
     "low_memory": {"sd15": {**_SMALL, "memory_budget": "4GiB"}, "sdxl": {**_SMALL, "memory_budget": "8GiB"}},
 }
+
+
+CLIP_WORDS = 49_408  # tokens of CLIP's vocabulary, which each Stable Diffusion has
+TOY = (
+    "Made with the embedded models: tiny models of our own that know only a small drawn world. Such a LoRA works with "
+    "no Stable Diffusion. For real stickers choose the profile sd15 or sdxl."
+)
+
+
+def toy_note(profile: Profile) -> str:
+    """Return TOY if the profile's base model is a toy, else ""."""
+    return base_note(profile.base)
+
+
+def base_note(base: Path) -> str:
+    """Return TOY if the base model at `base` is a toy, else "".
+
+    It knows fewer words than any Stable Diffusion, by its text encoder's configuration. A file without configurations
+    beside it is no toy.
+    """
+    folder = base.with_suffix("") if base.is_file() else base
+    try:
+        words = json.loads((folder / "text_encoder" / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+        return TOY if words < CLIP_WORDS else ""
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # missing or damaged: check_base says so
+        return ""
 
 
 def profile_name(character: Character) -> str:

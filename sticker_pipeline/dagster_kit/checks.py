@@ -10,6 +10,8 @@ from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.dagster_kit.compat import is_planned, latest_checks
 from sticker_pipeline.dagster_kit.metadata import table
 
+UNMEASURED = "unmeasured"  # metadata of a check that no measured value decided
+
 
 def check_specs(
     asset: str, partitions: dg.PartitionsDefinition, conditions: Mapping[str, str], *, blocking: bool = False

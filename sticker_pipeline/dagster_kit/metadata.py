@@ -26,6 +26,11 @@ def inline_image(image: Image.Image, alt: str) -> dg.MetadataValue:
     return dg.MetadataValue.md(embedded_markdown(image, alt))
 
 
+def note(sentence: str) -> dict[str, Any]:
+    """Return metadata of a sentence for people; none for ""."""
+    return {"note": sentence} if sentence else {}
+
+
 def table(rows: pd.DataFrame, most: int = PREVIEW_ROWS) -> dg.TableMetadataValue:
     """Return metadata that shows a table's first rows, with four significant digits."""
     shown = rows.head(most)

@@ -103,13 +103,20 @@ def holdout_sources(kept: pd.DataFrame, share: float) -> set[str]:
     """
     held: set[str] = set()
     for _, group in kept.groupby("group", sort=True):
-        lengths = group.groupby("source_id", sort=True).size()
-        count = len(lengths)
-        if count < MIN_SOURCES:
-            continue
-        wanted = min(max(1, math.floor(count * share + 0.5)), count - 1)
-        held.update(sorted(lengths.index, key=lambda source: (lengths[source] > 1, _turn(source)))[:wanted])
+        order = in_turn(group)
+        held.update(order[: held_out_of(len(order), share)])
     return held
+
+
+def held_out_of(sources: int, share: float) -> int:
+    """Return how many sources a group of `sources` gives to the holdout."""
+    return 0 if sources < MIN_SOURCES else min(max(1, math.floor(sources * share + 0.5)), sources - 1)
+
+
+def in_turn(frames: pd.DataFrame) -> list[str]:
+    """Return the sources of `frames` in the order of the holdout."""
+    lengths = frames.groupby("source_id", sort=True).size()
+    return sorted(lengths.index, key=lambda source: (lengths[source] > 1, _turn(source)))
 
 
 def validation_sources(kept: pd.DataFrame, held: set[str], share: float) -> set[str]:
@@ -120,11 +127,11 @@ def validation_sources(kept: pd.DataFrame, held: set[str], share: float) -> set[
     """
     chosen: set[str] = set()
     for _, group in kept.groupby("group", sort=True):
-        lengths = group.groupby("source_id", sort=True).size()
-        free = [source for source in lengths.index if source not in held]
-        if share and len(lengths) >= MIN_VALIDATED:
-            wanted = min(max(1, math.floor(len(lengths) * share + 0.5)), len(free) // 2)
-            chosen.update(sorted(free, key=lambda source: (lengths[source] > 1, _turn(source)))[:wanted])
+        order = in_turn(group)
+        free = [source for source in order if source not in held]
+        if share and len(order) >= MIN_VALIDATED:
+            wanted = min(max(1, math.floor(len(order) * share + 0.5)), len(free) // 2)
+            chosen.update(free[:wanted])
     return chosen
 
 

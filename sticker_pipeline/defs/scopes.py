@@ -47,7 +47,7 @@ CHARACTER_ROOTS = (
         "How images are weighted, split and trained on.",
         {
             "sampling": "weighting mode, the share of each group, and the samples of an epoch",
-            "dataset": "what is held out, and how images are prepared and cut",
+            "dataset": "what is held out, what the gate may leave unmeasured, and how images are prepared and cut",
             "training": "the base model's files, and every setting of the section `training`",
         },
     ),

@@ -91,6 +91,7 @@ def desk_app(session: Session, *, read_only: bool = False) -> Any:
     reading = {
         "frames": lambda name, query: _frames(session, name, query),
         "tags": lambda name, query: _tags(session, name, query),
+        "paths": lambda name, query: rows.files_of(session.rows(name), _matching(session.rows(name), query)),
         "file": lambda name, query: _file(session, name, query),
         "duplicates": lambda name, query: _duplicates(session, name, query),
         "overview": lambda name, query: _overview(session, name),

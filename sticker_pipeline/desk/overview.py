@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from sticker_pipeline.benchmark.forecast import forewarnings
 from sticker_pipeline.benchmark.measure import OVERALL
 from sticker_pipeline.benchmark.metrics import METRICS
 from sticker_pipeline.benchmark.releases import releases_folder
 from sticker_pipeline.core.character import Character
-from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.profile import Profile, toy_note
 from sticker_pipeline.core.storage import Artifact, ArtifactStore, StorageError
 from sticker_pipeline.dataset.manifest import HOLDOUT
 from sticker_pipeline.desk.rows import Rows, counts, window
@@ -44,6 +45,8 @@ def overview(subject: Subject) -> dict[str, Any]:
         "trigger": subject.character.trigger,
         "profile": subject.profile.name,
         "style": subject.character.settings.style or "",
+        "banner": toy_note(subject.profile),
+        "forewarnings": _forewarnings(subject, problems),
         "counts": counts(subject.rows),
         "groups": _groups(subject),
         "settings": _settings(subject.character),
@@ -55,6 +58,16 @@ def overview(subject: Subject) -> dict[str, Any]:
         "releases": [{**asdict(release), "number": _number(release.name)} for release in released],
         "problems": [*problems, *of_releases],
     }
+
+
+def _forewarnings(subject: Subject, problems: list[str]) -> list[str]:
+    """Return what will keep a LoRA from release, before any training."""
+    try:
+        found = forewarnings(subject.character, subject.profile, subject.store)
+    except StorageError as error:
+        problems.append(str(error))
+        return []
+    return [f"{name.replace('_', ' ')}: {verdict.summary}" for name, verdict in found.items() if not verdict.passed]
 
 
 def _artifacts(subject: Subject, problems: list[str]) -> dict[str, Artifact]:
@@ -88,12 +101,13 @@ def _groups(subject: Subject) -> list[dict[str, Any]]:
 
 
 def _settings(character: Character) -> dict[str, Any]:
-    """Return the settings that the page changes, by key."""
+    """Return the settings that the page shows and changes, by key."""
     curation = character.settings.curation
     return {
         "curation.blacklist": curation.blacklist,
         "curation.aliases": curation.aliases,
         "curation.weights": curation.weights,
+        "curation.written": curation.written,
         "media.exclude": list(character.settings.media.get("exclude", [])),
         "benchmark.prompts": character.settings.benchmark.prompts,
     }

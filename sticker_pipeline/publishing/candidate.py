@@ -17,6 +17,7 @@ from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
 from sticker_pipeline.generation.prompts import beginnings, benchmark_prompts
+from sticker_pipeline.publishing.base_name import place_of
 from sticker_pipeline.roots.loras import LORA_FILE
 from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
 
@@ -61,7 +62,7 @@ def candidate_of(
         trigger=character.trigger,
         beginnings=beginnings(character),
         lora=inputs["selected_lora"].file(LORA_FILE),
-        base_model=profile.base.relative_to(models.absolute()).as_posix(),
+        base_model=place_of(profile, models),
         family=profile.family,
         profile=profile.name,
         epoch=int(chosen["epoch"]),

@@ -76,6 +76,7 @@ class Workflow:
     - `clip_skip`: as in training; 2 is the layer before the last.
     - `width`, `height`: pixels, multiples of 8.
     - `prefix`: beginning of saved images' names.
+    - `base`: the note's sentence about the base model; empty: where its file belongs.
 
     Raises WorkflowError, and SamplerError for unknown samplers.
     """
@@ -98,6 +99,7 @@ class Workflow:
     zero_snr: bool = False
     clip_skip: int = 1
     prefix: str = "sticker"
+    base: str = ""
 
     def __post_init__(self) -> None:
         a1111_names(self.sampler, self.scheduler)
@@ -291,7 +293,7 @@ def _note(workflow: Workflow) -> str:
         [
             f"Begin the prompt with the trigger: {workflow.trigger}",
             "",
-            f"Base model ({FAMILY_NAMES[workflow.family]}): models/checkpoints/{workflow.checkpoint}",
+            workflow.base or f"Base model ({FAMILY_NAMES[workflow.family]}): models/checkpoints/{workflow.checkpoint}",
             *(f"LoRA: models/loras/{lora.file}" for lora in workflow.loras),
             "",
             "Other names? Choose your files in the boxes of base model and LoRA. The first image has the seed that "

@@ -14,7 +14,6 @@ from PIL import Image
 
 from sticker_pipeline.benchmark.releases import Record
 from sticker_pipeline.core.images import contact_sheet
-from sticker_pipeline.core.markdown import code
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.core.storage import ArtifactStore, link_or_copy
@@ -24,6 +23,7 @@ from sticker_pipeline.generation.generate import how_trained
 from sticker_pipeline.generation.jobs import Generator, generated
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.sampling_config import SamplingConfig
+from sticker_pipeline.publishing.base_name import BaseName, how_to_use
 from sticker_pipeline.publishing.comfyui import Lora, Workflow, WorkflowError, api_format, ui_format
 from sticker_pipeline.publishing.png import png_with_workflow
 from sticker_pipeline.publishing.samplers import our_sampler
@@ -56,6 +56,7 @@ def write_config(
     requests: Sequence[Request],
     staging: Path,
     checkpoint_sha256: str | None,
+    base: BaseName,
 ) -> tuple[list[Row], list[str]]:
     """Write a setting's images with workflows, its first workflow, and its LoRAs.
 
@@ -63,7 +64,7 @@ def write_config(
     `checkpoint_sha256`: see `checkpoint_hash`.
     """
     images = generated(generator, config.name, requests, config.loras, config.settings)
-    workflow_of = _workflows(generator.profile, record, config)
+    workflow_of = _workflows(generator.profile, record, config, base)
     for path, _ in config.loras:
         if not (target := staging / LORAS / lora_name(record, path)).exists():
             link_or_copy(path, target)
@@ -117,29 +118,23 @@ def published_sheet(index: pd.DataFrame, folder: Path) -> Image.Image:
     return contact_sheet(images, labels.tolist(), columns=8, cell=96)
 
 
-def how_to_open(profile: Profile, record: Record) -> str:
+def how_to_open(profile: Profile, record: Record, base: BaseName) -> str:
     """Return instructions for the files as markdown.
 
-    For base models with other latents, they say why another one is needed.
+    They say so if no program opens the base model.
     """
     channels = _latent_channels(profile)
+    if base.toy:
+        return how_to_use(record, base)
     if channels != COMFYUI_LATENTS:
         return (
-            f"Open these with another base model: the one of this profile has latents of {channels} channels, and "
-            f"ComfyUI and A1111 open models with {COMFYUI_LATENTS}."
+            f"Neither ComfyUI nor A1111 opens the base model: its latents have {channels} channels, and they read "
+            f"{COMFYUI_LATENTS}. The LoRA fits no other."
         )
     return (
         "Drop `workflow.json` or an image into ComfyUI's window, or an image into A1111's PNG Info. "
-        f"{how_to_use(record)} `{LORAS}/` has it, and every other LoRA that a workflow names. A setting "
+        f"{how_to_use(record, base)} `{LORAS}/` has it, and every other LoRA that a workflow names. A setting "
         "that the sampling grid recommends has a folder `at_most_…_steps`."
-    )
-
-
-def how_to_use(record: Record) -> str:
-    """Return where to put the LoRA and how to prompt, as markdown."""
-    return (
-        f"Put {code(record.file)} into ComfyUI's `models/loras` or A1111's `models/Lora`, use a base model like "
-        f"{code(record.base_model)}, and begin the prompt with {code(record.trigger)}."
     )
 
 
@@ -152,15 +147,16 @@ def lora_name(record: Record, path: Path) -> str:
     return record.file if asset.name == "released_lora" else f"{asset.parent.name}.{asset.name}.safetensors"
 
 
-def _workflows(profile: Profile, record: Record, config: SamplingConfig) -> Callable[..., Workflow]:
-    settings, base = config.settings, profile.base
+def _workflows(profile: Profile, record: Record, config: SamplingConfig, base: BaseName) -> Callable[..., Workflow]:
+    settings = config.settings
     trained = how_trained(profile, config.loras)
-    noise = base_noise(base)
+    noise = base_noise(profile.base)
     noise = replace(noise, zero_snr=noise.zero_snr or trained.zero_terminal_snr)
     sampler, scheduler = our_sampler(settings.scheduler, noise)
     return partial(
         Workflow,
-        checkpoint=f"{base.stem if base.is_file() else base.parent.name}.safetensors",
+        checkpoint=base.checkpoint,
+        base=base.warning,
         loras=tuple(Lora(lora_name(record, path), strength, _lora_hash(path)) for path, strength in config.loras),
         trigger=record.trigger,
         negative=settings.negative_prompt,

@@ -20,7 +20,7 @@ from sticker_pipeline.benchmark.side_by_side import COMPARISONS
 from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, GOAL
 from sticker_pipeline.benchmark.style_choice import METRICS as STYLE_METRICS
 from sticker_pipeline.core.character import Character
-from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.profile import Profile, toy_note
 from sticker_pipeline.core.storage import Artifact, ArtifactStore, StorageError, profile_scope, style_scope
 from sticker_pipeline.publishing.charts import Curve
 from sticker_pipeline.publishing.history import refused_candidate, release_history
@@ -154,6 +154,7 @@ def shown(sources: Sources) -> Any:
     character = sources.character
     return {
         "character": [character.name, character.trigger, character.settings.style, sources.profile.name],
+        "toy": toy_note(sources.profile),
         "groups": {name: group.medium for name, group in character.groups.items()},
         "artifacts": {asset: published(artifact) for asset, artifact in sources.artifacts.items()},
         "checks": [asdict(check) for check in sources.checks],
@@ -197,6 +198,7 @@ def character_report(sources: Sources) -> CharacterReport:
         lineage=lineage(found, kept=(RELEASED_LORA,) if candidate else ()),
         releases=(candidate, *sources.releases) if candidate else sources.releases,
         problems=tuple(problems),
+        toy=toy_note(sources.profile),
     )
 
 

@@ -7,14 +7,14 @@ import math
 
 import yaml
 
-from sticker_pipeline.benchmark.measure import BASE, FEW_SOURCES, LORA, REFERENCE, RELEASED
-from sticker_pipeline.benchmark.metrics import METRICS, described, written
+from sticker_pipeline.benchmark.measure import BASE, FEW_SOURCES, LORA, OVERALL, REFERENCE, RELEASED
+from sticker_pipeline.benchmark.metrics import METRICS, described, trigger_note, written
 from sticker_pipeline.benchmark.releases import MetricRow, Record, Release, SamplingRecord
 from sticker_pipeline.core import markdown
 from sticker_pipeline.core.markdown import code, code_block, literal
+from sticker_pipeline.publishing.base_name import BaseName, how_to_use
 
 FILE_NAME = "README.md"
-FAMILY_NAMES = {"sd15": "Stable Diffusion 1.5", "sdxl": "Stable Diffusion XL"}
 FAMILY_TAGS = {"sd15": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
 MODEL_NAMES = {LORA: "this LoRA", BASE: "base model", RELEASED: "baseline release", REFERENCE: "held-out images"}
 READING = """\
@@ -22,21 +22,23 @@ Means with 95 % bootstrap intervals, on the same prompts and seeds for every mod
 embeddings. The column of the held-out images compares them with each other."""
 
 
-def model_card(release: Release) -> str:
+def model_card(release: Release, base: BaseName) -> str:
     """Return the card as text, ending with a line break.
 
-    Equal releases give equal cards, without local paths.
+    Equal releases and bases give equal cards, without local paths.
     """
-    return f"---\n{_front_matter(release.record)}---\n\n{card_text(release)}"
+    return f"---\n{_front_matter(release.record, base)}---\n\n{card_text(release, base)}"
 
 
-def card_text(release: Release) -> str:
+def card_text(release: Release, base: BaseName) -> str:
     record = release.record
+    banner = f"\n\n> **{base.toy}**" if base.toy else ""
+    trigger = f"\n\n**{note}**" if (note := _trigger_note(record.metrics)) else ""
     sections = [
-        f"# {literal(record.character)}\n\nA LoRA of one character for {FAMILY_NAMES[record.family]}: "
-        f"release {record.number}, {record.published:%Y-%m-%d}.",
-        f"## How to use it\n\n{_usage(record)}",
-        f"## How good it is\n\n{READING}\n\n{_table(record.metrics)}\n\n{_meanings(record.metrics)}",
+        f"# {literal(record.character)}\n\nA LoRA of one character for {base.title}: "
+        f"release {record.number}, {record.published:%Y-%m-%d}.{banner}",
+        f"## How to use it\n\n{_usage(record, base)}",
+        f"## How good it is\n\n{READING}\n\n{_table(record.metrics)}{trigger}\n\n{_meanings(record.metrics)}",
         f"## What was checked\n\n{_checks(record)}",
         f"## Limits\n\n{_limits(record)}",
         f"## How it was made\n\n{_making(release)}",
@@ -44,12 +46,14 @@ def card_text(release: Release) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(record: Record) -> str:
+def _front_matter(record: Record, base: BaseName) -> str:
+    """Return the front matter, without a base model that others lack."""
+    family = [] if base.toy else [FAMILY_TAGS[record.family]]
     values = {
-        "base_model": record.base_model,
-        "library_name": "diffusers",
+        **({"base_model": base.hub} if base.hub else {}),
+        **({} if base.toy else {"library_name": "diffusers"}),
         "pipeline_tag": "text-to-image",
-        "tags": ["text-to-image", "lora", FAMILY_TAGS[record.family], "template:sd-lora"],
+        "tags": ["text-to-image", "lora", *family, "template:sd-lora"],
         "instance_prompt": record.trigger,
         "widget": [{"text": prompt} for prompt in record.sampling.prompts],
     }
@@ -76,11 +80,12 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _OneLine.add_representer(str, _quoted)
 
 
-def _usage(record: Record) -> str:
+def _usage(record: Record, base: BaseName) -> str:
     sampling = record.sampling
     return (
+        f"{how_to_use(record, base)}\n\n"
         f"- File: {code(record.file)} (kohya format, SHA-256 `{record.sha256}`)\n"
-        f"- Base model: {code(record.base_model)}\n"
+        f"- Base model: {base.words}\n"
         f"- Trigger: begin the prompt with {code(record.trigger)}\n"
         f"- {_sampling_line(sampling)}\n\n"
         f"Prompts of the benchmark:\n\n{code_block(sampling.prompts)}"
@@ -115,6 +120,11 @@ def _table(metrics: list[MetricRow]) -> str:
     ]
     ruled = [header, ["---", "---", *["---:"] * len(models)], *lines]
     return markdown.table(ruled)
+
+
+def _trigger_note(metrics: list[MetricRow]) -> str:
+    ours = [row for row in metrics if (row.model, row.medium) == (LORA, OVERALL)]
+    return trigger_note({row.metric: row.ci_low for row in ours})
 
 
 def _meanings(metrics: list[MetricRow]) -> str:

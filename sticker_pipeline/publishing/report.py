@@ -31,7 +31,7 @@ from sticker_pipeline.benchmark.measure import (
     is_recommended,
     is_rival,
 )
-from sticker_pipeline.benchmark.metrics import GAIN, METRICS, SIMILARITY, Metric, described, signed
+from sticker_pipeline.benchmark.metrics import GAIN, METRICS, SIMILARITY, Metric, described, signed, trigger_note
 from sticker_pipeline.benchmark.side_by_side import verdict
 from sticker_pipeline.benchmark.style_choice import METRICS as STYLE_METRICS
 from sticker_pipeline.core.storage import content_hash
@@ -159,7 +159,7 @@ class Weights:
 class Check:
     """A check's result; `verdict` None: not checked.
 
-    `summary`: finding and remedy.
+    `summary`: finding and remedy. `unmeasured`: no measured value decided it.
     """
 
     asset: str
@@ -167,6 +167,7 @@ class Check:
     verdict: bool | None
     summary: str
     blocking: bool = False
+    unmeasured: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,8 @@ class Release:
 class CharacterReport:
     """The report of one character; None or empty: missing.
 
-    `differences` are paired: new LoRA minus `model`. `problems`: sentences about unreadable sources.
+    `differences` are paired: new LoRA minus `model`. `problems`: sentences about unreadable sources. `toy`: the note of
+    `core/profile.py`.
     """
 
     name: str
@@ -217,6 +219,7 @@ class CharacterReport:
     lineage: tuple[Made, ...] = ()
     releases: tuple[Release, ...] = ()
     problems: tuple[str, ...] = ()
+    toy: str = ""
 
 
 @dataclass(frozen=True)
@@ -264,6 +267,7 @@ def character_page(character: CharacterReport, ui: str = "") -> str:
         "character.js",
         ui,
         character=character,
+        toy=character.toy,
         looks=looks,
         page=_helpers(looks),
         metrics=METRICS,
@@ -272,15 +276,18 @@ def character_page(character: CharacterReport, ui: str = "") -> str:
     )
 
 
-def style_page(style: StyleReport, ui: str = "") -> str:
-    """Return a style's page; raises ValueError as `page` does."""
-    values = {"BASE": BASE, "LORA": LORA, "REFERENCE": REFERENCE}
+def style_page(style: StyleReport, ui: str = "", toy: str = "") -> str:
+    """Return a style's page; `toy` as in CharacterReport. Raises ValueError as `page` does."""
+    values = {"BASE": BASE, "LORA": LORA, "REFERENCE": REFERENCE, "toy": toy}
     return page("style.html.jinja", "", ui, style=style, metrics=STYLE_METRICS, page=_helpers({}), **values)
 
 
-def few_steps_page(way: FewSteps, ui: str = "") -> str:
-    """Return a profile's page about few-step sampling; raises ValueError as `page` does."""
-    return page("few_steps.html.jinja", "", ui, way=way, metrics=FEW_STEPS_METRICS, page=_helpers({}))
+def few_steps_page(way: FewSteps, ui: str = "", toy: str = "") -> str:
+    """Return a profile's page about few-step sampling.
+
+    `toy` as in CharacterReport. Raises ValueError as `page` does.
+    """
+    return page("few_steps.html.jinja", "", ui, way=way, toy=toy, metrics=FEW_STEPS_METRICS, page=_helpers({}))
 
 
 def page(template: str, script: str, ui: str, **values: Any) -> str:
@@ -452,6 +459,7 @@ def _helpers(looks: Mapping[str, Look]) -> dict[str, Callable[..., Any]]:
         "other_differences": other_differences,
         "sign": lambda model: sign(looks[model]),
         "signed": signed,
+        "trigger_note": trigger_note_of,
         "similarity": partial(similarity_chart, looks=looks),
         "speed": speed,
         "versus": partial(versus, looks=looks),
@@ -482,6 +490,12 @@ def metrics_of(character: CharacterReport, medium: str) -> list[tuple[str, Metri
     present = {estimate.metric for estimate in character.estimates if estimate.medium == medium}
     names = [*(name for name in METRICS if name in present), *sorted(present - METRICS.keys())]
     return [(name, described(name)) for name in names]
+
+
+def trigger_note_of(character: CharacterReport) -> str:
+    """Return `trigger_note` of the character's new LoRA."""
+    found = estimates_by_model(character, OVERALL).get(LORA, {})
+    return trigger_note({metric: estimate.low for metric, estimate in found.items()})
 
 
 def best_lora(character: CharacterReport, medium: str, name: str, metric: Metric) -> str:

@@ -41,7 +41,7 @@ from sticker_pipeline.publishing.report_index import (
     page_file,
     style_line,
 )
-from sticker_pipeline.roots.across import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of
+from sticker_pipeline.roots.across import LCM_LORA, SELECTED_STYLE_LORA, STYLE_SET, profiles_of, styles_of, toys_of
 
 INDEX_PAGE = "report.html"
 PAGES = "pages.json"  # page -> content hash ("": to be made again), and index line
@@ -107,9 +107,11 @@ def write_report(
         for character, profile in sorted(characters, key=lambda pair: pair[0].name)
     ]
     damaged: list[str] = []
-    styles = [_add_style(shelf, store, name, ui, damaged) for name in styles_of(characters)]
-    profiles = [_add_profile(shelf, store, name, ui, damaged) for name in profiles_of(characters)]
-    index = index_page(lines, list(filter(None, styles)), list(filter(None, profiles)), [*problems, *damaged])
+    toys = toys_of(characters)
+    of_style = {character.settings.style: toys.get(profile.name, "") for character, profile in characters}
+    styles = [_add_style(shelf, store, name, ui, of_style[name], damaged) for name in styles_of(characters)]
+    profiles = [_add_profile(shelf, store, name, ui, toys.get(name, ""), damaged) for name in profiles_of(characters)]
+    index = index_page(lines, list(filter(None, styles)), list(filter(None, profiles)), [*problems, *damaged], toys)
     data = index.encode("utf-8")
     (folder / INDEX_PAGE).write_bytes(data)
     (folder / PAGES).write_text(json.dumps(shelf.pages, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -163,35 +165,40 @@ def _add_character(shelf: _Shelf, sources: Sources, ui: str) -> CharacterLine:
     return CharacterLine(**shelf.add(page_file(name), shown(sources), make))
 
 
-def _add_style(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems: list[str]) -> StyleLine | None:
+def _add_style(
+    shelf: _Shelf, store: ArtifactStore, name: str, ui: str, toy: str, problems: list[str]
+) -> StyleLine | None:
 
     def make() -> Made:
         report = style_report(store, name)
         assert report is not None, "its artifact was found a moment ago"
-        return Made(style_page(report, ui), style_line(report))
+        return Made(style_page(report, ui, toy), style_line(report))
 
     try:
         chosen, made_of = (store.find(style_scope(name), asset) for asset in (SELECTED_STYLE_LORA, STYLE_SET))
         if chosen is None:
             return None
-        return StyleLine(**shelf.add(page_file(name, "styles"), [name, published(chosen), published(made_of)], make))
+        content = [name, published(chosen), published(made_of), toy]
+        return StyleLine(**shelf.add(page_file(name, "styles"), content, make))
     except StorageError as error:
         problems.append(str(error))
         return None
 
 
-def _add_profile(shelf: _Shelf, store: ArtifactStore, name: str, ui: str, problems: list[str]) -> FewStepsLine | None:
+def _add_profile(
+    shelf: _Shelf, store: ArtifactStore, name: str, ui: str, toy: str, problems: list[str]
+) -> FewStepsLine | None:
 
     def make() -> Made:
         way = few_steps(store, name)
         assert way is not None, "its artifact was found a moment ago"
-        return Made(few_steps_page(way, ui), few_steps_line(way))
+        return Made(few_steps_page(way, ui, toy), few_steps_line(way))
 
     try:
         made = store.find(profile_scope(name), LCM_LORA)
         if made is None:
             return None
-        return FewStepsLine(**shelf.add(page_file(name, "profiles"), [name, published(made)], make))
+        return FewStepsLine(**shelf.add(page_file(name, "profiles"), [name, published(made), toy], make))
     except StorageError as error:
         problems.append(str(error))
         return None

@@ -143,8 +143,12 @@ def index_page(
     styles: Sequence[StyleLine] = (),
     profiles: Sequence[FewStepsLine] = (),
     problems: Sequence[str] = (),
+    toys: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the index as HTML text; `problems`: sentences about invalid characters."""
+    """Return the index as HTML text.
+
+    `problems`: sentences about invalid characters. `toys`: profile -> its note (`core/profile.py`), if it has one.
+    """
     said = [*problems, *(problem for line in lines for problem in line.problems)]
     shown = [key for key in LOOKS if any(key in line.marks for line in lines)]
     low, high = charts.extent([mark for line in lines for mark in _marks(line)])
@@ -156,6 +160,7 @@ def index_page(
         lines=lines,
         styles=styles,
         profiles=profiles,
+        toys=toys or {},
         problems=said[:MOST_PROBLEMS],
         unsaid=max(0, len(said) - MOST_PROBLEMS),
         looks=[LOOKS[key] for key in shown],

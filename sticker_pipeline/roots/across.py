@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sticker_pipeline.core.character import Character, character_names
-from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.profile import Profile, toy_note
 from sticker_pipeline.core.storage import Artifact, ArtifactStore, StorageError, profile_scope, style_scope
 
 LOGGER = logging.getLogger(__name__)
@@ -75,6 +75,11 @@ def _version(store: ArtifactStore, scope: str, asset: str) -> str | None:
 def styles_of(characters: Iterable[tuple[Character, Profile]]) -> list[str]:
     """Return the styles of `characters`, sorted."""
     return sorted({character.settings.style for character, _ in characters if character.settings.style})
+
+
+def toys_of(characters: Iterable[tuple[Character, Profile]]) -> dict[str, str]:
+    """Return profile -> its `toy_note`, of those that have one."""
+    return {profile.name: note for _, profile in characters if (note := toy_note(profile))}
 
 
 def profiles_of(characters: Iterable[tuple[Character, Profile]]) -> list[str]:

@@ -79,9 +79,12 @@ def _curation(character: Character, profile: Profile, store: ArtifactStore) -> V
 
 
 def _dataset(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    settings = character.settings.benchmark
+    unmeasured = settings.gate.unmeasured  # the default is left out: training sets of before this key stay current
     return {
-        "holdout": character.settings.benchmark.holdout,
-        "validation": character.settings.benchmark.validation,
+        **({} if unmeasured == "refuse" else {"unmeasured": unmeasured}),
+        "holdout": settings.holdout,
+        "validation": settings.validation,
         "resolution": profile.resolution,
         "background": profile.background,
         "buckets": profile.buckets.model_dump(mode="json"),

@@ -1,6 +1,7 @@
 """Other characters that images of one may resemble."""
 
 from bisect import bisect
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -17,9 +18,18 @@ def other_characters(character: Character, store: ArtifactStore) -> list[str]:
     a new GIF of one does not repeat another's evaluation.
     """
     ring = store.once("ring", lambda: _ring(character.folder.parent, store))
-    own = bisect(ring, _on_ring(character.name))
+    return _following(character.name, ring)
+
+
+def some_others(name: str, names: Iterable[str]) -> list[str]:
+    """Return at most MOST_OTHERS of `names` other than `name`, chosen as by `other_characters`."""
+    return _following(name, sorted(map(_on_ring, names)))
+
+
+def _following(name: str, ring: Sequence[tuple[str, str]]) -> list[str]:
+    own = bisect(ring, _on_ring(name))
     most = MOST_OTHERS + 1  # with its own
-    following = dict.fromkeys(name for _, name in ring[own : own + most] + ring[:most] if name != character.name)
+    following = dict.fromkeys(other for _, other in [*ring[own : own + most], *ring[:most]] if other != name)
     return sorted(islice(following, MOST_OTHERS))
 
 

@@ -11,6 +11,7 @@ from sticker_pipeline.core.storage import MANIFEST, ArtifactStore
 from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
 from sticker_pipeline.roots.hashes import base_hash, model_hash
+from sticker_pipeline.roots.others import some_others
 from sticker_pipeline.tagging.curation import DROPPED
 from sticker_pipeline.tagging.thresholds import resolved
 
@@ -37,6 +38,16 @@ def named_styles(valid: Sequence[tuple[Character, Profile]]) -> dict[str, list[C
         if character.settings.style:
             found.setdefault(character.settings.style, []).append(character)
     return dict(sorted(found.items()))
+
+
+def of_its_style(character: Character, valid: Sequence[tuple[Character, Profile]]) -> list[Character]:
+    """Return the character, and those that share its style.
+
+    Of more than MOST_OTHERS others, those that follow on the ring of `roots/others.py`.
+    """
+    named = named_styles(valid).get(character.settings.style or "", [])
+    others = set(some_others(character.name, (member.name for member in named)))
+    return [character, *(member for member in named if member.name in others)]
 
 
 def ready_styles(

@@ -69,24 +69,26 @@ def _vocabulary(tokenizer: Path) -> dict[str, int]:
 def universal_tags(
     captions: Mapping[str, pd.DataFrame], sources: Mapping[str, pd.Series], taught: Mapping[str, Collection[str]]
 ) -> Verdict:
-    """Find tags on nearly all images of several characters.
+    """Find tags on nearly all images of several characters of a style.
 
     A LoRA of these characters would bind them to such tags, and so to one another. `captions`: frame_id and caption;
     `sources`: source_id by frame_id; `taught`: trigger and learned tags, not counted. A tag's share is the mean over
     sources of its share of their frames.
     """
+    if len(captions) < UNIVERSAL_CHARACTERS:
+        return Verdict(True, "no other character shares its style.", pd.DataFrame(columns=["tag"]))
     shares = {name: _shares(captions[name], sources[name], taught[name]) for name in captions}
     table = pd.DataFrame(shares).fillna(0.0)
     having = (table >= UNIVERSAL_SHARE).sum(axis=1)
     found = table[(having >= UNIVERSAL_CHARACTERS) & (2 * having >= len(shares))]
     evidence = found.sort_index().rename_axis("tag").reset_index()
     if evidence.empty:
-        return Verdict(True, f"no tag is on nearly all images of several of the {len(shares)} characters.", evidence)
+        return Verdict(True, f"no tag is on nearly all images of several of {len(shares)} characters.", evidence)
     tags = listed(evidence["tag"])
     summary = (
-        f"on nearly all images of several of the {len(shares)} characters: {tags}. In a LoRA of all of them, these "
+        f"on nearly all images of several of {len(shares)} characters that share its style: {tags}. In a LoRA of all "
     )
-    return Verdict(False, summary + "words would blend the characters: blacklist them before you train one.", evidence)
+    return Verdict(False, summary + "of them, these words would blend the characters: blacklist them.", evidence)
 
 
 def universal_tags_of(characters: Iterable[Character], store: ArtifactStore, say: Callable[[str], None]) -> Verdict:

@@ -7,8 +7,12 @@ import pandas as pd
 import pytest
 
 from sticker_pipeline.benchmark.gate import (
+    ADVICE,
     CHECKS,
     EVIDENCE,
+    NOTHING_HELD_OUT,
+    UNCERTAIN,
+    UNMEASURED,
     Check,
     copies_by_chance,
     decision,
@@ -217,7 +221,7 @@ def test_the_limits_are_the_settings() -> None:
     checks = gate(figures(), compared(0.5, 0.1, 0.9), compared(0.0, -0.01, 0.1), strict)
     assert failed(checks) == set(CHECKS) - {"better_than_base"}
     assert checks[1].verdict.summary == (
-        "art: copies 0.200, must be ≤ 0.100. "
+        "art: copies too high: 0.200, must be ≤ 0.100. "
         "It copies its training images: train fewer epochs, lower the rank, or add images."
     )
     assert failed(gate(figures(), compared(0.5, 0.0, 0.9), None, Gate())) == {"better_than_base"}
@@ -232,10 +236,12 @@ def test_what_was_not_measured_is_said_and_refused() -> None:
     empty = figures()[:0]
     nothing = pd.DataFrame(columns=planted.COMPARISON)
     checks = gate(empty, nothing, nothing, Gate())
-    assert failed(checks) == set(CHECKS) - {"right_character"}
-    assert not any(check.checked for check in checks)
-    assert all("not checked: " in check.verdict.summary for check in checks)
-    assert "Hold out at least two sources" in checks[1].verdict.summary
+    assert failed(checks) == set(CHECKS)
+    assert not any(check.checked or check.broken for check in checks)
+    assert {check.unmeasured for check in checks} == {(NOTHING_HELD_OUT,)}
+    assert {check.verdict.summary for check in checks} == {f"{NOTHING_HELD_OUT}. {UNMEASURED}"}
+    first = gate(empty, nothing, None, Gate())
+    assert {check.verdict.summary for check in first[4:]} == {f"not checked: {NOTHING_HELD_OUT}."}
     assert failed(gate(empty, nothing, nothing, Gate(unmeasured="release"))) == set()
     assert "better_than_base" in failed(gate(figures(), compared(0.5, math.nan, math.nan), None, Gate()))
     assert "no_copies" in failed(gate(figures(lora_copies=math.nan), compared(0.5, 0.1, 0.9), None, Gate()))
@@ -245,10 +251,45 @@ def test_a_medium_that_could_not_be_measured_is_named_beside_one_that_was() -> N
     more = pd.DataFrame([("lora", "sticker", "copies", 0.0, 0.0, 0.0, 8)], columns=planted.TABLE)
     check = gate(pd.concat([figures(), more]), compared(0.5, 0.1, 0.9), None, Gate())[1]
     assert (check.verdict.passed, check.checked) == (True, False)
-    assert (
-        check.verdict.summary
-        == "art: copies 0.200, must be ≤ 0.200; not checked: no share of copies in medium sticker."
+    assert check.verdict.summary == (
+        "art: copies 0.200, must be ≤ 0.200. sticker: copies could not be measured, as there is no share of copies."
     )
+
+
+def one_source_held_out(**changes: float) -> pd.DataFrame:
+    """`figures` of a medium with one held-out source: it has no diversity."""
+    table = figures(**changes)
+    return table[(table["model"] != "reference") | (table["metric"] != "diversity")]
+
+
+def test_a_refusal_begins_with_its_reason() -> None:
+    """A metric that could not be measured is not beyond its limit, and a wide interval is not a low value."""
+    unmeasured = "art: diversity could not be measured, as fewer than two of its sources are held out"
+    check = gate(one_source_held_out(), compared(0.5, 0.1, 0.9), None, Gate())[2]
+    assert (check.verdict.passed, check.checked, check.broken, check.unmeasured) == (False, False, False, (unmeasured,))
+    assert check.verdict.summary == f"{unmeasured}. {UNMEASURED} art: nearest to one source 0.500, must be ≤ 0.500."
+    accepted = gate(one_source_held_out(), compared(0.5, 0.1, 0.9), None, Gate(unmeasured="release"))[2]
+    assert accepted.verdict.summary == f"art: nearest to one source 0.500, must be ≤ 0.500. {unmeasured}."
+    assert (accepted.verdict.passed, accepted.unmeasured) == (True, (unmeasured,))
+    both = gate(one_source_held_out(lora_one_source_share=0.6), compared(0.5, 0.1, 0.9), None, Gate())[2]
+    assert both.broken and both.verdict.summary == (
+        f"art: nearest to one source too high: 0.600, must be ≤ 0.500. {ADVICE['not_collapsed']} {unmeasured}. "
+        f"{UNMEASURED}"
+    )
+
+
+@pytest.mark.parametrize(("mean", "fault"), [(0.1, "too uncertain"), (-0.1, "too low")])
+def test_an_interval_too_wide_is_not_a_value_too_low(mean: float, fault: str) -> None:
+    check = gate(figures(), compared(mean, -0.2, 0.2), compared(mean, -0.2, 0.2), Gate(loss_of_gain=0.0))
+    for name, place in (("better_than_base", 0), ("no_less_similar", 4)):
+        summary, advice = check[place].verdict.summary, (UNCERTAIN if fault == "too uncertain" else ADVICE)[name]
+        assert f"{fault}: {mean:.3f} [-0.200, 0.200], must be > " in summary and summary.endswith(advice)
+
+
+def test_a_decision_names_values_beyond_their_limits_first() -> None:
+    said = decision(gate(one_source_held_out(lora_identity=0.5), compared(0.5, 0.1, 0.9), None, Gate()))
+    assert said.startswith("refused. right_character: right character too low: 0.500")
+    assert said.index("right_character") < said.index("not_collapsed")
 
 
 def test_few_holdout_sources_prove_little_about_copying() -> None:

@@ -9,7 +9,17 @@ import pytest
 from sticker_pipeline.benchmark import few_steps, metrics, style_choice
 from sticker_pipeline.benchmark.bootstrap import Estimate
 from sticker_pipeline.benchmark.evaluation import Embeddings, EvaluationContext, GeneratedImages
-from sticker_pipeline.benchmark.metrics import GAIN, METRICS, Measure, Metric, described, signed, written
+from sticker_pipeline.benchmark.metrics import (
+    GAIN,
+    METRICS,
+    TRIGGER,
+    Measure,
+    Metric,
+    described,
+    signed,
+    trigger_note,
+    written,
+)
 from sticker_pipeline.benchmark.tables import BenchmarkResult, benchmark_table, compare
 
 X, Y = np.eye(2)
@@ -90,3 +100,21 @@ def test_a_metric_that_is_not_known_here_is_described_by_its_name() -> None:
 )
 def test_values_are_written_in_the_format_of_their_metric(low: float, high: float, form: str, text: str) -> None:
     assert written(0.5, low, high, form) == text
+
+
+@pytest.mark.parametrize(
+    ("lowest", "said"),
+    [
+        ({}, ""),
+        ({TRIGGER: 1e-9, GAIN: 0.5}, ""),
+        ({TRIGGER: None, GAIN: 0.5}, ""),
+        ({TRIGGER: float("nan"), GAIN: 0.5}, ""),
+        ({TRIGGER: 0.0, GAIN: 0.5}, "The trigger adds nothing measurable: the LoRA alone makes the character."),
+        ({TRIGGER: -0.2, GAIN: 0.0}, "The trigger adds nothing measurable."),
+        ({TRIGGER: -0.2, GAIN: float("nan")}, "The trigger adds nothing measurable."),
+        ({TRIGGER: -0.2}, "The trigger adds nothing measurable."),
+    ],
+)
+def test_a_trigger_that_adds_nothing_is_said(lowest: dict[str, float | None], said: str) -> None:
+    """A LoRA that has learned nothing makes no character, with or without its trigger."""
+    assert trigger_note(lowest) == said

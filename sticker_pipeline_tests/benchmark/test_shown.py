@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sticker_pipeline.benchmark.shown import headline, plotted, shown_images, spread
+from sticker_pipeline.benchmark.shown import headline, plotted, shown_images, spread, trigger_note_of
 
 ROWS = pd.DataFrame(
     [
@@ -24,6 +24,13 @@ def test_the_line_has_base_and_lora_of_each_medium() -> None:
     assert headline(ROWS) == "similarity: art: base 0.100, LoRA 0.800; sticker: base 0.250, LoRA 0.750"
     assert headline(ROWS[ROWS["metric"] == "identity"]) == "no medium has held-out images"
     assert plotted(ROWS) == {"similarity_art": 0.8, "similarity_sticker": 0.75}
+
+
+def test_the_trigger_is_that_of_the_lora_over_all_mediums() -> None:
+    rows = [("base", "all", -1.0), ("lora", "art", -1.0), ("lora", "all", 0.1)]
+    table = pd.DataFrame(rows, columns=["model", "medium", "ci_low"]).assign(metric="trigger_effect")
+    assert trigger_note_of(table) == ""
+    assert trigger_note_of(table.assign(ci_low=0.0)) == "The trigger adds nothing measurable."
 
 
 @pytest.mark.parametrize(("count", "rows"), [(1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (20, list(range(10)))])

@@ -17,6 +17,7 @@ from sticker_pipeline.benchmark.releases import publish, releases_folder
 from sticker_pipeline.cli import work
 from sticker_pipeline.cli.commands import main
 from sticker_pipeline.cli.update import Updated
+from sticker_pipeline.core.profile import TOY
 from sticker_pipeline.core.storage import ArtifactStore, file_sha256
 from sticker_pipeline.models.lock import LOCK_FILE
 from sticker_pipeline_tests.conftest import REPOSITORY
@@ -153,6 +154,7 @@ def test_a_loosened_gate_is_said_by_doctor_and_before_an_update(
     monkeypatch.setattr("sticker_pipeline.cli.update.update", lambda *_, **__: Updated([], []))
     output = run("update", "good").output
     assert f"note: {said}" in output and "note: good: links may lead into" in output
+    assert output.endswith(f"Profile embedded: {TOY}\n")
 
 
 def test_links_out_of_a_given_folder_are_taken_when_asked_for(characters: Path, tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from sticker_pipeline.core.profile import (
     MODEL_FILES,
     PROFILES,
     SETTINGS_VARIABLE,
+    TOY,
     ProfileError,
     character_profile,
     check_models,
     load_profile,
     profile_name,
     style_profile,
+    toy_note,
     with_values,
 )
 
@@ -229,3 +231,30 @@ def test_the_embedded_tagger_knows_every_word_that_an_lcm_lora_is_measured_by(em
         known = {row["name"].replace("_", " ") for row in csv.DictReader(file)}
     said = {tag for entries in profile.lcm.words for entry in entries for tag in entry.split(", ")}
     assert said <= known
+
+
+@pytest.mark.parametrize(
+    ("config", "is_toy"),
+    [
+        ('{"vocab_size": 967}', True),
+        ('{"vocab_size": 49407}', True),
+        ('{"vocab_size": 49408}', False),
+        ('{"vocab_size": 49410}', False),  # with tokens of a textual inversion
+        ('{"vocab_size": "many"}', False),
+        ("{}", False),
+        ("[]", False),
+        ("{", False),
+        (None, False),
+    ],
+)
+def test_a_toy_knows_fewer_words_than_any_stable_diffusion(tmp_path: Path, config: str | None, is_toy: bool) -> None:
+    """In a folder, and beside a single file; whatever the profile is called."""
+    folder = tmp_path / "sd15" / "base"
+    (folder / "text_encoder").mkdir(parents=True)
+    if config is not None:
+        (folder / "text_encoder" / "config.json").write_text(config)
+    assert toy_note(load_profile("sd15", tmp_path)) == (TOY if is_toy else "")
+    single = folder.with_name("base.safetensors")
+    single.write_bytes(b"")
+    profile = load_profile("sd15", tmp_path)
+    assert profile.base == single and toy_note(profile) == (TOY if is_toy else "")

@@ -1,12 +1,18 @@
 """Checks of the dataset: each reports its finding; only a pointless training is stopped."""
 
+import io
 import shutil
 from pathlib import Path
 
 import dagster as dg
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from sticker_pipeline.benchmark.forecast import forewarnings
+from sticker_pipeline.benchmark.gate import NOTHING_HELD_OUT
+from sticker_pipeline.cli.update import update
+from sticker_pipeline.core.process.stopping import Stopped
 from sticker_pipeline_tests.defs.conftest import Bench
 from sticker_pipeline_tests.small_character import DEMO
 from sticker_pipeline_tests.test_definitions import LINE
@@ -21,7 +27,10 @@ CHECKS = {
     "universal_tags": "curated_tags",
     "caption_length": "curated_tags",
     "enough_images": "training_set",
+    "can_be_released": "training_set",
+    "has_validation": "training_set",
 }
+FEW = {"enough_images", "has_validation"}  # of the few images of a small character
 
 
 def materialize(bench: Bench, name: str, assets: list[str]) -> dg.ExecuteInProcessResult:
@@ -64,8 +73,8 @@ def test_a_good_character_gives_no_cause_but_its_few_images(checked: Bench) -> N
     assert result.success
     found = evaluations(result)
     assert {name: evaluation.asset_key.to_user_string() for name, evaluation in found.items()} == CHECKS
-    assert {name for name, evaluation in found.items() if not evaluation.passed} == {"enough_images"}
-    assert found["enough_images"].severity == dg.AssetCheckSeverity.WARN
+    assert {name for name, evaluation in found.items() if not evaluation.passed} == FEW
+    assert {found[name].severity for name in FEW} == {dg.AssetCheckSeverity.WARN}
     assert all("evidence" in evaluation.metadata and evaluation.description for evaluation in found.values())
 
 
@@ -79,7 +88,7 @@ def test_each_fault_is_named_and_none_of_them_stops_the_line(checked: Bench) -> 
         "same_character",
         "trigger_clash",
         "caption_length",
-    } | ({"enough_images"} & failed.keys())
+    } | (FEW & failed.keys())
     assert "somebody_else.png" in failed["same_character"]
     assert "'smile' is a general tag of the tagger" in failed["trigger_clash"]
     assert "1 of" in failed["caption_length"]
@@ -97,7 +106,7 @@ def test_a_broken_character_does_not_stop_the_checks_of_another(checked: Bench) 
     finally:
         settings.write_text(before)
     assert result.success
-    assert "of the 1 characters" in str(evaluations(result)["universal_tags"].description)
+    assert evaluations(result)["universal_tags"].description == "no other character shares its style."
 
 
 def test_captions_written_beside_images_are_the_captions(checked: Bench) -> None:
@@ -141,12 +150,43 @@ def test_two_images_train_nothing(bench: Bench) -> None:
     for path in sorted((DEMO / "pip_comet" / "stickers").glob("*.png"))[:2]:
         shutil.copy(path, folder / "stickers")
     result = materialize(bench, "tiny", [*DATASET, "lora"])
-    found = evaluations(result)["enough_images"]
+    found, forecast = (evaluations(result)[name] for name in ("enough_images", "can_be_released"))
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert (forecast.passed, forecast.severity, forecast.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
+    assert str(forecast.description).startswith(f"a LoRA would be refused: {NOTHING_HELD_OUT}.")
     assert "2 sources to train on: too few" in str(found.description)
     assert not result.success
     assert bench.store.find("tiny", "training_set")
     assert bench.store.find("tiny", "lora") is None
+
+
+def test_update_tells_before_training_what_will_keep_a_lora_from_release(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the dataset is older: the settings are those of now."""
+    folder = bench.add_character("few", "pip_comet", settings="trigger: skv_few\nbenchmark: {validation: 0}\n")
+    assert materialize(bench, "few", DATASET).success
+
+    def told() -> list[str]:
+        console = Console(file=io.StringIO(), width=1000)
+        with pytest.raises(Stopped):
+            update(bench.definitions, bench.instance, bench.workspace, [bench.character("few")], console)
+        return [line for line in console.file.getvalue().splitlines() if line.startswith("note:")]
+
+    def stop(*_: object, **__: object) -> None:
+        raise Stopped(2)
+
+    monkeypatch.setattr(dg.JobDefinition, "execute_in_process", stop)
+    assert told() == []
+    settings = f"trigger: skv_few\nbenchmark: {{holdout: [art/{art(folder)[0].name}], validation: 0}}\n"
+    (folder / "character.yaml").write_text(settings)
+    monkeypatch.undo()
+    assert materialize(bench, "few", ["training_set"]).success
+    monkeypatch.setattr(dg.JobDefinition, "execute_in_process", stop)
+    (note,) = told()
+    assert note.startswith("note: few: a LoRA would be refused: art: diversity could not be measured")
+    (folder / "character.yaml").write_text(settings.replace("validation", "gate: {unmeasured: release}, validation"))
+    assert forewarnings(*bench.character("few"), bench.store)["can_be_released"].passed
 
 
 def test_cropping_is_a_setting_of_a_character(bench: Bench, tmp_path: Path) -> None:

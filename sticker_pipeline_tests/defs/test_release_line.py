@@ -24,6 +24,7 @@ from sticker_pipeline.benchmark.gate import may_be_released
 from sticker_pipeline.benchmark.gate_checks import gate_checks
 from sticker_pipeline.benchmark.releases import all_releases, current, events, releases_folder, roll_back
 from sticker_pipeline.cli.update import follow_roll_back
+from sticker_pipeline.core.profile import TOY
 from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.defs.release.report import check_specs, latest_verdicts
 from sticker_pipeline.diffusion.lora.file import read_tensors
@@ -153,7 +154,14 @@ def test_the_release_is_what_comfyui_is_told(bench: Bench, trained: Path) -> Non
         assert {node["class_type"] for node in own.values()} == set(inputs)
         assert json.loads(image.info["workflow"]).keys() == ui.keys()
         assert image.info["parameters"].startswith(f"{rows['prompt'][5]} <lora:moth:1>")
+    (text,) = [node["widgets_values"][0] for node in ui["nodes"] if node["type"] == "Note"]
+    assert TOY in text and "models/checkpoints" not in text
     card = (bench.store.read(NAME, "released_lora").folder / "README.md").read_text()
+    assert TOY in card and "base_model" not in card and "Stable Diffusion 1.5" not in card
+    for asset in ("samples", "released_lora"):
+        assert bench.metadata(asset, NAME)["note"] == TOY
+    for asset in ("released_lora", "comfyui_workflow"):
+        assert "Neither ComfyUI nor A1111 opens" in str(bench.metadata(asset, NAME)["how_to_use"])
     assert "instance_prompt: skv_moth" in card and str(bench.store.root) not in card
 
 

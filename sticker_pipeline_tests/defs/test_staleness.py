@@ -156,6 +156,7 @@ EDITS = {
     "benchmark.rivals": "benchmark: {rivals: [{name: x, lora: rivals/x.safetensors, trigger: x}]}",
     "benchmark.gate.gain": "benchmark: {gate: {gain: 0.5}}",
     "benchmark.gate.copies": "benchmark: {gate: {copies: 0.5}}",
+    "benchmark.gate.unmeasured": "benchmark: {gate: {unmeasured: release}}",
 }
 
 

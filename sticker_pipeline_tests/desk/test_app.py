@@ -105,6 +105,10 @@ def test_all_but_some_can_be_selected(client: TestClient, token: dict[str, str])
     assert [one["file"] for one in shown["examples"]] == ["stickers/happy.txt"]
 
 
+def test_the_files_of_a_filter(client: TestClient) -> None:
+    assert client.get(f"/c/{NAME}/api/paths?tags=smile").json() == ["gifs/wave.gif", "stickers/happy.png"]
+
+
 def test_a_caption_that_changed_meanwhile_is_a_conflict(client: TestClient, token: dict[str, str], root: Path) -> None:
     file = client.get(f"/c/{NAME}/api/file", params={"path": "stickers/happy.png"}).json()
     assert (file["caption"], file["written"]) == ("smile, hat", False)

@@ -187,6 +187,11 @@ def test_the_note_says_what_a_person_needs() -> None:
     assert stored["version"] == 0.4
 
 
+def test_the_note_says_if_nobody_can_get_the_base_model() -> None:
+    (text,) = by_type(ui_format(replace(WORKFLOW, base="A toy."))["nodes"], "Note")["widgets_values"]
+    assert "A toy.\n" in text and "models/checkpoints" not in text and "SD1.5" not in text
+
+
 def test_tags_with_parentheses_and_braces_are_read_as_they_are() -> None:
     workflow = replace(WORKFLOW, positive="moth_(insect), {x|y}, :(")
     assert api_format(workflow)["6"]["inputs"]["text"] == "moth_\\(insect\\), {x|y}, :\\("

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sticker_pipeline.benchmark.releases import Record, publish
-from sticker_pipeline.core.profile import Profile, load_profile
+from sticker_pipeline.core.profile import TOY, Profile, load_profile
 from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.generation.sampling_config import SamplingConfig
+from sticker_pipeline.publishing.base_name import BaseName, how_to_use
 from sticker_pipeline.publishing.comfyui_files import (
     AS_RELEASED,
     configs_table,
@@ -57,12 +58,17 @@ def profile_with(folder: Path, channels: int) -> Profile:
 
 
 def test_a_base_model_that_comfyui_cannot_open_is_said(tmp_path: Path) -> None:
-    release = replace_trigger(record(tmp_path / "r"))
-    said = how_to_open(profile_with(tmp_path / "sixteen", 16), release)
-    assert "latents of 16 channels" in said and "workflow.json" not in said
-    for base in (profile_with(tmp_path / "four", 4), profile_with(tmp_path / "x", 9).model_copy(update={"base": LCM})):
-        said = how_to_open(base, release)
+    release, base = replace_trigger(record(tmp_path / "r")), BaseName("sd15", "sd15/base", file="mine.safetensors")
+    said = how_to_open(profile_with(tmp_path / "sixteen", 16), release, base)
+    assert "its latents have 16 channels" in said and "workflow.json" not in said
+    four = profile_with(tmp_path / "four", 4)
+    for profile in (four, profile_with(tmp_path / "x", 9).model_copy(update={"base": LCM})):
+        said = how_to_open(profile, release, base)
         assert "workflow.json" in said and "begin the prompt with `skv_other`" in said
+    toy = BaseName("sd15", "embedded/base", toy=TOY)
+    assert how_to_open(four, release, toy) == how_to_use(release, toy)
+    assert "Neither ComfyUI nor A1111 opens its base model" in how_to_use(release, toy)
+    assert "`sticker-pipeline update luma`" in how_to_use(release, toy)
 
 
 def replace_trigger(release: Record) -> Record:

@@ -10,6 +10,7 @@ from sticker_pipeline.benchmark.metrics import METRICS
 from sticker_pipeline.benchmark.releases import publish
 from sticker_pipeline.benchmark.side_by_side import comparisons
 from sticker_pipeline.benchmark.tables import BenchmarkResult, leaderboard, leaderboard_markdown, leaderboard_text
+from sticker_pipeline.publishing.base_name import BaseName
 from sticker_pipeline.publishing.contents import differences, estimates
 from sticker_pipeline.publishing.model_card import card_text
 from sticker_pipeline.publishing.report import CharacterReport, character_page
@@ -43,6 +44,8 @@ def test_a_metric_is_on_the_pages(measured: BenchmarkResult, name: str, tmp_path
     assert character_page(character).replace("&#39;", "'").count(legend) == 1
 
     made = candidate(tmp_path / "made", b"one", metrics=measured.table)
-    card = card_text(publish(tmp_path / "releases", made, datetime(2026, 3, 1, tzinfo=UTC)).release)
+    card = card_text(
+        publish(tmp_path / "releases", made, datetime(2026, 3, 1, tzinfo=UTC)).release, BaseName("sd15", "sd15/base")
+    )
     assert f"\n| {row.title} | all | " in card and f"\n- {row.title}: {row.meaning}" in card
     assert f"| {row.title} | `{name}` | {row.meaning} |" in (FOLDER / "metrics.md").read_text(encoding="utf-8")

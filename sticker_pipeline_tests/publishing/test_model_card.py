@@ -9,10 +9,15 @@ import yaml
 
 from sticker_pipeline.benchmark.gate import Check
 from sticker_pipeline.benchmark.releases import Data, Release, publish
+from sticker_pipeline.core.profile import TOY
 from sticker_pipeline.core.verdict import Verdict
+from sticker_pipeline.publishing.base_name import BaseName, how_to_use
 from sticker_pipeline.publishing.model_card import card_text, model_card
-from sticker_pipeline_tests.publishing.candidates import candidate
+from sticker_pipeline_tests.publishing.candidates import METRICS, candidate
 
+ALONE = "The trigger adds nothing measurable: the LoRA alone makes the character."
+NOTHING = "The trigger adds nothing measurable."
+BASE = BaseName("sd15", "sd15/base", hub="someone/sd", file="sd.safetensors")
 EXPECTED = Path(__file__).with_name("expected_card.md")
 
 
@@ -22,7 +27,33 @@ def released(tmp_path: Path, content: bytes = b"one", **changes: object) -> Rele
 
 
 def test_the_card_word_for_word(tmp_path: Path) -> None:
-    assert model_card(released(tmp_path)) == EXPECTED.read_text(encoding="utf-8")
+    assert model_card(released(tmp_path), BASE) == EXPECTED.read_text(encoding="utf-8")
+
+
+def test_a_toy_names_no_base_model_of_others(tmp_path: Path) -> None:
+    toy = BaseName("sd15", "embedded/base", toy=TOY)
+    card = model_card(released(tmp_path), toy)
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert not {"base_model", "library_name"} & front.keys()
+    assert front["tags"] == ["text-to-image", "lora", "template:sd-lora"]
+    head = "A LoRA of one character for the embedded base model: release 1, 2026-03-01."
+    assert f"{head}\n\n> **{TOY}**\n\n## How to use it" in card
+    assert how_to_use(released(tmp_path).record, toy) in card
+    assert "Stable Diffusion 1.5" not in card
+    unnamed = model_card(released(tmp_path), BaseName("sd15", "sd15/base"))
+    assert "base_model" not in yaml.safe_load(unnamed.split("---\n")[1])
+    assert "- Base model: the Stable Diffusion 1.5 that it was trained with, which has no public name\n" in unnamed
+
+
+@pytest.mark.parametrize(("effect", "gain", "said"), [(0.01, 0.5, ""), (0.0, 0.5, ALONE), (0.0, -0.1, NOTHING)])
+def test_a_trigger_that_adds_nothing_is_said_below_the_table(
+    tmp_path: Path, effect: float, gain: float, said: str
+) -> None:
+    more = [("lora", "all", "trigger_effect", 0.02, effect, 0.03, 64)]
+    more += [("lora", "all", "clip_similarity_gain", 0.6, gain, 0.7, 64)]
+    metrics = pd.DataFrame([*METRICS, *more], columns=["model", "medium", "metric", "mean", "ci_low", "ci_high", "n"])
+    card = card_text(released(tmp_path, metrics=metrics), BASE)
+    assert (f"\n\n**{said}**\n\n- similarity" in card) if said else ("adds nothing" not in card)
 
 
 def test_what_differs_is_said(tmp_path: Path) -> None:
@@ -30,7 +61,8 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
     metrics = candidate(tmp_path / "made", b"").metrics.assign(model=["rival_x", "released", *["lora"] * 8])
     card = model_card(
         released(tmp_path, b"two", family="sdxl", data=Data(images=4, sources=4, holdout_images=7, holdout_sources=3),
-                 base_model="some/base: v1", metrics=metrics)
+                 metrics=metrics),
+        BaseName("sdxl", "sdxl/base", hub="some/base: v1"),
     )  # fmt: skip
     assert "A LoRA of one character for Stable Diffusion XL: release 2" in card
     assert "- It replaced release 1\n" in card
@@ -59,7 +91,8 @@ def test_texts_of_others_are_shown_in_their_letters(tmp_path: Path) -> None:
             why_epoch=f"chosen | {ATTACK}",
             checks=[Check("no_copies", summary, True)],
             metrics=made.metrics.assign(medium=f"| {ATTACK}"),
-        )
+        ),
+        BASE,
     )
     tokens = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).parse(card)
     inline = [child for token in tokens for child in token.children or []]
@@ -87,8 +120,8 @@ def test_no_text_ends_the_front_matter_or_adds_to_it(text: str, tmp_path: Path) 
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     sampling = candidate(tmp_path / "made", b"").sampling
-    changes = {"trigger": text, "base_model": text, "sampling": sampling.model_copy(update={"prompts": [text, "b"]})}
-    card = model_card(released(tmp_path, **changes))
+    changes = {"trigger": text, "sampling": sampling.model_copy(update={"prompts": [text, "b"]})}
+    card = model_card(released(tmp_path, **changes), BaseName("sd15", "sd15/base", hub=text or "none"))
     found = REGEX_YAML_BLOCK.search(card)
     assert found is not None and found.start() == 0
     lines = found[2].split("\n")
@@ -97,6 +130,6 @@ def test_no_text_ends_the_front_matter_or_adds_to_it(text: str, tmp_path: Path) 
     ]
     front = yaml.safe_load(found[2])
     assert list(front) == ["base_model", "library_name", "pipeline_tag", "tags", "instance_prompt", "widget"]
-    assert front["instance_prompt"] == front["base_model"] == text
+    assert (front["instance_prompt"], front["base_model"]) == (text, text or "none")
     assert front["widget"] == [{"text": text}, {"text": "b"}]
     assert ModelCard(card).data.to_dict()["instance_prompt"] == text

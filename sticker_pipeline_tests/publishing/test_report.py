@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sticker_pipeline.core.profile import TOY
 from sticker_pipeline.publishing import report as module
 from sticker_pipeline.publishing.charts import Curve
 from sticker_pipeline.publishing.report import (
@@ -45,6 +46,8 @@ from sticker_pipeline_tests.publishing.conftest import UI
 from sticker_pipeline_tests.publishing.html_tree import Element, parsed
 
 NAN = math.nan
+NOTHING = "The trigger adds nothing measurable."
+ALONE = "The trigger adds nothing measurable: the LoRA alone makes the character."
 KINDS = ("characters", "profiles", "styles")
 HOSTILE = "\"'><script>hacked=1</script><img src=x onerror=hacked=1>&amp;{{7*7}}{%x%}]]>--></style></title>\u202e${x}"
 
@@ -294,6 +297,34 @@ def test_checks_have_a_verdict_in_words(characters: dict[str, Element]) -> None:
         "pip_comet": ["✕ failed", "✓ passed", "✓ passed"],
         "velvet_moth": [],
     }
+
+
+def test_pages_of_a_toy_say_so_at_their_head(page: Element) -> None:
+    """All characters of the example are made with the embedded models; another profile's page has no banner."""
+    (banner,) = page.with_class("toy")
+    assert banner.text == (f"Profile embedded: {TOY}" if list(page.with_class("board")) else TOY)
+    assert "toy" not in character_page(CharacterReport("kai", "t", "sd15")).partition("</style>")[2]
+    assert "toy" not in index_page([]).partition("</style>")[2]
+
+
+def test_a_check_that_nothing_decided_is_not_called_failed() -> None:
+    reason = "art: diversity could not be measured, as fewer than two of its sources are held out."
+    check = Check("benchmark", "not_collapsed", False, reason, blocking=True, unmeasured=True)
+    page = parsed(character_page(CharacterReport("kai", "t", "p", checks=(check, replace(check, verdict=True)))))
+    verdicts = [(one.attributes["class"], one.text) for one in page.with_class("verdict")]
+    assert verdicts == [("verdict failed", "– not measured"), ("verdict unknown", "– not measured")]
+
+
+@pytest.mark.parametrize(("low", "gain", "said"), [(0.01, 0.5, ""), (-0.1, 0.5, ALONE), (-0.1, 0.0, NOTHING)])
+def test_a_trigger_that_adds_nothing_is_said_beside_the_metrics(low: float, gain: float, said: str) -> None:
+    rows = (
+        estimate("lora", "all", "clip_similarity", 0.6, 0.5, 0.7),
+        estimate("lora", "all", "trigger_effect", 0.05, low, 0.2),
+        estimate("lora", "all", "clip_similarity_gain", 0.6, gain, 0.7),
+        estimate("lora", "art", "trigger_effect", -0.5, -0.6, -0.4),
+    )
+    page = character_page(CharacterReport("kai", "t", "p", estimates=rows))
+    assert (f'<p class="reason">{said}</p>' in page) if said else ("adds nothing" not in page)
 
 
 def test_an_index_without_characters_says_how_to_begin() -> None:

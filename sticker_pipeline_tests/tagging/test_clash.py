@@ -74,7 +74,8 @@ def test_tags_that_several_characters_always_have() -> None:
     assert not verdict.passed
     assert verdict.evidence.to_dict("records") == [{"tag": "solo", "one": 1.0, "two": 1.0, "three": 0.0}]
     alone = {"one": tables["one"]}
-    assert universal_tags(alone, {"one": each_its_source(tables["one"])}, taught).passed
+    verdict = universal_tags(alone, {"one": each_its_source(tables["one"])}, taught)
+    assert verdict.passed and verdict.summary == "no other character shares its style."
 
 
 def test_shares_count_sources_and_not_the_trigger() -> None:

@@ -53,6 +53,8 @@ def of_the_demo(root: Path) -> None:
         with visit(chromium, ui.url) as somebody_else:
             lineage(somebody_else)
             report(ui, somebody_else)
+            desk(somebody_else, 1320, "desk")
+            desk(somebody_else, 390, "desk-phone")
         for asset, key in (
             ("frames", "kept_frames"),
             ("curated_tags", "word_cloud"),
@@ -98,6 +100,20 @@ def report(ui: Deployment, person: Person) -> None:
     page.set_viewport_size({"width": 1320, "height": 760})
     page.goto(f"file://{ui.store.read(ALL, 'report').folder / 'report.html'}")
     save(person, "report")
+
+
+def desk(person: Person, width: int, name: str) -> None:
+    """Save the images of the desk, one of them open, and its comparison."""
+    page = person.page
+    page.set_viewport_size({"width": width, "height": 760})
+    person.go_to(f"/desk/c/{CHARACTER}")
+    page.locator(".cell:has(img)").nth(3).click()
+    page.wait_for_selector("#caption")
+    save(person, name)
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_selector(".comparison img")
+    save(person, f"{name}-compare")
 
 
 def training(ui: Deployment, person: Person) -> None:

@@ -74,15 +74,13 @@ def test_a_folder_becomes_a_release_that_the_desk_shows(ui: Deployment, page: An
     assert settings["media"] == {"exclude": [excluded]}
     page.get_by_role("tab", name="Images").click()
     page.get_by_label("State").select_option("excluded")
-    page.wait_for_function("document.getElementById('count').textContent.startsWith('1 of')")
+    page.wait_for_function("() => document.getElementById('count').textContent.startsWith('1 of')")
 
 
 def mend(page: Any, folder: Path, group: str) -> str:
     """Write a caption for the first image of the group; return its path."""
     page.get_by_label("Group").select_option(group)
-    page.wait_for_function(
-        f"[...document.querySelectorAll('.cell')].every((cell) => cell.title.startsWith('{group}/'))"
-    )
+    page.wait_for_function(SHOWS, arg=group)
     page.locator(".cell:has(img)").first.click()
     page.locator("#detail h2", has_text=f"{group}/").wait_for()
     path = str(page.locator("#detail h2").inner_text())
@@ -97,9 +95,7 @@ def mend(page: Any, folder: Path, group: str) -> str:
 def exclude(page: Any) -> str:
     """Exclude the last sticker; return its path."""
     page.get_by_label("Group").select_option("stickers")
-    page.wait_for_function(
-        "[...document.querySelectorAll('.cell')].every((cell) => cell.title.startsWith('stickers/'))"
-    )
+    page.wait_for_function(SHOWS, arg="stickers")
     page.locator(".cell:has(img)").last.click()
     page.get_by_role("button", name="Exclude this file").click()
     page.locator("dialog").get_by_role("button", name="Write").click()

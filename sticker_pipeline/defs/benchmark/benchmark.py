@@ -10,7 +10,7 @@ from sticker_pipeline.benchmark.metrics import VERSION
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS, comparisons, side_by_side, side_by_side_table
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, note, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import HOLDOUT
@@ -67,6 +67,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         return work.publish(
             {
                 SUMMARY: shown.headline(result.table),
+                **note(shown.trigger_note_of(result.table)),
                 "side_by_side": inline_image(
                     side_by_side(result.table, compared, images), "every model, medium by medium"
                 ),

@@ -6,7 +6,7 @@ import dagster as dg
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.benchmark.gate_checks import gate_checks
-from sticker_pipeline.dagster_kit.checks import check_result, check_specs
+from sticker_pipeline.dagster_kit.checks import UNMEASURED, check_result, check_specs
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import of_character
@@ -17,4 +17,5 @@ def benchmark_checks(context: dg.AssetCheckExecutionContext, workspace: Workspac
     """Check the gate: a failure prevents a release."""
     own = of_character(workspace, context.op_execution_context.partition_key).load()
     for check in gate_checks(workspace.store.read(own.character.name, "benchmark"), own.character):
-        yield check_result("benchmark", check.name, check.verdict, error=True)
+        extra = {UNMEASURED: True} if check.unmeasured and not check.broken else None
+        yield check_result("benchmark", check.name, check.verdict, error=True, extra=extra)

@@ -11,8 +11,9 @@ from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED, recommended
 from sticker_pipeline.benchmark.releases import baseline_release, releases_folder
 from sticker_pipeline.core.files.space import SpaceError, refusal
 from sticker_pipeline.core.markdown import bullets
+from sticker_pipeline.core.profile import toy_note
 from sticker_pipeline.core.storage import file_sha256, write_table
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, note, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -92,6 +93,7 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
         return work.publish(
             {
                 SUMMARY: f"{len(shown[BASE])} images each of {', '.join(shown)}",
+                **note(toy_note(profile)),
                 "same_noise": inline_image(grid, "the same prompts and noise"),
                 "prompts": table(pd.DataFrame([vars(prompt) for prompt in prompts])),
                 "left_out": dg.MetadataValue.md(bullets(left_out)),

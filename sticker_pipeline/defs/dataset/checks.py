@@ -12,18 +12,22 @@ import dagster as dg
 from PIL import Image
 
 from sticker_pipeline.benchmark.embed import embed
-from sticker_pipeline.benchmark.features import embedder_of
+from sticker_pipeline.benchmark.features import embedder_of, with_mediums
+from sticker_pipeline.benchmark.forecast import CHECKS as FORECASTS
+from sticker_pipeline.benchmark.forecast import verdicts
 from sticker_pipeline.benchmark.outliers import looked_at, outlier_sheet, same_character
 from sticker_pipeline.core.storage import Artifact
 from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.dagster_kit.checks import check_result, check_specs
 from sticker_pipeline.dagster_kit.metadata import inline_image
 from sticker_pipeline.dagster_kit.pools import BRIEF
+from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import OneCharacter, of_character
 from sticker_pipeline.diffusion.base_model import config_folder
 from sticker_pipeline.media.inventory import rejected_files
+from sticker_pipeline.roots.style import of_its_style
 from sticker_pipeline.sampling import balance
 from sticker_pipeline.tagging.clash import caption_length, known_words, trigger_clash, universal_tags_of
 from sticker_pipeline.tagging.length import token_counter
@@ -95,7 +99,7 @@ def frame_weights_checks(context: dg.AssetCheckExecutionContext, workspace: Work
         CHARACTERS,
         {
             "trigger_clash": "The trigger has no meaning yet to the tagger or to the text encoder.",
-            "universal_tags": "No tag is on nearly all images of several characters.",
+            "universal_tags": "No tag is on nearly all images of several characters of its style.",
             "caption_length": "The text encoder reads every caption to its end.",
         },
     )
@@ -107,8 +111,8 @@ def curated_tags_checks(context: dg.AssetCheckExecutionContext, workspace: Works
         words, counter = known_words(configs / "tokenizer"), token_counter(configs / "tokenizer")
     clash = trigger_clash(own.character.trigger, load_labels(own.profile.tagger), words)
     yield _result("curated_tags", "trigger_clash", clash)
-    same_profile = [one for one, profile in workspace.valid_characters()[0] if profile.name == own.profile.name]
-    universal = universal_tags_of(same_profile, workspace.store, LOGGER.warning)
+    others = workspace.valid_characters()[0] if own.character.settings.style else []
+    universal = universal_tags_of(of_its_style(own.character, others), workspace.store, LOGGER.warning)
     yield _result("curated_tags", "universal_tags", universal)
     yield _result("curated_tags", "caption_length", caption_length(captions, counter.count, counter.most))
 
@@ -120,10 +124,11 @@ def curated_tags_checks(context: dg.AssetCheckExecutionContext, workspace: Works
         {"enough_images": "There are enough images to learn a character from."},
         blocking=True,
     )
+    + check_specs("training_set", CHARACTERS, FORECASTS)
 )
 def training_set_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
-    read = _artifacts(context, workspace)
-    rows = read("training_set").table()
-    trained = rows.loc[rows["split"] == "train", "frame_id"]
-    lineage = read("frames").table().set_index("frame_id").loc[trained, ["group", "source_id"]]
-    yield _result("training_set", "enough_images", balance.enough_images(lineage.reset_index()))
+    own, read = _subject(context, workspace), _artifacts(context, workspace)
+    rows = with_mediums(own.character, read("training_set"), read("frames"))
+    yield _result("training_set", "enough_images", balance.enough_images(rows[rows["split"] == TRAIN]))
+    for name, verdict in verdicts(rows, own.character, own.profile).items():
+        yield _result("training_set", name, verdict)

@@ -17,6 +17,7 @@ from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.generation.jobs import open_generator
 from sticker_pipeline.generation.prompts import prompts_beginning, requests_for
 from sticker_pipeline.generation.recommended import recommended
+from sticker_pipeline.publishing.base_name import base_of_profile
 from sticker_pipeline.publishing.comfyui import WORKFLOWS
 from sticker_pipeline.publishing.comfyui_files import (
     COLUMNS,
@@ -34,7 +35,7 @@ from sticker_pipeline.roots.loras import adapters_of
 @dg.asset(
     **made_from("released_lora", uses=["generation", "recommended_release"]),
     partitions_def=CHARACTERS,
-    code_version="2",
+    code_version="3",
     automation_condition=WHEN_RELEASE_CHANGES,
     group_name="publishing",
     kinds={"json", "png"},
@@ -57,7 +58,10 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         check_images(work, len(configs) * len(requests), profile.resolution)
         generator = open_generator(profile, work.roots["generation"]["base"], store, context.log.info)
         checkpoint = checkpoint_hash(profile, store)
-        written = [write_config(generator, record, config, requests, work.staging, checkpoint) for config in configs]
+        base = base_of_profile(profile, workspace.models_folder)
+        written = [
+            write_config(generator, record, config, requests, work.staging, checkpoint, base) for config in configs
+        ]
         index = pd.DataFrame([row for rows, _ in written for row in rows], columns=COLUMNS)
         problems = dict.fromkeys(problem for _, found in written for problem in found)
         if index.empty:
@@ -70,7 +74,7 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         return work.publish(
             {
                 SUMMARY: f"release {record.number}: {len(index)} images that carry their workflow",
-                "how_to_use": dg.MetadataValue.md(how_to_open(profile, record)),
+                "how_to_use": dg.MetadataValue.md(how_to_open(profile, record, base)),
                 "settings": table(configs_table(record, configs), most=len(configs)),
                 "left_out": dg.MetadataValue.md(bullets(advice["left_out"])),
                 "images": inline_image(published_sheet(index, work.staging), "images"),

@@ -8,7 +8,7 @@ import dagster as dg
 from sticker_pipeline.benchmark.gate import may_be_released
 from sticker_pipeline.benchmark.gate_checks import gate_checks
 from sticker_pipeline.benchmark.releases import Candidate, all_releases, place, releases_folder
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, table
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, note, table
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import WHEN_STALE_AND_CHECKED
@@ -16,8 +16,8 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
 from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.publishing import model_card
+from sticker_pipeline.publishing.base_name import base_of_release, how_to_use
 from sticker_pipeline.publishing.candidate import candidate_of, gate_table, history_table, release_that_counts
-from sticker_pipeline.publishing.comfyui_files import how_to_use
 from sticker_pipeline.roots.loras import LORA_FILE
 
 BESIDE_LORA = 2**20  # bytes of a release's other files: record, spec, model card
@@ -28,7 +28,7 @@ BESIDE_LORA = 2**20  # bytes of a release's other files: record, spec, model car
         "benchmark", "selected_lora", "lora", "training_set", "frames", uses=["generation", "gate", "roll_backs"]
     ),
     partitions_def=CHARACTERS,
-    code_version="1",
+    code_version="2",
     automation_condition=WHEN_STALE_AND_CHECKED,
     group_name="publishing",
     kinds={"safetensors"},
@@ -58,16 +58,18 @@ def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         if release is None:
             return None
         place(release, work.staging)
-        (work.staging / model_card.FILE_NAME).write_text(model_card.model_card(release), encoding="utf-8")
         record, every = release.record, all_releases(folder)
+        base = base_of_release(record, workspace.models_folder)
+        (work.staging / model_card.FILE_NAME).write_text(model_card.model_card(release, base), encoding="utf-8")
         return work.publish(
             {
                 SUMMARY: f"release {record.number}: {outcome}",
-                "how_to_use": dg.MetadataValue.md(how_to_use(record)),
+                "how_to_use": dg.MetadataValue.md(how_to_use(record, base)),
+                **note(base.toy),
                 "file": dg.MetadataValue.path(store.folder(character.name, "released_lora") / record.file),
                 "release": record.number,
                 "gate": table(gate_table(checks)),
                 "releases": table(history_table(every, record.number), most=100),
-                "model_card": dg.MetadataValue.md(model_card.card_text(release)),
+                "model_card": dg.MetadataValue.md(model_card.card_text(release, base)),
             }
         )

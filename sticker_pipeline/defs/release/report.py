@@ -7,6 +7,7 @@ import dagster as dg
 
 from sticker_pipeline.core.markdown import letters
 from sticker_pipeline.core.storage import ALL, ArtifactStore, StorageError
+from sticker_pipeline.dagster_kit.checks import UNMEASURED
 from sticker_pipeline.dagster_kit.compat import last_evaluations
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
 from sticker_pipeline.dagster_kit.step import code_version, open_step
@@ -23,7 +24,7 @@ UI = "http://127.0.0.1:3000"  # address of `make ui`
 
 @dg.asset(
     **all_made_from("leaderboard", RELEASED_LORA, uses=["shared"]),
-    code_version="5",
+    code_version="6",
     automation_condition=ACROSS_CHARACTERS,
     freshness_policy=NIGHT_IS_DONE,
     group_name="publishing",
@@ -98,4 +99,5 @@ def _check(spec: dg.AssetCheckSpec, found: dg.AssetCheckEvaluation | None) -> Ch
         verdict=found.passed if found else None,
         summary=letters(found.description or "") if found else "",
         blocking=spec.blocking,
+        unmeasured=found is not None and UNMEASURED in found.metadata,
     )

@@ -18,9 +18,11 @@ async function showAll() {
   const found = await tried(() => read("overview"));
   if (!found) return;
   byId("trigger").textContent = found.trigger;
-  byId("banner").textContent = found.banner ?? "";
+  byId("banner").textContent = found.banner;
   byId("banner").hidden = !found.banner;
-  setGroups(found.groups, found.settings["media.exclude"]);
+  fill(byId("forewarnings"), found.forewarnings.map((text) => element("li", {}, text)));
+  byId("forewarnings").hidden = !found.forewarnings.length;
+  setGroups(found);
   showTraining(found);
   showComparison(found);
   showGate(found);

@@ -15,7 +15,7 @@ export class Grid {
     this.changed = changed;
     this.pages = new Map();
     this.cells = new Map();
-    this.selected = new Set();
+    this.selected = new Map(); // frame -> its file; with allSelected those that are not selected
     this.allSelected = false;
     this.pending = new Set();
     this.excluded = new Set();
@@ -170,7 +170,7 @@ export class Grid {
   }
 
   flip(row) {
-    if (!this.selected.delete(row.frame_id)) this.selected.add(row.frame_id);
+    if (!this.selected.delete(row.frame_id)) this.selected.set(row.frame_id, row.path);
   }
 
   select(all) {
@@ -182,7 +182,7 @@ export class Grid {
 
   // The selection as the server takes it: ids, or the filter without the ids that were taken out.
   selection() {
-    return this.allSelected ? { filter: this.query, without: [...this.selected] } : { frames: [...this.selected] };
+    return this.allSelected ? { filter: this.query, without: [...this.selected.keys()] } : { frames: [...this.selected.keys()] };
   }
 
   key(event) {

@@ -32,12 +32,13 @@ function begin(first) {
   counts(first);
 }
 
-export function setGroups(groups, excluded) {
+export function setGroups({ groups, settings }) {
+  byId("ignored").hidden = settings["curation.written"] === "keep";
   const select = byId("filter").elements.group;
   if (select.options.length === 1) {
     for (const group of groups) select.append(element("option", { value: group.name }, group.name));
   }
-  grid.excluded = new Set(excluded);
+  grid.excluded = new Set(settings["media.exclude"]);
   grid.mark();
 }
 
@@ -59,6 +60,7 @@ function counts(found) {
   const waiting = found.pending.length ? ` · ${counted(found.pending.length, "caption")} for the next update` : "";
   byId("count").textContent = `${found.total.toLocaleString("en")} of ${found.all.toLocaleString("en")}${waiting}`;
   byId("undo").hidden = !found.undo;
+  byId("empty").hidden = found.all > 0;
 }
 
 // Suggestions for the last term of the tags' filter, by frequency among what the filter shows.
@@ -161,17 +163,19 @@ async function after(done, what) {
 
 const problems = (shown) => shown.problems.map((text) => element("p", { className: "error" }, text));
 
-async function exclude(paths = selectedPaths()) {
-  if (readOnly || !paths.length) return;
+async function exclude(chosen) {
+  const paths = chosen ?? (await tried(selectedPaths));
+  if (readOnly || !paths?.length) return;
   if (await changeSettings([{ do: "add", key: "media.exclude", value: paths }], "Exclude from the next update?")) await refresh();
 }
 
-function selectedPaths() {
-  if (grid.allSelected) return say("Select the files to exclude, or exclude their group.", true) ?? [];
+async function selectedPaths() {
+  if (grid.allSelected) {
+    const kept = new Set(grid.selected.values());
+    return (await read("paths", grid.query)).filter((path) => !kept.has(path));
+  }
   if (!grid.count()) return opened ? [opened.path] : [];
-  const paths = new Set();
-  for (const rows of grid.pages.values()) for (const row of rows) if (grid.selected.has(row.frame_id)) paths.add(row.path);
-  return [...paths];
+  return [...new Set(grid.selected.values())];
 }
 
 function close() {
@@ -185,6 +189,8 @@ async function open(row) {
   opened = row;
   const panel = byId("detail");
   panel.hidden = false;
+  if (panel.dataset.path !== row.path) fill(panel, element("h2", {}, row.path)); // nothing of the image before stays
+  panel.dataset.path = row.path;
   const file = await tried(() => read("file", { path: row.path }));
   if (!file || opened !== row) return;
   const text = element("textarea", { id: "caption", value: file.caption, rows: 5, readOnly });
