@@ -5,6 +5,7 @@ COVERED and RECIPES name what runs elsewhere. A comment in the page marks what n
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ COVERED = {  # command -> file of tests that runs it, and the line there
         "cli/test_commands.py",
         'run("roll-back", "luma", "1", "--reason"',
     ),
+    "sticker-pipeline releases luma --sources 3": ("cli/test_tracing.py", 'run("releases", "luma", "--sources", "1")'),
     "sticker-pipeline fetch-models /downloads/model.safetensors --sha256 HASH --as sdxl/base": (
         "models/test_single.py",
         '["fetch-models", *arguments]',
@@ -116,6 +118,12 @@ def small_settings(project: Project) -> None:
         file.write(SMALL)
 
 
+def a_lora(project: Project) -> None:
+    shutil.copy(
+        project.store.read("luma", "selected_lora").folder / "lora.safetensors", project.root / "luma.safetensors"
+    )
+
+
 def two_loras(project: Project) -> None:
     lora = project.store.read("luma", "selected_lora").folder / "lora.safetensors"
     for name in ("style", "character"):
@@ -159,6 +167,8 @@ LAUNCH = "dg launch --assets"
 STEPS = [
     Step("sticker-pipeline new-character luma ~/Images/luma", "sticker-pipeline update luma", images),
     Step("sticker-pipeline update luma", "LoRA:", small_settings),
+    Step("sticker-pipeline trace ~/Images/luma/gifs/talk.gif", "gifs/talk.gif"),
+    Step("sticker-pipeline trace luma.safetensors", "gifs/talk.gif", a_lora),
     Step("sticker-pipeline ui --help", "--allow-host"),
     Step("sticker-pipeline export-kohya luma ~/kohya/luma", "/kohya/luma has"),
     Step("sticker-pipeline import-kohya luma2 ~/kohya/luma", "sticker-pipeline update luma2"),

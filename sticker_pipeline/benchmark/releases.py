@@ -1,6 +1,6 @@
 """Releases of a character: immutable numbered folders, and a pointer.
 
-    <artifacts>/<character>/releases/0001/          <character>.safetensors, spec.json, release.json
+    <artifacts>/<character>/releases/0001/          <character>.safetensors, sources.parquet, spec.json, release.json
     <artifacts>/<character>/releases/current.json   the current number, and a log of publishing and rolling back
 
 They are no artifact, since artifacts are replaced whole: every step would have to copy the history. Only the pointer is
@@ -10,6 +10,8 @@ A folder gets its number once whole, and is used once the pointer names it. A ki
 as it was, and at most a folder that no log names, which is skipped. gate.py decides on releases.
 """
 
+import hashlib
+import io
 import json
 import math
 import re
@@ -19,13 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
-from sticker_pipeline.core.earlier_names import record_of_today
+from sticker_pipeline.core.earlier_names import record_of_today, table_of_today
 from sticker_pipeline.core.files.space import SpaceError, writing
 from sticker_pipeline.core.storage import (
     Artifact,
@@ -37,14 +39,20 @@ from sticker_pipeline.core.storage import (
     file_sha256,
     link_or_copy,
 )
+from sticker_pipeline.dataset.sources import SOURCES
 
 FOLDER, RECORD, SPEC, POINTER = "releases", "release.json", "spec.json", "current.json"
 NUMBER = re.compile(r"\d{4,}")
+Model = TypeVar("Model", bound=BaseModel)
 WAIT_SECONDS = 60.0  # for another publish or roll-back of the character, each as long as copying one file
 
 
 class ReleaseError(StorageError):
     """A missing, damaged or forbidden release; the message names the remedy."""
+
+
+class NotRecorded(ReleaseError):
+    """A release of an earlier version, without the table of its sources."""
 
 
 class _Record(BaseModel):
@@ -103,7 +111,7 @@ class Record(_Record):
     """The content of release.json.
 
     beginnings: medium -> the first tags of its prompts, trigger first. inputs: data versions of everything behind the
-    LoRA (see `lineage`).
+    LoRA (see `lineage`). sources_sha256: of sources.parquet; None where an earlier version trained the LoRA.
     """
 
     number: int
@@ -114,6 +122,7 @@ class Record(_Record):
     beginnings: dict[str, list[str]]
     file: str
     sha256: str
+    sources_sha256: str | None = None
     base_model: str
     family: str
     profile: str
@@ -124,6 +133,16 @@ class Record(_Record):
     inputs: dict[str, str]
     metrics: list[MetricRow]
     checks: list[Outcome]
+
+
+class Hashes(BaseModel):
+    """File and hashes of a record, without reading its other keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    sha256: str
+    sources_sha256: str | None = None
 
 
 class Event(_Record):
@@ -161,12 +180,17 @@ class Release:
             raise _damaged(path, error) from error
         return spec
 
+    def sources(self) -> pd.DataFrame:
+        """Return the table SOURCES of its training. Raises as `sources_table`."""
+        data = sources_table(self.folder, self.record.sources_sha256)
+        return table_of_today(pd.read_parquet(io.BytesIO(data)))
+
 
 @dataclass(frozen=True)
 class Candidate:
     """A LoRA that passed the gate, with everything to record.
 
-    `metrics`: the benchmark's table.
+    `metrics`: the benchmark's table. `sources`: the file SOURCES of its training, None if not recorded.
     """
 
     character: str
@@ -184,6 +208,7 @@ class Candidate:
     spec: Mapping[str, Any]
     metrics: pd.DataFrame
     checks: Sequence[Check]
+    sources: bytes | None
 
 
 @dataclass(frozen=True)
@@ -202,9 +227,23 @@ def releases_folder(store: ArtifactStore, character: str) -> Path:
     return store.folder(character, FOLDER)
 
 
+def release_folder(folder: Path, number: int) -> Path:
+    return folder / f"{number:04d}"
+
+
+def released_characters(store: ArtifactStore) -> list[str]:
+    """List the characters with releases, also removed ones."""
+    return sorted(pointer.parent.parent.name for pointer in store.root.glob(f"[a-z0-9]*/{FOLDER}/{POINTER}"))
+
+
+def current_number(folder: Path) -> int | None:
+    """The number of the current release, or None. Raises ReleaseError if damaged."""
+    return _pointer(folder).number
+
+
 def current(folder: Path) -> Release | None:
     """The current release, or None. Raises ReleaseError if damaged."""
-    number = _pointer(folder).number
+    number = current_number(folder)
     return None if number is None else read(folder, number)
 
 
@@ -224,8 +263,13 @@ def baseline_release(folder: Path, sha256: str) -> Release | None:
 
 def all_releases(folder: Path) -> list[Release]:
     """List existing releases that were ever current, by number."""
+    return [read(folder, number) for number in released_numbers(folder)]
+
+
+def released_numbers(folder: Path) -> list[int]:
+    """List the numbers of existing releases that were ever current."""
     numbers = sorted({event.number for event in _pointer(folder).log})
-    return [read(folder, number) for number in numbers if _place(folder, number).is_dir()]
+    return [number for number in numbers if release_folder(folder, number).is_dir()]
 
 
 def events(folder: Path) -> list[Event]:
@@ -235,10 +279,40 @@ def events(folder: Path) -> list[Event]:
 
 def read(folder: Path, number: int) -> Release:
     """Read release `number`. Raises ReleaseError if missing or damaged."""
-    place = _place(folder, number)
+    return Release(release_folder(folder, number), _record(folder, number, Record))
+
+
+def hashes(folder: Path, number: int) -> Hashes:
+    """Read file and hashes of release `number`. Raises as `read`."""
+    return _record(folder, number, Hashes)
+
+
+def sources_table(release: Path, sha256: str | None) -> bytes:
+    """Return the file SOURCES in the folder `release`.
+
+    sha256: its recorded hash. Raises NotRecorded where none was recorded, ReleaseError for a missing or changed file.
+    """
+    path, whose = release / SOURCES.file, f"release {int(release.name)} of {release.parent.parent.name}"
+    if sha256 is None:
+        raise NotRecorded(f"{whose} was made by an earlier version, which did not record its sources")
     try:
-        text = (place / RECORD).read_text(encoding="utf-8")
-        return Release(place, Record.model_validate_json(text))
+        data = path.read_bytes()
+    except OSError as error:
+        raise _damaged_sources(path, whose, _why(error)) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _damaged_sources(path, whose, f"it is not what {RECORD} says")
+    return data
+
+
+def _damaged_sources(path: Path, whose: str, why: str) -> ReleaseError:
+    return ReleaseError(f"{path} is damaged: {why}. Bring it back from a backup; {whose} stays usable without it.")
+
+
+def _record(folder: Path, number: int, kind: type[Model]) -> Model:
+    """Read release.json of `number` as `kind`. Raises ReleaseError if missing or damaged."""
+    place = release_folder(folder, number)
+    try:
+        return kind.model_validate_json((place / RECORD).read_bytes())
     except FileNotFoundError as error:
         known = ", ".join(str(one) for one in _numbers(folder)) or "none yet"
         raise ReleaseError(f"There is no release {number} in {folder}. Releases: {known}.") from error
@@ -340,6 +414,7 @@ def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None
         beginnings={medium: list(tags) for medium, tags in candidate.beginnings.items()},
         file=f"{candidate.character}.safetensors",
         sha256=sha256,
+        sources_sha256=None if candidate.sources is None else hashlib.sha256(candidate.sources).hexdigest(),
         base_model=candidate.base_model,
         family=candidate.family,
         profile=candidate.profile,
@@ -354,8 +429,10 @@ def _write(folder: Path, candidate: Candidate, sha256: str, previous: int | None
             for check in candidate.checks
         ],
     )
-    with durable_folder(_place(folder, number)) as staging:
+    with durable_folder(release_folder(folder, number)) as staging:
         shutil.copyfile(candidate.lora, staging / record.file)
+        if candidate.sources is not None:
+            (staging / SOURCES.file).write_bytes(candidate.sources)
         (staging / SPEC).write_text(json.dumps(candidate.spec, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (staging / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         _check_whole(Release(staging, record))
@@ -428,10 +505,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error)
-
-
-def _place(folder: Path, number: int) -> Path:
-    return folder / f"{number:04d}"
 
 
 def _numbers(folder: Path) -> list[int]:

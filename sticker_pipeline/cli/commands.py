@@ -14,6 +14,7 @@ from sticker_pipeline.cli.doctor import doctor
 from sticker_pipeline.cli.guarded import guarded, work
 from sticker_pipeline.cli.models import check_base, fetch_models, merge_loras
 from sticker_pipeline.cli.releases import releases, roll_back
+from sticker_pipeline.cli.tracing import trace
 from sticker_pipeline.cli.work import Commands, check_artifacts
 from sticker_pipeline.core.process import guard
 from sticker_pipeline.core.process.output import tell, tell_error
@@ -139,6 +140,7 @@ for command in (
     merge_loras,
     releases,
     roll_back,
+    trace,
     doctor,
 ):
     main.add_command(command)

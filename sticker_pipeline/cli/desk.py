@@ -11,6 +11,7 @@ import dagster as dg
 
 from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.core.texts import shortened
+from sticker_pipeline.dagster_kit.compat import failed_by_checks
 from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY
 from sticker_pipeline.defs.release.report import latest_verdicts
 from sticker_pipeline.desk.edits import EditError
@@ -46,6 +47,8 @@ class DagsterRuns:
             return self._under_way(runs[0])
         if process is not None and process.poll() is None:
             return {"id": "", "active": True, "text": "starting", "share": None, "time_left": ""}
+        if runs and runs[0].is_failure and self._is_refused(runs[0]):
+            return {"id": runs[0].run_id, "active": False, "text": "last run: not released, see Gate"}
         if process is not None and process.returncode:
             text = f"the update has ended: {self._last_line(name)}"
             return {"id": runs[0].run_id if runs else "", "active": False, "text": text}
@@ -80,6 +83,12 @@ class DagsterRuns:
         count = f" {done} of {total}" if share is not None else ""
         text = f"{', '.join(steps) or run.status.value.lower()}{count}"
         return {"id": run.run_id, "active": True, "text": text, "share": share, "time_left": ""}
+
+    def _is_refused(self, run: dg.DagsterRun) -> bool:
+        """Tell whether blocking checks alone have failed the run."""
+        failures = self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        events = [entry.dagster_event for entry in failures if entry.dagster_event is not None]
+        return bool(events) and all(failed_by_checks(event.step_failure_data) for event in events)
 
     def _start(self, name: str, *arguments: str) -> None:
         state = self.state(name)

@@ -1,5 +1,6 @@
 """Commands on the releases of a character."""
 
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sticker_pipeline.cli.guarded import work
+from sticker_pipeline.cli.listing import tell_sources
 from sticker_pipeline.core.process.output import tell
 
 if TYPE_CHECKING:
@@ -15,11 +17,28 @@ if TYPE_CHECKING:
 
 @click.command("releases")
 @click.argument("name")
-def releases(name: str) -> None:
+@click.option("--sources", "number", type=click.IntRange(1), help="List the files that release NUMBER was made from.")
+def releases(name: str, number: int | None) -> None:
     """List the releases of the character NAME, and its roll-backs with reasons."""
+    folder = _releases(name)
+    _list_releases(name, folder) if number is None else _list_sources(folder, number)
+
+
+def _list_sources(folder: Path, number: int) -> None:
+    from sticker_pipeline.benchmark.releases import ReleaseError, read
+    from sticker_pipeline.benchmark.tracing import sources_of
+
+    try:
+        release = read(folder, number)
+        sources = sources_of(release)
+    except ReleaseError as error:
+        raise click.ClickException(str(error)) from error
+    tell_sources(sources, f"all: sticker-pipeline trace --json {shlex.quote(str(release.lora))}")
+
+
+def _list_releases(name: str, folder: Path) -> None:
     from sticker_pipeline.benchmark.releases import ReleaseError, all_releases, current, events
 
-    folder = _releases(name)
     try:
         found, chosen = all_releases(folder), current(folder)
     except ReleaseError as error:

@@ -103,6 +103,14 @@ class Artifact:
         """Return a file's published bytes. Raises StorageError if damaged or missing."""
         return self._published(name, Path.read_bytes, lambda data: hashlib.sha256(data).hexdigest())
 
+    def own_content(self, name: str) -> bytes | None:
+        """Return a file's bytes of this manifest. Raises as `content`.
+
+        None if the artifact was exchanged since.
+        """
+        data = self.content(name)
+        return data if hashlib.sha256(data).hexdigest() == self.sha256(name) else None
+
     def file(self, name: str) -> Path:
         """Return a file's path, verified by its hash. Raises as `content`."""
         self._published(name, file_sha256, lambda sha256: sha256)

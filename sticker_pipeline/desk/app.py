@@ -19,6 +19,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from sticker_pipeline.benchmark.releases import NotRecorded, read, releases_folder
+from sticker_pipeline.benchmark.tracing import releases_with, sources_of
 from sticker_pipeline.core.character import CharacterError, character_names, describe_problems
 from sticker_pipeline.core.profile import ProfileError
 from sticker_pipeline.core.texts import UserError
@@ -93,6 +95,8 @@ def desk_app(session: Session, *, read_only: bool = False) -> Any:
         "tags": lambda name, query: _tags(session, name, query),
         "paths": lambda name, query: rows.files_of(session.rows(name), _matching(session.rows(name), query)),
         "file": lambda name, query: _file(session, name, query),
+        "uses": lambda name, query: _uses(session, name, query),
+        "sources": lambda name, query: _sources(session, name, query),
         "duplicates": lambda name, query: _duplicates(session, name, query),
         "overview": lambda name, query: _overview(session, name),
         "run": lambda name, query: session.runs.state(name),
@@ -194,6 +198,29 @@ def _file(session: Session, name: str, query: Mapping[str, str]) -> dict[str, An
         "frames": rows.window(of, place, 0, MOST_ROWS),
         "dropped": rows.dropped_tags(session.store, name, of.table["frame_id"].iloc[place].tolist()),
     }
+
+
+def _uses(session: Session, name: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the releases that were made of the file's bytes, of all characters."""
+    table, path = session.rows(name).table, query.get("path", "")
+    hashes = table.loc[table["path"] == path, "sha256"]
+    if hashes.empty or not hashes.iloc[0]:
+        raise NoImage(f"{name} has no image {path}")
+    uses = releases_with(session.store, str(hashes.iloc[0])).found
+    return [
+        {key: getattr(use, key) for key in ("character", "number", "is_current", "path", "split", "weight")}
+        for use in uses
+    ]
+
+
+def _sources(session: Session, name: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the files that release `number` was made of."""
+    folder = releases_folder(session.store, name)
+    try:
+        found = sources_of(read(folder, _number(query, "number", 0)))
+    except NotRecorded as error:
+        return {"files": [], "why_not": str(error)}
+    return {"files": found.to_dict("records"), "why_not": ""}
 
 
 def _duplicates(session: Session, name: str, query: Mapping[str, str]) -> dict[str, Any]:

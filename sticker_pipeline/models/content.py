@@ -6,7 +6,7 @@ from typing import Any
 
 _ONNX_START = b"\x08"  # an ONNX file begins with field 1, ir_version (onnx.proto), as every serialiser writes it
 # Header limits. SDXL has 2,500 tensors, its LoRAs at most 8,000; thumbnails and tag counts take a few megabytes.
-_MOST_HEADER, _MOST_TENSORS, _MOST_SIDES, _LONGEST_NAME = 32_000_000, 20_000, 8, 500
+MOST_HEADER, _MOST_TENSORS, _MOST_SIDES, _LONGEST_NAME = 32_000_000, 20_000, 8, 500
 _AGAIN = "Download it again."
 
 # First bytes of other files, and the message. torch.save writes a zip archive of pickles; older versions, and joblib,
@@ -47,7 +47,7 @@ def why_not_safetensors(path: Path) -> str | None:
             return _known(start) or "is not a safetensors file."
         if length > size - 8:
             return f"is a safetensors file that was cut off: {size} bytes do not hold its header. {_AGAIN}"
-        if length > _MOST_HEADER:
+        if length > MOST_HEADER:
             return f"has a header of {length} bytes, more than any model has. It is not read."
         file.seek(8)
         text = file.read(length)

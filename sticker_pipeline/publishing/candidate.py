@@ -16,9 +16,11 @@ from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
+from sticker_pipeline.dataset.sources import SOURCES
 from sticker_pipeline.generation.prompts import beginnings, benchmark_prompts
 from sticker_pipeline.publishing.base_name import place_of
 from sticker_pipeline.roots.loras import LORA_FILE
+from sticker_pipeline.training.logs.results import checkpoint_epochs
 from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
 
 OUTCOMES = {
@@ -81,7 +83,19 @@ def candidate_of(
         spec=without_paths(spec),
         metrics=inputs["benchmark"].table(),
         checks=checks,
+        sources=recorded_sources(inputs["lora"], inputs["selected_lora"]),
     )
+
+
+def recorded_sources(training: Artifact, selected: Artifact) -> bytes | None:
+    """Return the file SOURCES of the selected LoRA's training.
+
+    None for a training of an earlier version, or one that replaced the selected LoRA's.
+    """
+    checkpoints = {training.sha256(name) for name in checkpoint_epochs(training)}
+    if SOURCES.file not in training.files or selected.sha256(LORA_FILE) not in checkpoints:
+        return None
+    return training.own_content(SOURCES.file)
 
 
 def gate_table(checks: Sequence[Check]) -> pd.DataFrame:

@@ -3,6 +3,8 @@
 Functions of (training set, seed, epoch, step), without state between steps.
 """
 
+import hashlib
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +27,9 @@ def read_training_set(spec: TrainingSpec, note: Callable[[str], None] = lambda l
 
     Beside the columns of TRAINING_SET: `path` (absolute), `width`, `height` (pixels), `regularisation`. Probabilities
     sum to 1, of which settings.regularisation_share for regularisation images. `note` reports those left out, and why.
-    Raises SpecError for a missing table, column or image, an empty train split, probabilities that do not sum to 1, a
-    size that is no multiple of 8, and a regularisation folder without images.
+    Raises SpecError for a missing table, column or image, another table than spec.training_set_sha256, an empty train
+    split, probabilities that do not sum to 1, a size that is no multiple of 8, and a regularisation folder without
+    images.
     """
     train = _split(spec, TRAIN)
     if train.empty:
@@ -70,9 +73,12 @@ def _split(spec: TrainingSpec, split: str) -> pd.DataFrame:
     if not path.is_file():
         raise SpecError(f"training_set: {path} is missing.")
     try:
-        table = pd.read_parquet(path)
+        data = path.read_bytes()
+        table = pd.read_parquet(io.BytesIO(data))
     except (OSError, ValueError) as error:
         raise SpecError(f"training_set: {path} is damaged ({error}): materialize 'training_set' again.") from error
+    if spec.training_set_sha256 not in (None, hashlib.sha256(data).hexdigest()):
+        raise SpecError(f"training_set: {path} was made again since this training was requested: request it again.")
     for column in TRAINING_SET.names:
         if column not in table.columns:
             raise SpecError(f"training_set: {path} has no column '{column}'. It needs {', '.join(TRAINING_SET.names)}.")

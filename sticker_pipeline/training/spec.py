@@ -37,6 +37,9 @@ class TrainingSpec(Strict):
     base: Path = Field(description="the base model: a folder in the diffusers layout, or one .safetensors file")
     base_sha: str = Field(description="hash of the base model, stamped into the LoRA file")
     training_set: Path = Field(description="folder with the training set's index.parquet")
+    training_set_sha256: str | None = Field(
+        None, description="required hash of index.parquet: a training set that was made again meanwhile is refused"
+    )
     frames: Path = Field(description="folder that the training set's `file` column is relative to")
     output: Path = Field(
         description="work folder: an unfinished run of the same spec in it goes on, what another one left is replaced"

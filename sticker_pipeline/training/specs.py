@@ -5,6 +5,7 @@ from typing import Any
 
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.schemas import INDEX
 from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dataset.manifest import TRAIN
@@ -33,6 +34,7 @@ def character_spec(
         name=character.name,
         trigger=character.trigger,
         training_set=training_set.folder,
+        training_set_sha256=training_set.sha256(INDEX),
         frames=frames.folder,
         output=store.work(character.name, "lora"),
         regularisation=regularisation,
@@ -61,6 +63,7 @@ def style_spec(
         name=name,
         trigger=None,
         training_set=training_set.folder,
+        training_set_sha256=training_set.sha256(INDEX),
         frames=training_set.folder / IMAGES,
         output=output,
         settings=with_samples_per_epoch(profile.training, rows.loc[rows["split"] == TRAIN, "source_id"].nunique()),

@@ -24,7 +24,10 @@ from sticker_pipeline.training.step import Run
 
 AVERAGE = "average.safetensors"  # moving average of the weights
 VERSION = 2  # of the training as a function of its spec and images; raise it when equal input trains differently
-NOT_DECISIVE = {"output", "cache", "frames", "training_set", "state_seconds", "sample_prompts", "sample_seed"}
+NOT_DECISIVE = {
+    *("output", "cache", "frames", "training_set", "training_set_sha256"),
+    *("state_seconds", "sample_prompts", "sample_seed"),
+}
 
 
 def fingerprint(spec: TrainingSpec, tables: Sequence[pd.DataFrame], images: list[str], processes: int) -> str:

@@ -59,6 +59,16 @@ def test_the_newest_run_of_the_character_is_shown(instance: dg.DagsterInstance, 
 ENDED = "the update has ended: why"
 
 
+@dg.asset(check_specs=[dg.AssetCheckSpec("good", asset="made", blocking=True)])
+def made():
+    return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=False)])
+
+
+def test_a_refusal_is_no_failure(instance: dg.DagsterInstance, runs: DagsterRuns) -> None:
+    dg.materialize([made], instance=instance, tags={"dagster/partition": NAME}, raise_on_error=False)
+    assert runs.state(NAME)["text"] == "last run: not released, see Gate"
+
+
 @pytest.mark.parametrize(("code", "expected"), [("print('all done')", None), ("print('why'); exit(3)", ENDED)])
 def test_a_process_is_followed(runs: DagsterRuns, monkeypatch, tmp_path: Path, code: str, expected: str | None) -> None:
     script = tmp_path / "sticker_pipeline.py"

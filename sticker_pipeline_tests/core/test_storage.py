@@ -51,6 +51,13 @@ def test_an_artifact_says_what_it_is_made_of(store: ArtifactStore) -> None:
     assert manifest["software"]["torch"]
 
 
+def test_own_content_is_that_of_the_manifest(store: ArtifactStore) -> None:
+    artifact = publish(store, "one")
+    assert artifact.own_content("text") == b"one"
+    publish(store, "two")
+    assert (artifact.content("text"), artifact.own_content("text")) == (b"two", None)
+
+
 def test_the_data_version_follows_the_content_and_nothing_else(store: ArtifactStore) -> None:
     one, again, other = publish(store, "one", "slow"), publish(store, "one", "fast"), publish(store, "two", "fast")
     assert one.data_version == again.data_version != other.data_version

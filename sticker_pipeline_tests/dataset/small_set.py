@@ -31,6 +31,7 @@ benchmark: {holdout: [stickers/3.png, gifs/b.gif, art/1.png]}
 @dataclass(frozen=True)
 class SmallSet:
     character: Character
+    inventory: pd.DataFrame
     frames: pd.DataFrame
     images: Path
     weights: pd.DataFrame
@@ -84,7 +85,7 @@ def made(folder: Path, work: Path, captions: dict[str, str]) -> SmallSet:
     rows = training_set(
         frames, weights, table, split.holdout, profile.resolution, profile.buckets, validation=split.validation
     )
-    return SmallSet(character, frames, work / "frames", weights, rows)
+    return SmallSet(character, inventory, frames, work / "frames", weights, rows)
 
 
 def captions_of(folder: Path, special: dict[str, str] | None = None) -> dict[str, str]:

@@ -19,10 +19,12 @@ from safetensors.torch import load_file, save_file
 
 from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.benchmark.metrics import GAIN, METRICS
+from sticker_pipeline.benchmark.releases import current, releases_folder
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS
+from sticker_pipeline.benchmark.tracing import lora_with, sources_of
 from sticker_pipeline.core.files.space import Say, enough
 from sticker_pipeline.core.markdown import letters
-from sticker_pipeline.core.storage import ALL
+from sticker_pipeline.core.storage import ALL, file_sha256
 from sticker_pipeline.dataset.kohya_export import export_kohya
 from sticker_pipeline.dataset.kohya_import import import_kohya
 from sticker_pipeline.generation.generate import Model, with_loras
@@ -91,8 +93,7 @@ def test_every_artifact_has_the_layout_of_the_design(line: Bench) -> None:
         manifest = json.loads((artifact.folder / "artifact.json").read_text())
         files = {path.relative_to(artifact.folder).as_posix() for path in artifact.folder.rglob("*") if path.is_file()}
         assert files == {*manifest["files"], "artifact.json"}
-        if asset != "released_lora":  # which has no table
-            line.check_tables(asset, "small", "small")
+        line.check_tables(asset, "small", "small")
     line.check_tables("leaderboard", ALL, None)
     lora = line.store.read("small", "lora")
     assert {"spec.json", "log.parquet", "checkpoints/epoch_01.safetensors", "checkpoints/epoch_02.safetensors"} <= set(
@@ -241,7 +242,7 @@ def test_every_metric_is_measured_among_all_characters(line: Bench) -> None:
 
 def test_the_lora_is_released_with_all_that_it_is_made_of(line: Bench) -> None:
     released = line.store.read("small", "released_lora")
-    assert {"small.safetensors", "release.json", "spec.json", "README.md"} == set(released.files)
+    assert {"small.safetensors", "sources.parquet", "release.json", "spec.json", "README.md"} == set(released.files)
     chosen = line.store.read("small", "selected_lora")
     assert released.files["small.safetensors"]["sha256"] == chosen.files["lora.safetensors"]["sha256"]
     record = json.loads((released.folder / "release.json").read_text())
@@ -250,6 +251,27 @@ def test_the_lora_is_released_with_all_that_it_is_made_of(line: Bench) -> None:
     rows = line.store.read("small", "training_set").table()
     assert record["data"]["images"] == (rows["split"] == "train").sum()
     assert [check["name"] for check in record["checks"]] == list(CHECKS)
+
+
+def test_a_release_holds_every_source_as_it_was_trained_on(line: Bench) -> None:
+    release = current(releases_folder(line.store, "small"))
+    assert release is not None
+    rows, dataset = release.sources(), line.store.read("small", "training_set").table()
+    for column in ("frame_id", "split", "probability", "caption"):
+        assert rows[column].tolist() == dataset[column].tolist()
+    assert math.fsum(rows.loc[rows["split"] == "train", "probability"]) == pytest.approx(1, abs=1e-12)
+    assert rows["sha256"].tolist() == [file_sha256(line.folder("small") / path) for path in rows["path"]]
+    assert [f"files/{pixels}.png" for pixels in rows["pixel_sha256"]] == dataset["file"].tolist()
+    shown = line.metadata("released_lora", "small")["sources"]
+    assert isinstance(shown, dg.TableMetadataValue)
+    columns = ["path", "split", "frames"]
+    assert [[row.data[name] for name in columns] for row in shown.records] == (
+        sources_of(release)[columns].to_numpy().tolist()
+    )
+    # the exports have the same bytes
+    for asset, file in (("released_lora", "small.safetensors"), ("comfyui_workflow", "loras/small.safetensors")):
+        (lora,) = lora_with(line.store, file_sha256(line.store.folder("small", asset) / file)).found
+        assert (lora.character, lora.number) == ("small", 1) and lora.sources.equals(sources_of(release))
 
 
 def test_again_there_is_nothing_to_do(line: Bench) -> None:

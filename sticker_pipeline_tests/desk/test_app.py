@@ -199,3 +199,21 @@ def test_no_path_reads_a_file_that_is_not_an_image_of_the_character(client: Test
         assert kind in ("text/html", "image/webp", "image/png")
         assert b"trigger: skv_fox" not in answer.content
         assert b"root:" not in answer.content
+
+
+def test_a_file_and_a_release_are_traced_both_ways(tmp_path: Path) -> None:
+    from sticker_pipeline_tests.benchmark.retrained import NAME as LUMA
+    from sticker_pipeline_tests.benchmark.retrained import Retrained
+    from sticker_pipeline_tests.desk.example import session
+
+    deployment = Retrained.begin(tmp_path)
+    deployment.release()
+    (path, *_) = sorted(file.relative_to(deployment.folder).as_posix() for file in deployment.folder.glob("*/*.png"))
+    client = TestClient(desk_app(session(tmp_path)))
+    uses = client.get(f"/c/{LUMA}/api/uses", params={"path": path}).json()
+    assert [(use["character"], use["number"], use["path"]) for use in uses] == [(LUMA, 1, path)]
+    files = client.get(f"/c/{LUMA}/api/sources?number=1").json()["files"]
+    assert path in [file["path"] for file in files]
+    assert sum(file["weight"] for file in files) == pytest.approx(1)
+    assert client.get(f"/c/{LUMA}/api/sources?number=9").status_code == 422
+    assert client.get(f"/c/{LUMA}/api/uses?path=../x").status_code == 404

@@ -1,5 +1,6 @@
 """Release candidates: small LoRA files with a complete release record."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,10 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.gate import Check
 from sticker_pipeline.benchmark.releases import Candidate, Data, SamplingRecord
+from sticker_pipeline.core.schemas import check as check_table
+from sticker_pipeline.core.schemas import typed
 from sticker_pipeline.core.verdict import Verdict
+from sticker_pipeline.dataset import sources as schema
 
 METRICS = [
     ("base", "all", "clip_similarity", 0.0842, 0.031, 0.136, 64),
@@ -22,10 +26,26 @@ METRICS = [
     ("reference", "sticker", "diversity", 0.044, float("nan"), float("nan"), 6),
 ]
 
+SOURCES = [
+    ("gifs/wave.gif", "gifs", "a1" * 32, 0, "0a-0000", "c0" * 32, "train", 0.25, "skv_luma, smile"),
+    ("gifs/wave.gif", "gifs", "a1" * 32, 1, "0a-0001", "c1" * 32, "train", 0.25, "skv_luma, smile, arms up"),
+    ("stickers/hat.png", "stickers", "b2" * 32, 0, "0b-0000", "c2" * 32, "train", 0.5, "skv_luma, hat"),
+    ("stickers/sit.png", "stickers", "d3" * 32, 0, "0d-0000", "c3" * 32, "holdout", 0.0, "skv_luma, sitting"),
+]
+
 
 def check(name: str, *, passed: bool = True, checked: bool = True) -> Check:
     words = "it holds." if checked else "not checked: there is no release to compare it with."
     return Check(name, Verdict(passed, words, pd.DataFrame()), checked)
+
+
+def sources_file(rows: list[tuple[Any, ...]]) -> bytes:
+    """The table of sources with these `rows`, as a training writes it."""
+    table = typed(pd.DataFrame(rows, columns=schema.SOURCES.names), schema.SOURCES)
+    check_table(table, schema.SOURCES)
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
 
 
 def candidate(folder: Path, content: bytes, **changes: Any) -> Candidate:
@@ -62,6 +82,7 @@ def candidate(folder: Path, content: bytes, **changes: Any) -> Candidate:
             "base_sha": "fe09",
         },
         "metrics": pd.DataFrame(METRICS, columns=["model", "medium", "metric", "mean", "ci_low", "ci_high", "n"]),
+        "sources": sources_file(SOURCES),
         "checks": [check("better_than_base"), check("no_copies"), check("no_less_similar", checked=False)],
         **changes,
     }  # fmt: skip

@@ -31,7 +31,7 @@ from sticker_pipeline.benchmark.releases import (
     roll_back,
 )
 from sticker_pipeline.core.storage import ArtifactStore, file_sha256
-from sticker_pipeline_tests.publishing.candidates import METRICS, candidate, check
+from sticker_pipeline_tests.publishing.candidates import METRICS, SOURCES, candidate, check
 from sticker_pipeline_tests.some_table import write_rows
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -50,6 +50,10 @@ def number_of(release: Release | None) -> int | None:
     return release.record.number if release else None
 
 
+def record_of(release: Release) -> dict[str, Any]:
+    return dict(json.loads((release.folder / "release.json").read_text()))
+
+
 def test_nothing_is_released_at_first(folder: Path) -> None:
     assert current(folder) is None
     assert all_releases(folder) == [] and events(folder) == []
@@ -60,9 +64,12 @@ def test_nothing_is_released_at_first(folder: Path) -> None:
 def test_a_release_holds_all_that_it_was_made_of(folder: Path) -> None:
     first, second = released(folder, b"one").release, released(folder, b"two").release
     assert current(folder) == second == read(folder, 2)
-    assert sorted(path.name for path in second.folder.iterdir()) == ["luma.safetensors", "release.json", "spec.json"]
+    files = ["luma.safetensors", "release.json", "sources.parquet", "spec.json"]
+    assert sorted(path.name for path in second.folder.iterdir()) == files
+    assert [tuple(row) for row in second.sources().to_numpy().tolist()] == SOURCES
+    assert record_of(second)["sources_sha256"] == file_sha256(second.folder / "sources.parquet")
     assert second.lora.read_bytes() == b"two" and first.lora.read_bytes() == b"one"
-    record = json.loads((second.folder / "release.json").read_text())
+    record = record_of(second)
     assert {name: record[name] for name in ("number", "previous", "character", "trigger", "file", "published")} == {
         "number": 2, "previous": 1, "character": "luma", "trigger": "skv_luma", "file": "luma.safetensors",
         "published": "2026-03-01T12:30:00Z",
@@ -150,6 +157,7 @@ def test_a_release_of_an_earlier_version_is_read(folder: Path) -> None:
         "held_out_clips": now["holdout_sources"],
     }
     record["drawing"] = record.pop("sampling")
+    del record["sources_sha256"]
     record["metrics"][0]["metric"] = "one_clip_share"
     path.write_text(json.dumps(record))
     again = read(folder, 1).record

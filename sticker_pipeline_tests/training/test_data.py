@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sticker_pipeline.core.settings import TrainingSettings
+from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.training.data import (
     Step,
     batches,
@@ -21,6 +22,7 @@ from sticker_pipeline.training.data import (
     steps,
 )
 from sticker_pipeline.training.spec import SpecError, TrainingSpec
+from sticker_pipeline.training.state import fingerprint
 from sticker_pipeline_tests.training.conftest import SpecMaker
 
 
@@ -46,6 +48,23 @@ def test_faulty_training_sets_are_named(make_spec: SpecMaker, change, message: s
     change(pd.read_parquet(path)).to_parquet(path)
     with pytest.raises(SpecError, match=message):
         read_training_set(spec)
+
+
+def test_a_training_set_made_again_meanwhile_is_refused(make_spec: SpecMaker) -> None:
+    path = make_spec().training_set / "index.parquet"
+    spec = make_spec(training_set_sha256=file_sha256(path))
+    assert len(read_training_set(spec)) == 8 and len(read_holdout(spec)) == 2
+    pd.read_parquet(path).assign(caption="another").to_parquet(path)
+    for read in (read_training_set, read_holdout, read_validation):
+        with pytest.raises(SpecError, match=r"index.parquet was made again since this training was requested"):
+            read(spec)
+
+
+def test_a_training_goes_on_whether_its_spec_names_the_table_or_not(make_spec: SpecMaker) -> None:
+    """One that an earlier version began names none."""
+    specs = make_spec(), make_spec(training_set_sha256=file_sha256(make_spec().training_set / "index.parquet"))
+    one, other = (fingerprint(spec, [read_training_set(spec)], [], 1) for spec in specs)
+    assert one == other
 
 
 def test_rows_say_where_images_are_and_how_large(make_spec: SpecMaker) -> None:

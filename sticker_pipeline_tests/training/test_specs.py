@@ -9,7 +9,7 @@ import pytest
 from sticker_pipeline.core.character import Character, load_character
 from sticker_pipeline.core.profile import Profile, load_profile
 from sticker_pipeline.core.settings import TrainingSettings
-from sticker_pipeline.core.storage import Artifact, ArtifactStore
+from sticker_pipeline.core.storage import Artifact, ArtifactStore, file_sha256
 from sticker_pipeline.training.distill import specs as consistency
 from sticker_pipeline.training.specs import character_spec, style_spec, with_samples_per_epoch
 from sticker_pipeline_tests.some_table import write_rows
@@ -67,6 +67,7 @@ def test_a_character_is_trained_on_the_sources_of_its_training_split(
     assert spec.sample_prompts == ["prompt 0", "prompt 3"]
     assert (spec.name, spec.trigger, spec.base_sha) == ("moth", "skv_moth", "ab12")
     assert (spec.training_set, spec.frames) == tuple(each.folder for each in inputs)
+    assert spec.training_set_sha256 == file_sha256(inputs[0].folder / "index.parquet")
     assert spec.output == store.work("moth", "lora")
 
 
@@ -76,6 +77,7 @@ def test_a_style_is_bound_to_no_word(profile: Profile, store: ArtifactStore, tmp
     spec = style_spec("flat", profile, "ab12", training_set, prompts=["smile"], output=tmp_path / "work", store=store)
     assert spec.trigger is None and spec.sample_prompts == ["smile"]
     assert spec.frames == training_set.folder / "frames"
+    assert spec.training_set_sha256 == file_sha256(training_set.folder / "index.parquet")
 
 
 def test_a_distillation_for_a_character_sees_images_by_their_weights(profile: Profile, tmp_path: Path) -> None:

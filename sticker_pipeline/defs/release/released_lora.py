@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
 from sticker_pipeline.benchmark.gate import may_be_released
 from sticker_pipeline.benchmark.gate_checks import gate_checks
-from sticker_pipeline.benchmark.releases import Candidate, all_releases, place, releases_folder
-from sticker_pipeline.dagster_kit.metadata import SUMMARY, note, table
+from sticker_pipeline.benchmark.releases import Candidate, Release, ReleaseError, all_releases, place, releases_folder
+from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, note, table
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
+from sticker_pipeline.dataset.sources import SOURCES, by_source
 from sticker_pipeline.defs.automation import WHEN_STALE_AND_CHECKED
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -20,7 +22,9 @@ from sticker_pipeline.publishing.base_name import base_of_release, how_to_use
 from sticker_pipeline.publishing.candidate import candidate_of, gate_table, history_table, release_that_counts
 from sticker_pipeline.roots.loras import LORA_FILE
 
-BESIDE_LORA = 2**20  # bytes of a release's other files: record, spec, model card
+BESIDE_LORA = 2**20  # bytes of a release's other small files: record, spec, model card
+MOST_SOURCES = 100  # rows of the table of sources in the UI
+SHOWN = ["path", "split", "frames", "weight"]
 
 
 @dg.asset(
@@ -32,8 +36,10 @@ BESIDE_LORA = 2**20  # bytes of a release's other files: record, spec, model car
     automation_condition=WHEN_STALE_AND_CHECKED,
     group_name="publishing",
     kinds={"safetensors"},
+    metadata=columns(SOURCES),
     description="The LoRA for users: the new one if it passes the gate, else the baseline release. Earlier releases "
-    "are kept, and `sticker-pipeline roll-back` makes one of them current again. Not made before a LoRA has passed.",
+    "are kept, and `sticker-pipeline roll-back` makes one of them current again. Its table has the files that it was "
+    "made from. Not made before a LoRA has passed.",
     output_required=False,
 )
 def released_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> Iterator[dg.MaterializeResult]:
@@ -47,7 +53,8 @@ def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     with open_step(context, workspace, of_character) as work:
         character, store = work.character, work.store
         checks, folder = gate_checks(work.inputs["benchmark"], character), releases_folder(store, character.name)
-        check_room(work, work.inputs["selected_lora"].file(LORA_FILE).stat().st_size + BESIDE_LORA)
+        sources = work.inputs["lora"].files.get(SOURCES.file, {"bytes": 0})["bytes"]
+        check_room(work, work.inputs["selected_lora"].file(LORA_FILE).stat().st_size + sources + BESIDE_LORA)
 
         def candidate() -> Candidate:
             return candidate_of(character, work.profile, work.inputs, checks, workspace.models_folder, store)
@@ -71,5 +78,15 @@ def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 "gate": table(gate_table(checks)),
                 "releases": table(history_table(every, record.number), most=100),
                 "model_card": dg.MetadataValue.md(model_card.card_text(release, base)),
+                **_sources_shown(release),
             }
         )
+
+
+def _sources_shown(release: Release) -> dict[str, Any]:
+    """Return metadata on the sources, or why there are none."""
+    try:
+        rows = release.sources()
+    except ReleaseError as error:
+        return {"sources": str(error)}
+    return {"sources": table(by_source(rows)[SHOWN], most=MOST_SOURCES), **described(rows, SOURCES)}

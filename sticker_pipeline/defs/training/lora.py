@@ -9,12 +9,13 @@ from pydantic import Field
 
 from sticker_pipeline.core.kohya_settings.read import report_table
 from sticker_pipeline.core.profile import character_kohya_import
-from sticker_pipeline.core.storage import discard
+from sticker_pipeline.core.storage import discard, write_table
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
+from sticker_pipeline.dataset.sources import SOURCES, file_hashes, training_sources
 from sticker_pipeline.defs.automation import NIGHTLY_WHEN_STALE
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -52,11 +53,11 @@ class LoraConfig(OneOff):
     automation_condition=NIGHTLY_WHEN_STALE,
     group_name="training",
     kinds={"pytorch", "diffusers"},
-    metadata=columns(LOG, VALIDATION_LOSS),
+    metadata=columns(LOG, VALIDATION_LOSS, SOURCES),
     pool=GPU,
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
-    "every step, the loss on held-out images, and samples. Live: Metadata → Plots → Events, and TensorBoard. A run "
-    "that was stopped or killed resumes when this is materialized again.",
+    "every step, the loss on held-out images, samples, and the files that it was made from. Live: Metadata → Plots → "
+    "Events, and TensorBoard. A run that was stopped or killed resumes when this is materialized again.",
 )
 @once
 def lora(
@@ -74,6 +75,7 @@ def lora(
             store=work.store,
         )
         _check_prompts(work)
+        write_table(_sources(work), work.staging, SOURCES)
         train(context, launcher, spec, work.store.work(work.character.name, "lora-spec"), work.staging)
         imported = character_kohya_import(work.character, workspace.models_folder)
         report = {"kohya_settings": table(report_table(imported), most=400)} if imported else {}
@@ -112,6 +114,15 @@ def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:
         "log": table(log.iloc[:: max(1, len(log) // 20)]),
         **described(log, LOG),
     }
+
+
+def _sources(work: CharacterStep) -> pd.DataFrame:
+    """Return the table SOURCES; the trainer refuses another training set."""
+    frames = work.inputs["frames"]
+    hashes = file_hashes(frames, work.store.find(work.character.name, "raw_media"))
+    if not hashes:
+        work.context.log.warning("The sources have no hashes: raw_media was made again since frames.")
+    return training_sources(work.inputs["training_set"].table(), frames.table(), hashes)
 
 
 def _check_prompts(work: CharacterStep) -> None:

@@ -211,6 +211,7 @@ async function open(row) {
     element("p", {}, `${row.state}${row.reason ? `: ${row.reason}` : ""}${row.weight ? ` · ${percent(row.weight)} of the samples` : ""}${row.width ? ` · ${row.width}×${row.height}` : ""}`),
     row.file ? caption(text, file, save) : null,
     row.file && !readOnly ? element("button", { onclick: () => exclude([row.path]) }, "Exclude this file") : null,
+    row.frame_id ? uses(row.path) : null,
     file.frames.length > 1 ? strip(file) : null,
     file.dropped.length ? leftOut(file.dropped) : null,
   );
@@ -220,6 +221,18 @@ function caption(text, file, save) {
   const about = file.written ? `Caption of ${file.caption_file}` : `From the tagger. Saving writes ${file.caption_file}`;
   const all = file.frames.length > 1 ? `, for all ${file.frames.length} frames of the file` : "";
   return element("div", { className: "caption-edit" }, element("label", {}, `${about}${all}`, text), readOnly ? null : element("button", { className: "primary", onclick: save }, "Save caption"));
+}
+
+// Says which releases were made of the file, when asked.
+function uses(path) {
+  const place = element("p", {});
+  const show = async () => {
+    const found = await tried(() => read("uses", { path }));
+    if (!found) return;
+    const named = found.map((use) => `${use.character}, release ${use.number}${use.is_current ? " (current)" : ""}: ${use.split}${use.weight ? `, ${percent(use.weight)} of the samples` : ""}`);
+    fill(place, named.length ? named.map((text) => element("span", { className: "line" }, text)) : "No release was made of it.");
+  };
+  return fill(place, element("button", { onclick: show }, "Which releases were made of it?"));
 }
 
 function strip(file) {

@@ -1,5 +1,5 @@
 // Duplicates, training, comparison, gate and releases.
-import { artifactImage, ask, byId, element, fill, frameImage, picture, read, readOnly, say, tried, write } from "./dom.js";
+import { artifactImage, ask, byId, element, fill, frameImage, percent, picture, read, readOnly, say, tried, write } from "./dom.js";
 
 const sample = (asset, file, alt) => picture(artifactImage(asset, file), artifactImage(asset, file, true), alt);
 const note = (text) => element("p", { className: "note" }, text);
@@ -58,9 +58,18 @@ export function showGate(found) {
 
 export function showReleases(found, refresh) {
   const items = found.releases.map((release) =>
-    element("li", { className: release.current ? "current" : "" }, element("b", {}, release.name), release.current ? element("span", { className: "chip" }, "current") : null, release.epoch ? ` epoch ${release.epoch}. ` : " ", release.reason, " ", release.current || readOnly ? null : element("button", { onclick: () => rollBack(release, refresh) }, "Make current")),
+    element("li", { className: release.current ? "current" : "" }, element("b", {}, release.name), release.current ? element("span", { className: "chip" }, "current") : null, release.epoch ? ` epoch ${release.epoch}. ` : " ", release.reason, " ", element("button", { onclick: () => showFiles(release) }, "Files"), " ", release.current || readOnly ? null : element("button", { onclick: () => rollBack(release, refresh) }, "Make current")),
   );
   fill(byId("releases"), items.length ? element("ul", { className: "releases" }, items) : note("There is no release yet."));
+}
+
+async function showFiles(release) {
+  const found = await tried(() => read("sources", { number: release.number }));
+  if (!found) return;
+  const heads = ["file", "split", "frames", "of the samples", "caption", "SHA-256"].map((text) => element("th", {}, text));
+  const rows = found.files.map((one) => element("tr", {}, [one.path, one.split, one.frames, one.weight ? percent(one.weight) : "", one.caption, one.sha256.slice(0, 12)].map((text) => element("td", {}, String(text)))));
+  const table = element("div", { className: "scroll" }, element("table", {}, element("thead", {}, element("tr", {}, heads)), element("tbody", {}, rows)));
+  await ask(`Files of ${release.name}`, found.why_not ? note(found.why_not) : table);
 }
 
 async function rollBack(release, refresh) {

@@ -16,8 +16,13 @@ MEMORY = "memory.json"
 
 def checkpoints_of(training: Artifact) -> dict[int, Path]:
     """Checkpoint of each epoch. Raises StorageError for a damaged one."""
+    return {epoch: training.file(name) for name, epoch in checkpoint_epochs(training).items()}
+
+
+def checkpoint_epochs(training: Artifact) -> dict[str, int]:
+    """Epoch of each checkpoint, by its name in the artifact."""
     names = sorted(name for name in training.files if name.startswith("checkpoints/epoch_"))
-    return {int(Path(name).stem.removeprefix("epoch_")): training.file(name) for name in names}
+    return {name: int(Path(name).stem.removeprefix("epoch_")) for name in names}
 
 
 def is_checkpoint(name: str) -> bool:
