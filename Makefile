@@ -26,12 +26,12 @@ check: $(READY) $(DAGSTER_HOME)/dagster.yaml ## lint, format, types, layers, def
 	@$(BIN)/dg check defs
 	@$(MAKE) --no-print-directory docs
 
-ui: $(READY) ## the Dagster UI at http://127.0.0.1:3000
+ui: $(READY) ## the Dagster UI at the address of STICKER_UI, or at another port: make ui PORT=3001
 	@$(BIN)/sticker-pipeline doctor --mend
-	@PYTHONWARNINGS="$${PYTHONWARNINGS-ignore}" $(BIN)/sticker-pipeline ui --port $(or $(PORT),3000)
+	@PYTHONWARNINGS="$${PYTHONWARNINGS-ignore}" $(BIN)/sticker-pipeline ui $(if $(PORT),--port $(PORT))
 
 dev: $(READY) $(DAGSTER_HOME)/dagster.yaml ## the same without its guard, and definitions that are reloaded: for developers
-	@$(BIN)/dg dev --port $(or $(PORT),3000)
+	@STICKER_UI=http://127.0.0.1:$(or $(PORT),3000) $(BIN)/dg dev --port $(or $(PORT),3000)
 
 bench: $(READY) ## speed, beside a peer on the same work
 	@set -e; for file in sticker_pipeline_tests/benchmarks/bench_*.py; do \

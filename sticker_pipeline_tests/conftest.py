@@ -74,12 +74,14 @@ SLOW = (  # files that take more than four seconds, in order; no two with a brow
     "defs/test_publishing.py",
     "test_bad_characters.py",
     "defs/test_sensors.py",
+    "benchmark/test_tracing.py",
     "test_damaged_caches.py",
     "defs/test_tagging.py",
     "core/test_images.py",
     "tagging/test_curation.py",
     "core/process/test_output.py",
     "diffusion/lora/test_formats.py",
+    "cli/test_tracing.py",
 )
 
 

@@ -23,6 +23,12 @@ VARIABLES = (
     Variable("STICKER_PROFILE", "the profile of characters whose character.yaml names none", "embedded"),
     Variable("STICKER_RETRAIN", "when LoRAs are trained: a cron schedule, UTC", "0 3 * * *"),
     Variable("STICKER_OWNER", "owners of the assets in the UI, such as `ada@example.org, team:stickers`"),
+    Variable(
+        "STICKER_UI",
+        "the address of the Dagster UI in links and messages; `make ui` listens at its port, unless that is of another "
+        "machine such as a proxy",
+        "http://127.0.0.1:3000",
+    ),
     Variable("STICKER_UI_HOSTS", "further addresses by which browsers reach the UI, with spaces between them"),
     Variable(
         "STICKER_STOP_GRACE_SECONDS",

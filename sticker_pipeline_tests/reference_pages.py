@@ -222,7 +222,7 @@ def cli_page() -> str:
 def make_targets() -> dict[str, str]:
     """Return the targets of the Makefile that say what they do."""
     text = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    return dict(re.findall(r"^([a-z]+):.*? ## (.+)$", text, re.MULTILINE))
+    return dict(re.findall(r"^([a-z-]+):.*? ## (.+)$", text, re.MULTILINE))
 
 
 def _targets() -> list[tuple[str, str]]:

@@ -3,12 +3,15 @@
 import itertools
 import subprocess
 import sys
+from collections import Counter
 
 import dagster as dg
 import pytest
 
 from sticker_pipeline.dagster_kit.metadata import COLUMN_SCHEMA
+from sticker_pipeline.dagster_kit.on_request import GROUP
 from sticker_pipeline.definitions import defs
+from sticker_pipeline.defs.scopes import ON_REQUEST
 from sticker_pipeline_tests.tables_page import tables_of
 
 LINE = [
@@ -92,6 +95,25 @@ def test_the_columns_of_every_table_are_shown_before_any_run(definitions: dg.Def
 def test_the_line_makes_nothing_that_has_to_be_asked_for(definitions: dg.Definitions) -> None:
     made = definitions.resolve_job_def("character_line").asset_layer.executable_asset_keys
     assert {key.to_user_string() for key in made} == set(LINE)
+
+
+def test_what_has_to_be_asked_for_is_a_group(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert sorted(key.to_user_string() for key in graph.asset_keys_for_group(GROUP)) == ASKED_FOR
+    assert sorted(key.to_user_string() for key in ON_REQUEST) == ASKED_FOR
+
+
+def test_no_name_is_used_thrice(definitions: dg.Definitions) -> None:
+    """Of groups, assets and roots (as the lineage shows them), jobs, sensors and checks."""
+    specs = definitions.resolve_all_asset_specs()
+    names = [
+        *{spec.group_name for spec in specs},
+        *(spec.key.path[-1] for spec in specs),
+        *(job.name for job in definitions.resolve_all_job_defs()),
+        *(sensor.name for sensor in definitions.sensors or []),
+        *(key.name for key in definitions.resolve_asset_graph().asset_check_keys),
+    ]
+    assert {name: number for name, number in Counter(names).items() if number > 2} == {}
 
 
 def test_everything_else_is_made_by_itself(definitions: dg.Definitions) -> None:

@@ -14,13 +14,15 @@ NAME = re.compile(r"\b(?:STICKER_[A-Z_]+|CIVITAI_TOKEN)\b")
 NOT_VARIABLES = {"STICKER_MARGIN"}  # a constant of the embedded drawings
 DEFAULTS = """
 from types import SimpleNamespace
+from sticker_pipeline.core.address import ui_address
 from sticker_pipeline.core.profile import profile_name
 from sticker_pipeline.defs.automation import schedule
 from sticker_pipeline.defs.resources import workspace_from_environment
 from sticker_pipeline.training.supervisor import DEFAULT_GRACE_SECONDS
 found = workspace_from_environment()
 nobody = SimpleNamespace(settings=SimpleNamespace(profile=None))
-values = [found.characters, found.artifacts, found.models, profile_name(nobody), schedule({}), DEFAULT_GRACE_SECONDS]
+values = [found.characters, found.artifacts, found.models, profile_name(nobody), schedule({}), ui_address({})]
+values.append(DEFAULT_GRACE_SECONDS)
 print(*values, sep="|")
 """
 
@@ -46,5 +48,5 @@ def test_defaults_are_those_of_the_code() -> None:
     printed = subprocess.run([sys.executable, "-c", DEFAULTS], env=clean, capture_output=True, text=True, check=True)
     *texts, seconds = printed.stdout.strip().split("|")
     stated = {row.name: row.default for row in VARIABLES}
-    names = ("CHARACTERS", "ARTIFACTS", "MODELS", "PROFILE", "RETRAIN", "STOP_GRACE_SECONDS")
+    names = ("CHARACTERS", "ARTIFACTS", "MODELS", "PROFILE", "RETRAIN", "UI", "STOP_GRACE_SECONDS")
     assert [stated[f"STICKER_{name}"] for name in names] == [*texts, f"{float(seconds):g}"]

@@ -36,7 +36,7 @@ def embeddings_of_epochs(
     mediums = [request.medium for request in requests]
     found = {}
     for epoch, path in checkpoints.items():
-        images = generated(generator, f"epoch {epoch} of {len(checkpoints)}", requests, [(path, 1.0)])
+        images = generated(generator, requests, [(path, 1.0)])
         found[epoch] = by_medium(embed(embedder, images), mediums)
     return found
 

@@ -11,7 +11,6 @@ as it was, and at most a folder that no log names, which is skipped. gate.py dec
 """
 
 import hashlib
-import io
 import json
 import math
 import re
@@ -27,7 +26,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sticker_pipeline.benchmark.gate import Check, decision, may_be_released
-from sticker_pipeline.core.earlier_names import record_of_today, table_of_today
+from sticker_pipeline.core.earlier_names import record_of_today
 from sticker_pipeline.core.files.space import SpaceError, writing
 from sticker_pipeline.core.storage import (
     Artifact,
@@ -39,7 +38,7 @@ from sticker_pipeline.core.storage import (
     file_sha256,
     link_or_copy,
 )
-from sticker_pipeline.dataset.sources import SOURCES
+from sticker_pipeline.dataset.sources import SOURCES, read_sources
 
 FOLDER, RECORD, SPEC, POINTER = "releases", "release.json", "spec.json", "current.json"
 NUMBER = re.compile(r"\d{4,}")
@@ -182,8 +181,7 @@ class Release:
 
     def sources(self) -> pd.DataFrame:
         """Return the table SOURCES of its training. Raises as `sources_table`."""
-        data = sources_table(self.folder, self.record.sources_sha256)
-        return table_of_today(pd.read_parquet(io.BytesIO(data)))
+        return read_sources(sources_table(self.folder, self.record.sources_sha256))
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def save_sample(
 ) -> list[Image.Image]:
     """Generate one model's images and save them in `folder` of `staging`."""
     requests = requests_for(sample.prompts, sample.seeds, sample.purpose)
-    images = generated(generator, folder, requests, [(lora, 1.0)] if lora else [])
+    images = generated(generator, requests, [(lora, 1.0)] if lora else [])
     (staging / folder).mkdir(parents=True)
     for image, name in zip(images, _files(folder, len(images)), strict=True):
         image.save(staging / name)

@@ -34,7 +34,7 @@ from sticker_pipeline.core.files.inside import sha256 as file_sha256
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.storage import MANIFEST, Artifact, ArtifactStore, StorageError
 from sticker_pipeline.core.texts import UserError
-from sticker_pipeline.dataset.sources import SOURCES, by_source
+from sticker_pipeline.dataset.sources import SOURCES, by_source, read_sources
 from sticker_pipeline.media.crop import cropped
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
@@ -309,7 +309,7 @@ def _uses_of(
             searched.count(table.character, table.number)
             values = ParquetFile(io.BytesIO(data)).read([column]).column(0).to_pylist()
             if not set(wanted).isdisjoint(values):
-                found += _uses_in(store, table, pd.read_parquet(io.BytesIO(data)), column, wanted)
+                found += _uses_in(store, table, read_sources(data), column, wanted)
     return Uses(tuple(found), "bytes" if column == "sha256" else "pixels", searched)
 
 
@@ -383,6 +383,6 @@ def _trained(training: Artifact, epoch: int) -> Lora:
 def _with_sources(lora: Lora, table: Callable[[], bytes]) -> Lora:
     """Return `lora` with its sources, or with the reason for none."""
     try:
-        return replace(lora, sources=by_source(pd.read_parquet(io.BytesIO(table()))))
+        return replace(lora, sources=by_source(read_sources(table())))
     except StorageError as error:
         return replace(lora, why_not=str(error))

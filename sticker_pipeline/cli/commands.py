@@ -3,6 +3,7 @@
 Each command is a few lines over the rest of the package.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from sticker_pipeline.cli.models import check_base, fetch_models, merge_loras
 from sticker_pipeline.cli.releases import releases, roll_back
 from sticker_pipeline.cli.tracing import trace
 from sticker_pipeline.cli.work import Commands, check_artifacts
+from sticker_pipeline.core.address import AddressError, ui_port
 from sticker_pipeline.core.process import guard
 from sticker_pipeline.core.process.output import tell, tell_error
 
@@ -46,7 +48,11 @@ def update_command(names: tuple[str, ...]) -> None:
     work("update", *names)
 
 
-PORT = click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+PORT = click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="The port to listen at. Default: that of STICKER_UI, if it is an address of this machine, else 3000.",
+)
 
 
 @main.command("ui")
@@ -64,7 +70,7 @@ PORT = click.option("--port", type=click.IntRange(1, 65535), default=3000, show_
     "--read-only", is_flag=True, help="For viewing only: nothing can be started or changed, and no daemon runs."
 )
 @click.option("--workspace", default="workspace.yaml", show_default=True, help="The workspace file that Dagster loads.")
-def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, workspace: str) -> None:
+def ui_command(host: str, port: int | None, allowed: tuple[str, ...], read_only: bool, workspace: str) -> None:
     """Open the Dagster UI and the desk at a port, with daemon.
 
     Ctrl-C ends them. Requests from other pages and under other host names are refused (docs/guide/ui.md). There is no
@@ -76,13 +82,13 @@ def ui_command(host: str, port: int, allowed: tuple[str, ...], read_only: bool, 
     others = [argument for name in allowed for argument in ("--allow-host", name)]
     if read_only:
         others.append("--read-only")
-    _serve(workspace, "--host", host, "--port", str(port), *others)
+    _serve(workspace, "--host", host, "--port", str(_port(port)), *others)
 
 
 @main.command("desk")
 @click.argument("name", default="")
 @PORT
-def desk_command(name: str, port: int) -> None:
+def desk_command(name: str, port: int | None) -> None:
     """Open the desk, at the character NAME, in the browser.
 
     There you look at images, mend captions and start an update. Starts `ui` at this machine alone, unless it runs at
@@ -99,12 +105,20 @@ def desk_command(name: str, port: int) -> None:
             load_character(workspace_from_environment().characters_folder / name)
         except CharacterError as error:
             raise click.ClickException(str(error)) from error
+    port = _port(port)
     address = desk_address(f"127.0.0.1:{port}", name)
     if is_our_desk(address):
         tell(f"The desk is at {address}")
         webbrowser.open(address)
         return
     _serve("workspace.yaml", "--port", str(port), "--open", address)
+
+
+def _port(stated: int | None) -> int:
+    try:
+        return stated or ui_port(os.environ)
+    except AddressError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _serve(workspace: str, *arguments: str) -> None:

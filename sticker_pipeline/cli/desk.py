@@ -13,12 +13,12 @@ from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.core.texts import shortened
 from sticker_pipeline.dagster_kit.compat import failed_by_checks
 from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY
+from sticker_pipeline.dagster_kit.progress import newest_progress
 from sticker_pipeline.defs.release.report import latest_verdicts
 from sticker_pipeline.desk.edits import EditError
 from sticker_pipeline.publishing.report import Check
 
 PARTITION = "dagster/partition"  # Dagster's tag
-PROGRESS = "progress"  # the run's tag, such as 40/400
 LOG = "output.log"
 COMMAND = [sys.executable, "-P", "-m", "sticker_pipeline"]
 MOST_SHOWN = 300  # letters of a line
@@ -46,7 +46,7 @@ class DagsterRuns:
         if runs and runs[0].status in UNDER_WAY:
             return self._under_way(runs[0])
         if process is not None and process.poll() is None:
-            return {"id": "", "active": True, "text": "starting", "share": None, "time_left": ""}
+            return {"id": "", "active": True, "text": "starting", "share": None}
         if runs and runs[0].is_failure and self._is_refused(runs[0]):
             return {"id": runs[0].run_id, "active": False, "text": "last run: not released, see Gate"}
         if process is not None and process.returncode:
@@ -77,12 +77,12 @@ class DagsterRuns:
 
     def _under_way(self, run: dg.DagsterRun) -> Mapping[str, Any]:
         stats = self._instance.get_run_step_stats(run.run_id)
-        steps = [step.step_key for step in stats if step.start_time and not step.end_time]
-        done, _, total = run.tags.get(PROGRESS, "").partition("/")
-        share = int(done) / int(total) if done.isdigit() and total.isdigit() and int(total) else None
-        count = f" {done} of {total}" if share is not None else ""
-        text = f"{', '.join(steps) or run.status.value.lower()}{count}"
-        return {"id": run.run_id, "active": True, "text": text, "share": share, "time_left": ""}
+        steps = [step.step_key.replace("__", "/") for step in stats if step.start_time and not step.end_time]
+        shown = newest_progress(run.tags)
+        if shown is None or shown.step not in steps:
+            text = ", ".join(steps) or run.status.value.lower()
+            return {"id": run.run_id, "active": True, "text": text, "share": None}
+        return {"id": run.run_id, "active": True, "text": f"{shown.step}: {shown.text}", "share": shown.percent / 100}
 
     def _is_refused(self, run: dg.DagsterRun) -> bool:
         """Tell whether blocking checks alone have failed the run."""

@@ -47,7 +47,8 @@ def trace(path: Path, as_json: bool) -> None:
         _tell_uses(path, result) if isinstance(result, Uses) else _tell_loras(path, result)
         _tell_left_out(result.searched)
     if not result.found:
-        raise click.ClickException(f"{path} is in none of {_extent(result.searched)} in {workspace.store.root}.")
+        verb = "is in none" if isinstance(result, Uses) else "is none"
+        raise click.ClickException(f"{path} {verb} of {_extent(result.searched)} in {workspace.store.root}.")
 
 
 def _tell_uses(path: Path, uses: "Uses") -> None:
@@ -96,12 +97,11 @@ def _tell_left_out(searched: "Searched") -> None:
 
 def _extent(searched: "Searched") -> str:
     """Return the words for all that was searched, and could not be."""
-    parts = [_number(searched.releases, "release")]
-    parts += [f"{_number(searched.trainings, 'training')} not released"] if searched.trainings else []
+    others = f" and {_number(searched.trainings, 'training')}" if searched.trainings else ""
     characters = _number(len(searched.characters), "character")
     unknown = len(searched.not_recorded) + len(searched.problems)
     left_out = f" ({unknown} more could not be searched)" if unknown else ""
-    return f"{' and '.join(parts)} of {characters}{left_out}"
+    return f"{_number(searched.releases, 'release')}{others} of {characters}{left_out}"
 
 
 def _json(path: Path, result: "Uses | Loras") -> dict[str, Any]:

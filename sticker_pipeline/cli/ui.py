@@ -27,6 +27,7 @@ import yaml
 
 from sticker_pipeline.cli.desk import DagsterRuns
 from sticker_pipeline.cli.door import DESK, App, Receive, Scope, Send, guarded, own_hosts
+from sticker_pipeline.core.address import VARIABLE, address_of
 from sticker_pipeline.core.process import guard
 from sticker_pipeline.core.process.output import watch_over
 from sticker_pipeline.core.process.quiet import quiet
@@ -60,8 +61,8 @@ class PartEnded(Exception):
 @click.option("--allow-host", "allowed", multiple=True)
 @click.option("--read-only", is_flag=True)
 @click.option("--workspace", default="workspace.yaml")
-@click.option("--open", "address", default="")
-def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspace: str, address: str) -> None:
+@click.option("--open", "page", default="")
+def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspace: str, page: str) -> None:
     """Serve the UI until stopped."""
     quiet()
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
@@ -71,7 +72,7 @@ def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspac
     obey_the_guard(stopping)
     try:
         hosts = [*own_hosts(host, port), *allowed]
-        serve(host, port, hosts, workspace, read_only=read_only, say=guard.say, address=address)
+        serve(host, port, hosts, workspace, read_only=read_only, say=guard.say, page=page)
     except PortTaken as error:
         raise click.ClickException(str(error)) from error
     except PartEnded as error:
@@ -91,15 +92,16 @@ def serve(
     *,
     read_only: bool,
     say: Callable[[str], None],
-    address: str = "",
+    page: str = "",
 ) -> None:
     """Serve UI and desk to `hosts` until KeyboardInterrupt, with a daemon unless `read_only`.
 
-    `address`: opened in the browser once it is served. Raises PortTaken before any work, PartEnded once webserver or
-    daemon has ended.
+    `page`: an address, opened in the browser once it is served. Raises PortTaken before any work, PartEnded once
+    webserver or daemon has ended.
     """
     listening = listen(host, port)
-    os.environ |= {"DAGSTER_IS_DEV_CLI": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
+    address = address_of(os.environ, hosts[0])
+    os.environ |= {"DAGSTER_IS_DEV_CLI": "1", "DAGSTER_DISABLE_TELEMETRY": "1", VARIABLE: address}
     compat.colour_logs()
     if host not in ("127.0.0.1", "localhost", "::1"):
         say(f"Others can reach the UI at {host}, and it has no login: docs/guide/ui.md says how to put one before it.")
@@ -109,8 +111,8 @@ def serve(
         with ExitStack() as parts:
             try:
                 started = _start(parts, instance, listening, hosts, workspace, read_only)
-                if address:
-                    webbrowser.open(address)
+                if page:
+                    webbrowser.open(page)
                 _follow(*started, hosts, say)
             finally:  # before the parts are closed, also if not all have started
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -167,10 +169,10 @@ def listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen(128)
     except OSError as error:
-        why = error.strerror or str(error)
+        why, other = error.strerror or str(error), port + 1 if port < 65535 else 3000
         raise PortTaken(
             f"Port {port} of {host} cannot be opened: {why}. If the UI runs there already, open it; else choose "
-            "another port: make ui PORT=3001, or sticker-pipeline ui --port 3001."
+            f"another port: make ui PORT={other}, or sticker-pipeline ui --port {other}."
         ) from error
     return listening
 

@@ -1,6 +1,7 @@
 """The process of `update`, `demo` and `roll-back`, guarded by `cli/commands.py`."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -169,6 +170,7 @@ def _opened() -> "Iterator[dg.DagsterInstance]":
 
 def _print_outcome(store: "ArtifactStore") -> None:
     from sticker_pipeline.benchmark.tables import leaderboard_text
+    from sticker_pipeline.core.address import ui_address
     from sticker_pipeline.core.storage import ALL, StorageError
 
     try:
@@ -183,7 +185,7 @@ def _print_outcome(store: "ArtifactStore") -> None:
     tell(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
     tell(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
     tell(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")
-    tell("See it all in the Dagster UI:  ", ("make ui", "bold"), "  then open http://127.0.0.1:3000")
+    tell("See it all in the Dagster UI:  ", ("make ui", "bold"), f"  then open {ui_address(os.environ)}")
 
 
 def _show_waiting() -> None:

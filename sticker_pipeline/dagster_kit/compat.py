@@ -60,6 +60,7 @@ WorkerStatus = launcher.WorkerStatus
 _Status = asset_check_execution_record.AssetCheckExecutionRecordStatus
 _EVALUATED = {_Status.SUCCEEDED, _Status.FAILED}
 
+BACKFILL_TAG = "dagster/backfill"
 AT_A_TIME = 500  # executions of a check in one query
 
 
@@ -129,6 +130,27 @@ def pools(instance: dg.DagsterInstance) -> set[str]:
 def places(instance: dg.DagsterInstance, pool: str) -> concurrency.ConcurrencyKeyInfo:
     """Return the pool's holders and waiting steps."""
     return instance.event_log_storage.get_concurrency_info(pool)
+
+
+def selected_assets(context: dg.AssetExecutionContext) -> set[dg.AssetKey]:
+    """Return the assets that a person has launched together with this step's.
+
+    Those of the backfill, else of the run, else of the job.
+    """
+    number = context.run.tags.get(BACKFILL_TAG)
+    backfill = context.instance.get_backfill(number) if number else None
+    selected = (backfill.asset_selection if backfill else None) or context.run.asset_selection
+    return set(selected or context.job_def.asset_layer.executable_asset_keys)
+
+
+def kept_text(instance: dg.DagsterInstance, key: str) -> str:
+    """Return the text that `keep_text` stored in the history, or ""."""
+    return instance.daemon_cursor_storage.get_cursor_values({key}).get(key, "")
+
+
+def keep_text(instance: dg.DagsterInstance, key: str, text: str) -> None:
+    """Store a text in the history, in place of an earlier one."""
+    instance.daemon_cursor_storage.set_cursor_values({key: text})
 
 
 def history_id(instance: dg.DagsterInstance) -> str:

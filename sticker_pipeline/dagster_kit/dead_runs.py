@@ -15,6 +15,7 @@ import psutil
 from dagster import DagsterEventType, DagsterRun
 
 from sticker_pipeline.dagster_kit.compat import free_places, runs_with_places
+from sticker_pipeline.dagster_kit.progress import PROGRESS_TAG
 
 UPDATE_TAG = "sticker/update"  # marks runs of the command `update`
 HOST_TAG = "sticker/host"  # the machine of a run
@@ -44,7 +45,7 @@ def unnamed_process_tags() -> dict[str, str]:
 
     They clear those that a retry copies.
     """
-    return {**host_tags(), PROCESS_TAG: "", "progress": ""}
+    return {**host_tags(), PROCESS_TAG: "", PROGRESS_TAG: ""}
 
 
 def own_process(run: DagsterRun) -> psutil.Process | None:

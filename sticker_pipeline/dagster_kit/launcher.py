@@ -25,13 +25,16 @@ from pydantic import Field
 from sticker_pipeline.core.images import contact_sheet, embedded_markdown
 from sticker_pipeline.core.process import lifeline
 from sticker_pipeline.core.process.signals import STOP_SIGNALS
+from sticker_pipeline.core.progress import counter
 from sticker_pipeline.core.texts import visible
+from sticker_pipeline.dagster_kit.progress import step_progress
+from sticker_pipeline.training.logs.progress import work_done
 from sticker_pipeline.training.supervisor import GRACE_VARIABLE
 
 KEPT_LINES = 20  # of stderr, in the message of a failure
 SAMPLE_SIDE = 192  # pixels, of a sample image in the UI
-NOT_PLOTTED = {"total_steps", "epoch", "epoch_done", "eta_s"}  # useless as curves
-MIN_SECONDS_BETWEEN_OBSERVATIONS = 5.0  # the UI loads every event of an asset
+NOT_PLOTTED = {"total_steps", "epoch", "epochs", "epoch_done", "eta_s"}  # useless as curves
+MIN_SECONDS_BETWEEN_OBSERVATIONS = 15.0  # the UI loads every event of an asset
 
 
 class TrainerFailed(Exception):
@@ -192,12 +195,17 @@ def _ending(code: int) -> str:
 def progress_observer(context: dg.AssetExecutionContext) -> Callable[[Mapping[str, Any]], None]:
     """Return a callback that shows progress in the UI.
 
-    It logs observations of the asset and sets the run tag `progress`. Steps (step, loss, gradient norm, speed: live
-    curves) are throttled; epochs, with losses on fixed images and samples, are not.
+    Counts and steps become progress of this step (`dagster_kit/progress.py`). Steps (step, loss, gradient norm, speed:
+    live curves) are observations of the asset too, throttled; epochs, with losses on fixed images and samples, are not.
     """
     last = {"time": 0.0, "step": -1}
+    show = step_progress(context)
+    count = counter(show)
 
     def observe(message: Mapping[str, Any]) -> None:
+        if "counted" in message:
+            count(message["counted"], message["done"], message["total"])
+            return
         metadata: dict[str, Any] = {
             key: value for key, value in message.items() if isinstance(value, int | float) and key not in NOT_PLOTTED
         }
@@ -208,13 +216,13 @@ def progress_observer(context: dg.AssetExecutionContext) -> Callable[[Mapping[st
                 metadata["samples"] = dg.MetadataValue.md(embedded_markdown(sheet, "samples"))
             _log_observation(context, metadata)
             return
+        show(work_done(message))
         step, total = int(message["step"]), int(message["total_steps"])
         due = time.monotonic() - last["time"] >= MIN_SECONDS_BETWEEN_OBSERVATIONS
         if step == last["step"] or not (due or step == total):
             return
         last.update(time=time.monotonic(), step=step)
         _log_observation(context, metadata)
-        context.instance.add_run_tags(context.run_id, {"progress": f"{step}/{total}"})
 
     return observe
 

@@ -13,6 +13,7 @@ from sticker_pipeline.dagster_kit.compat import failed_by_checks, failed_by_inte
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
 
 DAGSTERS_OWN = ("[pipes]", "Dependencies for step")  # beginnings of log lines that are not shown
+OF_THE_TRAINER = re.compile(r"(epoch|step) [\d,]+ of [\d,]+, \d+ %")  # the trainer's own line says it too
 OWN_ERROR = re.compile(r"sticker_pipeline[\w.]+: ")  # beginning of this package's error messages
 
 
@@ -38,9 +39,10 @@ class TerminalHandler(logging.Handler):
         meta = getattr(record, "dagster_meta", {})
         event: dg.DagsterEvent | None = meta.get("dagster_event")
         if event is None:
-            said_by_stage = meta.get("step_key") and not str(meta.get("orig_message")).startswith(DAGSTERS_OWN)
-            if said_by_stage and record.levelno >= logging.INFO:
-                tell(f"      {meta.get('orig_message')}", console=self.console, style="dim")
+            message = str(meta.get("orig_message"))
+            is_known = message.startswith(DAGSTERS_OWN) or OF_THE_TRAINER.match(message)
+            if meta.get("step_key") and not is_known and record.levelno >= logging.INFO:
+                tell(f"      {message}", console=self.console, style="dim")
             return
         match event.event_type:
             case dg.DagsterEventType.STEP_START:

@@ -14,6 +14,7 @@ from sticker_pipeline.core.files.claims import now_and_then
 from sticker_pipeline.dagster_kit.compat import ConcurrencyContext, places, pools, replace_claims, was_interrupted
 from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, other_machine, process_tags
 from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.progress import newest_progress
 
 LOGGER = logging.getLogger(__name__)  # for the terminal; in the UI, an event of the run
 SECONDS_BETWEEN_CLAIMS = 1.0
@@ -107,6 +108,6 @@ def _holder(instance: dg.DagsterInstance, run_id: str, step: str, since: datetim
         name += f" of {partition}"
     if not_here := other_machine(run):
         name += f" on {not_here}"
-    if progress := run.tags.get("progress"):
-        name += ", step {} of {}".format(*progress.split("/"))
+    if (shown := newest_progress(run.tags)) and shown.step == step.replace("__", "/"):
+        name += f", {shown.text}"
     return f"{name}, since {since.astimezone():%H:%M:%S}" if since else name

@@ -13,6 +13,7 @@ from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dagster_kit import compat
 from sticker_pipeline.dagster_kit.history import Event, History
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
+from sticker_pipeline.dagster_kit.noticed import Noticed
 from sticker_pipeline.dagster_kit.scope import Scope, Values, news
 from sticker_pipeline.dagster_kit.staleness import is_out_of_date, pointer, stale_assets
 
@@ -21,12 +22,12 @@ GONE = "gone"  # version of a deleted artifact
 
 def observe_and_restore(
     history: History, specs: Sequence[dg.AssetSpec], scope: Scope[Any], store: ArtifactStore, values: Values
-) -> int:
-    """Observe the scope's roots, then `restore`; return the number of events."""
+) -> Noticed:
+    """Observe the scope's roots, then `restore`; return the events."""
     observed = news(values, scope.partition, history.observed)
     for event in observed:
         history.report(event)
-    return len(observed) + len(restore(history, specs, scope, store, values))
+    return Noticed(observed, restore(history, specs, scope, store, values))
 
 
 def stale_now(

@@ -20,6 +20,7 @@ Values = Mapping[dg.AssetKey, Mapping[str, Any]]  # root -> part -> value, as JS
 USES = "uses/"  # tag prefix of the parts of roots that an asset uses
 Dep = str | dg.AssetKey | dg.AssetsDefinition
 MEDIA = dg.AssetKey(["character", "media"])
+FILES = "files"  # number of files, in the metadata of MEDIA
 
 
 class Deployment(Protocol):
@@ -163,7 +164,7 @@ def observation(root: dg.AssetKey, partition: str | None, value: Mapping[str, An
 def shown(root: dg.AssetKey, value: Mapping[str, Any]) -> dict[str, Any]:
     """Return a root's metadata: its parts; of media the number of files."""
     parts = dict(value)
-    files = {"files": len(parts.pop("media")["files"])} if root == MEDIA else {}
+    files = {FILES: len(parts.pop("media")["files"])} if root == MEDIA else {}
     return files | {part: dg.MetadataValue.json(content) for part, content in parts.items()}
 
 

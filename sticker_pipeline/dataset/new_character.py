@@ -58,7 +58,7 @@ TEMPLATE = """\
 # Only `trigger` is required. A made-up word works best: one that the base model does not know yet.
 trigger: {trigger}
 
-# profile: embedded     # embedded (tiny models, any laptop) or sd15 (needs model files and a GPU)
+# profile: embedded     # embedded (tiny models, any laptop), or sd15 or sdxl (need model files and a GPU)
 # style: chibi          # a manner of drawing shared with other characters: one LoRA for all that name it, from two on
 
 # Each subfolder is a source group. `learned` tags follow the trigger in every caption of the group;

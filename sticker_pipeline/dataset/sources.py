@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from sticker_pipeline.core.earlier_names import table_of_today
 from sticker_pipeline.core.schemas import INDEX, Column, TableSchema, typed
 from sticker_pipeline.core.storage import Artifact
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN, VALIDATION, DatasetError
@@ -73,6 +74,11 @@ def file_hashes(frames: Artifact, raw_media: Artifact | None) -> dict[str, str]:
     data = raw_media.own_content(INDEX)
     inventory = pd.DataFrame() if data is None else pd.read_parquet(io.BytesIO(data), columns=["path", "sha256"])
     return dict(zip(inventory["path"], inventory["sha256"], strict=True)) if len(inventory) else {}
+
+
+def read_sources(data: bytes) -> pd.DataFrame:
+    """Return the table in a file SOURCES, with today's column names."""
+    return table_of_today(pd.read_parquet(io.BytesIO(data)))
 
 
 def by_source(rows: pd.DataFrame) -> pd.DataFrame:

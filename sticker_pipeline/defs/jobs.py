@@ -3,11 +3,9 @@
 import dagster as dg
 
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
-from sticker_pipeline.defs.scopes import OF_ALL, SELECTED_STYLE_LORA, STYLE_LORA, STYLE_TRAINING_SET
+from sticker_pipeline.defs.scopes import OF_ALL, ON_REQUEST, SELECTED_STYLE_LORA, STYLE_LORA, STYLE_TRAINING_SET
 
 ACROSS = dg.AssetSelection.assets(*OF_ALL)
-SAMPLING_GRID = dg.AssetSelection.assets("sampling_grid")
-ON_REQUEST = SAMPLING_GRID | dg.AssetSelection.assets("character_lcm_lora")  # slow: made only on request
 
 dataset_line = dg.define_asset_job(
     "dataset_line",
@@ -17,7 +15,7 @@ dataset_line = dg.define_asset_job(
 )
 character_line = dg.define_asset_job(
     "character_line",
-    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS - ON_REQUEST,
+    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS - dg.AssetSelection.assets(*ON_REQUEST),
     partitions_def=CHARACTERS,
     description="One character, from its files to its benchmark table.",
 )
@@ -29,7 +27,7 @@ style_line = dg.define_asset_job(
 )
 compare_sampling_settings = dg.define_asset_job(
     "compare_sampling_settings",
-    selection=SAMPLING_GRID,
+    selection=dg.AssetSelection.assets("sampling_grid"),
     partitions_def=CHARACTERS,
     description="One character's LoRA with other weights, steps and guidance: to choose sampling settings.",
 )

@@ -128,6 +128,8 @@ ALL_ROOTS = (
 KEYS = {artifact: dg.AssetKey(key.split("/")) for artifact, key in ASSETS.items()}
 STYLE_TRAINING_SET, STYLE_LORA = KEYS["style_training_set"], KEYS["style_lora"]
 SELECTED_STYLE_LORA, LCM_LORA = KEYS["selected_style_lora"], KEYS["lcm_lora"]
+ON_REQUEST = frozenset({dg.AssetKey("sampling_grid"), dg.AssetKey("character_lcm_lora"), LCM_LORA})  # slow
+EVERYBODY = "all characters"  # name of the scope of_all
 OF_ALL = ("leaderboard", "report")  # assets of all characters together
 
 made_from = partial(scope.made_from, CHARACTER_ROOTS)
@@ -216,7 +218,7 @@ def of_all(workspace: Workspace, place: str = ALL) -> Scope[AllCharacters]:
         return {f"{who}/{asset}": artifact for who, artifact in found.items()}
 
     return Scope(
-        name="all characters",
+        name=EVERYBODY,
         partitions=None,
         partition=None,
         place=place,

@@ -5,6 +5,7 @@ Behind `cli/door.py`, which checks Host and Origin. Its policy allows own script
 
 import secrets
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -61,14 +62,7 @@ STATUS: Mapping[type[Exception], int] = {
 def desk_app(session: Session, *, read_only: bool = False) -> Any:
     """Return the application; its pages have the token that every edit needs."""
     token = secrets.token_urlsafe(32)
-    templates = jinja2.Environment(loader=jinja2.PackageLoader("sticker_pipeline.desk", "pages"), autoescape=True)
-
-    def page(request: Request, template: str, **values: Any) -> HTMLResponse:
-        root = request.scope.get("root_path", "")
-        text = templates.get_template(template).render(
-            root=root, token="" if read_only else token, read_only=read_only, **values
-        )
-        return HTMLResponse(text.encode("utf-8", "backslashreplace"), headers={"cache-control": "no-store"})
+    page = partial(_page, token="" if read_only else token, read_only=read_only)
 
     def index(request: Request) -> Response:
         return page(request, "index.html.jinja", names=character_names(session.characters))
@@ -123,6 +117,16 @@ def desk_app(session: Session, *, read_only: bool = False) -> Any:
     return _with_policy(GZipMiddleware(app, minimum_size=2_000))
 
 
+def _page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    text = _templates().get_template(template).render(root=request.scope.get("root_path", ""), **values)
+    return HTMLResponse(text.encode("utf-8", "backslashreplace"), status, headers={"cache-control": "no-store"})
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(loader=jinja2.PackageLoader("sticker_pipeline.desk", "pages"), autoescape=True)
+
+
 def _json(handle: Callable[[str, Mapping[str, str]], Any]) -> Callable[[Request], Response]:
     def respond(request: Request) -> Response:
         result = handle(request.path_params["name"], request.query_params)
@@ -148,10 +152,14 @@ def _body(data: bytes, model: type[Body]) -> Body:
 
 
 async def _problem(request: Request, error: Exception) -> Response:
+    """Return an error's sentence: as a page where a person opened one, else as JSON."""
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code)
-    status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
-    return JSONResponse({"error": str(error)}, status)
+        sentence, status = str(error.detail), error.status_code
+    else:
+        sentence, status = str(error), next(status for kind, status in STATUS.items() if isinstance(error, kind))
+    if "text/html" in request.headers.get("accept", ""):
+        return _page(request, "problem.html.jinja", status, sentence=sentence)
+    return JSONResponse({"error": sentence}, status)
 
 
 def _frames(session: Session, name: str, query: Mapping[str, str]) -> dict[str, Any]:
@@ -201,7 +209,7 @@ def _file(session: Session, name: str, query: Mapping[str, str]) -> dict[str, An
 
 
 def _uses(session: Session, name: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the releases that were made of the file's bytes, of all characters."""
+    """Return the releases of all characters made of the file's bytes."""
     table, path = session.rows(name).table, query.get("path", "")
     hashes = table.loc[table["path"] == path, "sha256"]
     if hashes.empty or not hashes.iloc[0]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sticker_pipeline.core.progress import time_left
 from sticker_pipeline.embedded import roster
 from sticker_pipeline.embedded.scene import RESERVED_LOOKS, Identity, Scene, identity_tags, random_scene, scene_tags
 
@@ -126,7 +127,7 @@ def _draw_missing(
             ledger.write_text(json.dumps(sorted(done)))
             left = (time.monotonic() - began) / number * (len(missing) - number)
             if number % 10 == 0 or number == len(missing):
-                say(f"draw      {number} of {len(missing)} batches, {left:.0f} s left")
+                say(f"draw      {number} of {len(missing)} batches, {time_left(left)}")
 
 
 def _draw_range(task: tuple[Path, int, int]) -> int:

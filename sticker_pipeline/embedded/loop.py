@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sticker_pipeline.core.progress import time_left
+
 if TYPE_CHECKING:
     import torch
 
@@ -259,7 +261,7 @@ def run(
                 speed = (training.step - first) * plan.batch / (now - began)
                 say(
                     f"{label:9s} step {training.step:6d}/{plan.steps}  loss {np.mean(losses[-200:]):.4f}  "
-                    f"{speed:5.0f} img/s  {left / 60:5.1f} min left"
+                    f"{speed:5.0f} img/s  {time_left(left)}"
                 )
                 said = now
             if now - saved > CHECKPOINT_SECONDS:

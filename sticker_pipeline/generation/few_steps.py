@@ -1,16 +1,18 @@
 """Images of the same requests in many and few steps, with LCM-LoRAs."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.progress import Count
 from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.generation.generate import Model, generate, pipelines, with_loras
 from sticker_pipeline.generation.grid import grid_of_files
+from sticker_pipeline.generation.jobs import COUNTED
 from sticker_pipeline.generation.prompts import Request
 from sticker_pipeline.generation.sampling_config import SamplingConfig
 
@@ -71,17 +73,16 @@ class StepComparison:
         return [f"{IMAGES}/{number}_{place:03d}.png" for place in range(len(self.requests))]
 
 
-def generate_comparison(comparison: StepComparison, profile: Profile, say: Callable[[str], object]) -> dict[str, float]:
+def generate_comparison(comparison: StepComparison, profile: Profile, count: Count) -> dict[str, float]:
     """Save all images of `comparison`; return wall-clock seconds per image by configuration."""
     (comparison.folder / IMAGES).mkdir()
     opened, seconds = pipelines(profile), {}
     requests = comparison.requests
 
-    def images_of(model: Model, settings: GenerationSettings, count: int) -> Iterator[Image.Image]:
-        return generate(model, requests[:count], settings, profile.resolution)
+    def images_of(model: Model, settings: GenerationSettings, most: int) -> Iterator[Image.Image]:
+        return generate(model, requests[:most], settings, profile.resolution)
 
-    for config in comparison.configs:
-        say(f"{config.name}: {len(requests)} images")
+    for number, config in enumerate(comparison.configs, start=1):
         with with_loras(opened(config.settings.scheduler), config.loras) as model:
             list(images_of(model, config.settings.model_copy(update={"steps": 1}), 1))  # warms up
             started = time.monotonic()
@@ -89,6 +90,7 @@ def generate_comparison(comparison: StepComparison, profile: Profile, say: Calla
             seconds[config.name] = (time.monotonic() - started) / len(images)
         for image, file in zip(images, comparison.files(config), strict=True):
             image.save(comparison.folder / file)
+        count(COUNTED, number * len(requests), len(comparison.configs) * len(requests))
     return seconds
 
 

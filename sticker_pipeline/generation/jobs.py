@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.core.profile import Profile
+from sticker_pipeline.core.progress import Count
 from sticker_pipeline.core.settings import GenerationSettings
 from sticker_pipeline.core.storage import ArtifactStore, file_sha256
 from sticker_pipeline.diffusion.lora.formats import lora_hash
@@ -16,6 +17,7 @@ from sticker_pipeline.generation.generate import generate, how_trained, pipeline
 from sticker_pipeline.generation.image_cache import cached_images, decisive
 from sticker_pipeline.generation.prompts import Prompt, Request, requests_for
 
+COUNTED = "images"
 COLUMNS = ["image", "model", "medium", "prompt", "attributes", "seed", "file"]
 
 
@@ -23,19 +25,19 @@ COLUMNS = ["image", "model", "medium", "prompt", "attributes", "seed", "file"]
 class Generator:
     """A base model that generates, with a cache of images.
 
-    `base`: hash of its files. `opened`: as `generate.py::pipelines`. `say`: takes a line on progress.
+    `base`: hash of its files. `opened`: as `generate.py::pipelines`. `count`: takes the progress of each batch.
     """
 
     profile: Profile
     base: str
     cache: Path
     opened: Callable[[str], Any]
-    say: Callable[[str], object]
+    count: Count
 
 
-def open_generator(profile: Profile, base: str, store: ArtifactStore, say: Callable[[str], object]) -> Generator:
+def open_generator(profile: Profile, base: str, store: ArtifactStore, count: Count) -> Generator:
     """Generator of the profile's base model (hash `base`), opened on first use."""
-    return Generator(profile, base, store.cache("pictures"), pipelines(profile), say)
+    return Generator(profile, base, store.cache("pictures"), pipelines(profile), count)
 
 
 @dataclass(frozen=True)
@@ -75,29 +77,31 @@ def image_count(job: GenerationJob, seeds: int) -> int:
 
 def generated(
     generator: Generator,
-    who: str,
     requests: Sequence[Request],
     loras: Sequence[tuple[Path, float]] = (),
     settings: GenerationSettings | None = None,
 ) -> list[Image.Image]:
     """RGB image per request by the model with `loras`.
 
-    From the cache; the pipeline opens for missing ones only. `who`: its name in the log. `settings`: None for the
-    profile's. Raises LoraError for a LoRA that does not fit the base model.
+    From the cache; the pipeline opens for missing ones only. `settings`: None for the profile's. Raises
+    LoraError for a LoRA that does not fit the base model.
     """
     profile = generator.profile
     settings, resolution = settings or profile.generation, profile.resolution
 
     def new(missing: Sequence[Request]) -> Iterator[Image.Image]:
-        def show(done: int, total: int) -> None:
-            generator.say(f"{who}: {done} of {total} images")
+        def show(done: int, of: int) -> None:
+            if done < of:  # else as below
+                generator.count(COUNTED, len(requests) - of + done, len(requests))
 
         with with_loras(generator.opened(settings.scheduler), loras) as model:
             yield from generate(model, missing, settings, resolution, show)
 
     hashed = [(lora_hash(path, file_sha256), strength) for path, strength in loras]
     decided = decisive(generator.base, hashed, settings, resolution, how_trained(profile, loras))
-    return cached_images(requests, decided, generator.cache, new, settings.batch_size)
+    images = cached_images(requests, decided, generator.cache, new, settings.batch_size)
+    generator.count(COUNTED, len(requests), len(requests))
+    return images
 
 
 def generate_job(generator: Generator, job: GenerationJob, staging: Path, folder: str | None = None) -> pd.DataFrame:
@@ -110,7 +114,7 @@ def generate_job(generator: Generator, job: GenerationJob, staging: Path, folder
     requests = requests_for(job.prompts, seeds)
     asked = [prompt.attributes for prompt in job.prompts for _ in range(seeds)]
     (staging / folder).mkdir(parents=True)
-    images = generated(generator, folder, requests, job.loras, job.settings)
+    images = generated(generator, requests, job.loras, job.settings)
     rows = []
     for number, (request, attributes, image) in enumerate(zip(requests, asked, images, strict=True)):
         name = f"{folder}/{request.medium}_{number:03d}.png"

@@ -78,8 +78,7 @@ def generate_grid(generator: Generator, plan: GridPlan, folder: Path) -> dict[Gr
     files = {}
     for number, point in enumerate(plan.points):
         settings = settings_at(point, generator.profile.generation)
-        who = f"setting {number + 1} of {len(plan.points)}"
-        images = generated(generator, who, plan.requests, loras_at(point, plan.adapters), settings)
+        images = generated(generator, plan.requests, loras_at(point, plan.adapters), settings)
         files[point] = [folder / f"{number:04d}_{place:03d}.png" for place in range(len(images))]
         for path, image in zip(files[point], images, strict=True):
             image.save(path)

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,6 +17,7 @@ from PIL import Image
 from sticker_pipeline.core.caching import SEALS, intact_folder, seal_folder
 from sticker_pipeline.core.files.inside import read_bytes
 from sticker_pipeline.core.files.space import writing
+from sticker_pipeline.core.progress import Count
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.storage import content_hash, forget, link_or_copy
@@ -35,7 +35,6 @@ from sticker_pipeline.media.frame import Frame, MediaError, clear_hidden_colour
 
 # Increase when decoding, hashing, thumbnails or the reasons for dropping a frame change.
 DECODER_VERSION = 4
-SECONDS_BETWEEN_LINES = 5.0
 DECODERS = ("pillow", "imagehash", "imageio-ffmpeg")  # packages whose version affects decoding
 FRAMES = TableSchema(
     "each frame of each accepted file, and for each fault of a file",
@@ -124,22 +123,20 @@ def decode_all(
         yield path, decode_to_cache(folder / path, digest, cache, limits, roots or [folder])
 
 
-def decode_saying(
+def decode_counting(
     folder: Path,
     inventory: pd.DataFrame,
     cache: Path,
     limits: MediaSettings,
     roots: Sequence[Path],
-    say: Callable[[str], object],
+    count: Count,
 ) -> dict[str, pd.DataFrame]:
-    """Return path -> table of `decode_all`; `say` progress every SECONDS_BETWEEN_LINES."""
+    """Return path -> table of `decode_all`; `count` each file."""
     total = int((inventory["status"] == "accepted").sum())
-    decoded, said = {}, time.monotonic()
+    decoded = {}
     for path, part in decode_all(folder, inventory, cache, limits, roots):
         decoded[path] = part
-        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-            say(f"{len(decoded)} of {total} files decoded")
-            said = time.monotonic()
+        count("files decoded", len(decoded), total)
     return decoded
 
 

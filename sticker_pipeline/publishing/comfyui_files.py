@@ -63,7 +63,7 @@ def write_config(
     All go below `staging`. Returns rows of COLUMNS, and a sentence per prompt that ComfyUI cannot take.
     `checkpoint_sha256`: see `checkpoint_hash`.
     """
-    images = generated(generator, config.name, requests, config.loras, config.settings)
+    images = generated(generator, requests, config.loras, config.settings)
     workflow_of = _workflows(generator.profile, record, config, base)
     for path, _ in config.loras:
         if not (target := staging / LORAS / lora_name(record, path)).exists():

@@ -32,7 +32,7 @@ def tag_images(
                 _weighed(tag, score, weight): (found, written)
                 for tag, _, found, score, written, weight in who.itertuples(index=False)
             },
-            title="tags of the character's identity: after curation, only the taught ones remain",
+            title="tags of the character's identity: curation leaves the learned ones",
             unit="share of frames",
             names=("the tagger found it on (mean score)", "captions that have it (× mean weight)"),
         ),

@@ -49,19 +49,6 @@ WD14_TAGS = TableSchema(
 )
 
 
-def in_tenths(say: Callable[[str], object]) -> Progress:
-    """Report progress through `say` at each tenth."""
-    last = 0
-
-    def show(done: int, total: int) -> None:
-        nonlocal last
-        if (tenth := 10 * done // total) > last:
-            last = tenth
-            say(f"{done} of {total} images tagged")
-
-    return show
-
-
 @dataclass(frozen=True)
 class Scored:
     """Scores of frames: float32 [N, T], 0–1, in frame order.

@@ -225,8 +225,8 @@ def counted(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, 
     def count(done: int, total: int) -> None:
         if (number := stop()) is not None:
             raise Interrupted(number, NOTHING_LEARNED)
-        if done and (done % 50 == 0 or done == total):
-            progress.note(f"{what} {done}/{total}")
+        if done:
+            progress.count(what, done, total)
 
     return count
 

@@ -5,6 +5,7 @@ import sys
 import time
 import webbrowser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -49,14 +50,27 @@ def test_the_newest_run_of_the_character_is_shown(instance: dg.DagsterInstance, 
     add_run(instance, dg.DagsterRunStatus.SUCCESS)
     add_run(instance, dg.DagsterRunStatus.STARTED, "somebody_else")
     assert runs.state(NAME)["text"] == "last run: success"
-    number = add_run(instance, dg.DagsterRunStatus.STARTED, progress="10/40")
-    state = runs.state(NAME)
-    assert (state["id"], state["active"], state["share"]) == (number, True, 0.25)
+    number = add_run(instance, dg.DagsterRunStatus.STARTED)
+    assert runs.state(NAME) == {"id": number, "active": True, "text": "started", "share": None}
     with pytest.raises(EditError, match="is worked on"):
         runs.update(NAME)
 
 
 ENDED = "the update has ended: why"
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ("lora", ("lora: epoch 3 of 10, 41 %, about 4 min left", 0.41)),
+        ("frames", ("frames", None)),  # the tag is of a step that is over
+    ],
+)
+def test_progress_of_the_step(instance, runs: DagsterRuns, monkeypatch, step: str, expected: tuple) -> None:
+    add_run(instance, dg.DagsterRunStatus.STARTED, progress="lora: epoch 3 of 10, 41 %, about 4 min left")
+    stats = [SimpleNamespace(step_key=step, start_time=1.0, end_time=None)]
+    monkeypatch.setattr(instance, "get_run_step_stats", lambda run_id: stats)
+    assert (runs.state(NAME)["text"], runs.state(NAME)["share"]) == expected
 
 
 @dg.asset(check_specs=[dg.AssetCheckSpec("good", asset="made", blocking=True)])

@@ -122,7 +122,7 @@ def test_an_unknown_file_is_one_sentence(luma: Retrained, tmp_path: Path) -> Non
     lora_file(tmp_path / "other.safetensors", 0.5)
     found = run("trace", tmp_path / "other.safetensors", "--json", status=1)
     assert json.loads(found.stdout)["found"] == []
-    assert "is in none of 2 releases and 1 training not released of 1 character" in found.stderr
+    assert "is none of 2 releases and 1 training of 1 character in" in found.stderr
 
 
 def test_what_cannot_be_read_has_status_2(luma: Retrained, tmp_path: Path) -> None:

@@ -92,12 +92,13 @@ def free_port() -> int:
 @contextmanager
 def started(root: Path, *arguments: str, port: int | None = None, **environment: str) -> Iterator[Command]:
     port, home, log = port or free_port(), root / "home", root / "log"
+    listens = [] if "STICKER_UI" in environment else ["--port", str(port)]
     for folder in (home, root / "characters"):
         folder.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STICKER_")}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sticker_pipeline", "ui", "--port", str(port), *arguments],
+            [sys.executable, "-m", "sticker_pipeline", "ui", *listens, *arguments],
             cwd=REPOSITORY,
             env={
                 **kept,
@@ -133,6 +134,8 @@ def test_one_signal_ends_all_of_it(tmp_path: Path, number: signal.Signals) -> No
     with started(tmp_path) as command:
         command.wait_until(command.is_at_work)
         assert command.family("dagster._daemon") and command.family("code-server")
+        addresses = {one.environ()["STICKER_UI"] for one in command.family("code-server")}
+        assert addresses == {f"http://127.0.0.1:{command.port}"}, "links of what its runs make"
         assert command.status("/server_info") == 200
         command.process.send_signal(number)
         status, said = command.ends()
@@ -189,9 +192,16 @@ def test_a_port_that_is_taken_is_said_before_any_work(tmp_path: Path) -> None:
     assert status == 1
     assert said == (
         f"Error: Port {port} of 127.0.0.1 cannot be opened: Address already in use. If the UI runs there already, open "
-        "it; else choose another port: make ui PORT=3001, or sticker-pipeline ui --port 3001.\n"
+        f"it; else choose another port: make ui PORT={port + 1}, or sticker-pipeline ui --port {port + 1}.\n"
     )
     assert list(command.home.iterdir()) == []
+
+
+def test_a_setting_that_is_no_address_is_said(tmp_path: Path) -> None:
+    with started(tmp_path, STICKER_UI="3001") as command:
+        status, said = command.ends()
+    assert status == 1
+    assert said.startswith("Error: STICKER_UI is '3001', which is no address of a UI: write one such as http://")
 
 
 def test_an_address_that_is_none_is_said(tmp_path: Path) -> None:

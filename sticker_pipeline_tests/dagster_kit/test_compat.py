@@ -390,6 +390,14 @@ def test_versions_by_partition(instance: dg.DagsterInstance) -> None:
     assert versions(None, before=numbers[2]) == {"moth": "1", "kai": "2"}, why
 
 
+def test_a_text_is_kept_in_the_history(instance: dg.DagsterInstance) -> None:
+    assert compat.kept_text(instance, "ours") == ""
+    for text in ("first", "second"):
+        compat.keep_text(instance, "ours", text)
+        assert compat.kept_text(instance, "ours") == text, changed("it keeps no texts of others", "sensors.py")
+    assert compat.kept_text(instance, "other") == ""
+
+
 def test_a_history_is_told_from_others(tmp_path: Path) -> None:
     for kind in ("folders", "one database"):
         found = []

@@ -26,7 +26,7 @@ def taken(instance: dg.DagsterInstance, tags: dict[str, str]) -> Iterator[dg.Dag
         dg.DagsterRun(
             job_name="character_line",
             run_id="cea1f37c-0000-0000-0000-000000000000",
-            tags={"dagster/partition": "anki", "progress": "27/252", **tags},
+            tags={"dagster/partition": "anki", "progress": "lora: epoch 3 of 28, 10 %, about 4 min left", **tags},
             status=dg.DagsterRunStatus.STARTED,
         )
     )
@@ -69,9 +69,11 @@ def test_it_sleeps_and_says_for_whom_and_goes_on(instance: dg.DagsterInstance, e
         spent = after.user + after.system - before.user - before.system
         assert spent < 1.2  # of 4 s; Dagster's own loop takes all of them
         (words,) = [text for text in said(instance) if "waiting for" in text]
-        assert words.startswith("waits: waiting for the GPU: run cea1f37c, lora of anki, step 27 of 252, since ")
+        assert words.startswith(
+            "waits: waiting for the GPU: run cea1f37c, lora of anki, epoch 3 of 28, 10 %, about 4 min left, since "
+        )
         lines = pools_in_use(instance)
-        assert lines[0].startswith("the GPU: run cea1f37c, lora of anki, step 27 of 252, since ")
+        assert lines[0].startswith("the GPU: run cea1f37c, lora of anki, epoch 3 of 28, 10 %, about 4 min left, since ")
         assert ", waits waits for the pool 'gpu' since " in lines[1]
         instance.event_log_storage.free_concurrency_slots_for_run("cea1f37c-0000-0000-0000-000000000000")
         assert process.wait(60) in (0, None)

@@ -88,3 +88,23 @@ def test_a_rival_of_the_system_is_never_read(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "other.safetensors").symlink_to("/proc/kmsg")
     monkeypatch.setattr(hashes, "lora_hash", lambda path, sha256: pytest.fail("it was opened"))
     assert hashes.lora_file_hash(tmp_path / "other.safetensors", (tmp_path,), ArtifactStore(str(tmp_path))) == "missing"
+
+
+def test_progress_of_the_trainer_is_not_said_twice() -> None:
+    """The trainer's own lines, with loss and speed, are in the terminal already."""
+
+    @dg.asset
+    def made(context: dg.AssetExecutionContext) -> None:
+        for line in ("epoch 3 of 10, 41 %, about 4 min left", "step 1,200 of 8,000, 15 %", "epoch 3 of 10 is chosen"):
+            context.log.info(line)
+
+    target = io.StringIO()
+    definitions = dg.Definitions(
+        [made], jobs=[dg.define_asset_job("job", "*")], loggers={"terminal": logger_of(target)}
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        definitions.resolve_job_def("job").execute_in_process(
+            instance=instance, run_config={"loggers": {"terminal": {"config": {}}}}
+        )
+    said = [line.strip() for line in target.getvalue().splitlines()]
+    assert [line for line in said if " of " in line] == ["epoch 3 of 10 is chosen"]

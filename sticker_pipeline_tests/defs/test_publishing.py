@@ -3,6 +3,7 @@
 The page is out of date if anything that it shows has changed.
 """
 
+import re
 from pathlib import Path
 
 import dagster as dg
@@ -129,6 +130,20 @@ def test_the_report_follows_the_styles_and_profiles_that_characters_name(bench: 
     assert "LCM-LoRA, steps: 4" in pages()
     inputs = bench.store.read(ALL, "report").inputs
     assert set(inputs) == {"leaderboard", "character/shared"}
+
+
+def test_links_to_the_ui_follow_its_address(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.add_character("linked", "bram_thistle")
+    with bench.store.writing(ALL, "leaderboard") as staging:
+        write_rows(pd.DataFrame({"character": []}), staging)
+        bench.store.publish(staging, ALL, "leaderboard", code_version="1", inputs={}, settings={})
+    definition = bench.definitions.resolve_assets_def(dg.AssetKey("report"))
+    for address in ("http://127.0.0.1:3001", "https://stickers.example.org"):
+        monkeypatch.setenv("STICKER_UI", address)
+        assert dg.materialize([definition], instance=bench.instance).success
+        page = (bench.store.read(ALL, "report").folder / "characters" / "linked.html").read_text(encoding="utf-8")
+        links = set(re.findall('href="(http[^"]*?)/assets/', page))
+        assert links == {address}
 
 
 def test_the_leaderboard_of_many_characters_is_of_bounded_size(bench: Bench) -> None:

@@ -50,6 +50,16 @@ def test_the_first_images_are_in_the_page(client: TestClient) -> None:
     assert found == client.get(f"/c/{NAME}/api/frames").json() == {**found, "total": 6, "all": 6, "undo": 0}
 
 
+def test_a_character_that_cannot_be_loaded_is_a_sentence(client: TestClient, root: Path) -> None:
+    (root / "characters" / NAME / "character.yaml").write_text("triger: <b>x</b>")
+    for path in (f"/c/{NAME}", "/c/nobody", "/c/..x"):
+        page = client.get(path, headers={"accept": "text/html"})
+        assert page.status_code == 404
+        assert "This page cannot be shown" in page.text
+        assert "<b>" not in page.text
+    assert "triger" in client.get(f"/c/{NAME}/api/overview").json()["error"]
+
+
 def test_images(client: TestClient) -> None:
     rows = client.get(f"/c/{NAME}/api/frames").json()["rows"]
     for row in rows:

@@ -31,7 +31,7 @@ def test_images_of_a_setting_lie_below_those_of_its_lora() -> None:
 def test_a_job_is_generated_once_and_comes_from_the_cache_then(
     tiny_profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
+    said: list[tuple[str, int, int]] = []
     opened: list[str] = []
     benchmark = tiny_profile.benchmark.model_copy(update={"seeds_per_prompt": 2})
     profile = tiny_profile.model_copy(update={"benchmark": benchmark})
@@ -41,7 +41,7 @@ def test_a_job_is_generated_once_and_comes_from_the_cache_then(
         opened.append(scheduler)
         return pipeline
 
-    generator = Generator(profile, "ab12", tmp_path / "cache", open_with, said.append)
+    generator = Generator(profile, "ab12", tmp_path / "cache", open_with, lambda *count: said.append(count))
     job = GenerationJob("base", PROMPTS)
     rows = generate_job(generator, job, tmp_path / "first")
     assert list(rows.columns) == COLUMNS
@@ -49,11 +49,11 @@ def test_a_job_is_generated_once_and_comes_from_the_cache_then(
     assert rows["image"].tolist() == [f"base-{number:03d}" for number in range(4)]
     assert rows["attributes"].tolist() == ["smile", "smile", "angry", "angry"]
     assert rows["seed"].nunique() == 4
-    assert opened == ["dpmsolver++"] and said == ["base: 4 of 4 images"]
+    assert opened == ["dpmsolver++"] and said == [("images", 4, 4)]
     monkeypatch.setattr(jobs, "generate", None)  # nothing may call it
     again = generate_job(generator, job, tmp_path / "second", "base/again")
     assert again["file"].tolist() == [f"base/again/art_{number:03d}.png" for number in range(4)]
-    assert len(opened) == len(said) == 1
+    assert len(opened) == 1 and said[1:] == [("images", 4, 4)]
     for before, after in zip(rows["file"], again["file"], strict=True):
         with Image.open(tmp_path / "first" / before) as one, Image.open(tmp_path / "second" / after) as other:
             assert (np.asarray(one) == np.asarray(other)).all()

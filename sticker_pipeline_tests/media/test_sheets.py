@@ -4,7 +4,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sticker_pipeline.core.settings import MediaSettings
-from sticker_pipeline.media.frames import decode_all, decode_saying, frame_table, kinds_of, to_decode
+from sticker_pipeline.media.frames import decode_all, decode_counting, frame_table, kinds_of, to_decode
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sheets import (
     PAGE_CELLS,
@@ -76,12 +76,12 @@ def test_what_is_in_the_cache_is_not_to_be_decoded(tmp_path: Path) -> None:
     face(folder / "a.png", "red")
     inventory = scan(tmp_path, ["stickers"], settings)
     assert to_decode(inventory, cache, settings) == [("PNG", 48, 48, 1)]
-    decoded = decode_saying(tmp_path, inventory, cache, settings, [], lambda line: None)
+    decoded = decode_counting(tmp_path, inventory, cache, settings, [], lambda *count: None)
     assert list(decoded) == ["stickers/a.png"] and to_decode(inventory, cache, settings) == []
     face(folder / "b.png", "blue")
     inventory = scan(tmp_path, ["stickers"], settings)
     assert to_decode(inventory, cache, settings) == [("PNG", 48, 48, 1)]
-    decoded = decode_saying(tmp_path, inventory, cache, settings, [], lambda line: None)
+    decoded = decode_counting(tmp_path, inventory, cache, settings, [], lambda *count: None)
     cells = cells_of(frame_table(inventory, decoded, cache, settings, {}), decoded)
     assert dropped_sheets(cells) == {}
 

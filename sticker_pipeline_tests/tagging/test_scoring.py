@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sticker_pipeline.tagging import scoring, wd14
-from sticker_pipeline.tagging.scoring import in_tenths, score_frames, tag_table
+from sticker_pipeline.tagging.scoring import score_frames, tag_table
 from sticker_pipeline.tagging.wd14 import Label, Tagger, TaggerError
 from sticker_pipeline_tests.damage import flip
 from sticker_pipeline_tests.tagging.tiny_tagger import write_tagger
@@ -230,13 +230,3 @@ def test_tag_table_survives_parquet(tmp_path: Path) -> None:
     table = tag_table(list("abcd"), scores, LABELS, limits(4, 0.2, 0.2))
     table.to_parquet(tmp_path / "t.parquet", index=False)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"), table)
-
-
-@pytest.mark.parametrize(("total", "batch", "lines"), [(3, 1, 3), (100, 1, 10), (95, 8, 10), (1000, 7, 10), (5, 8, 1)])
-def test_progress_is_said_at_most_ten_times_and_at_the_end(total: int, batch: int, lines: int) -> None:
-    said: list[str] = []
-    progress = in_tenths(said.append)
-    for start in range(0, total, batch):
-        progress(min(start + batch, total), total)
-    assert said[-1] == f"{total} of {total} images tagged"
-    assert len(said) == lines

@@ -11,7 +11,8 @@ from sticker_pipeline_tests.ui.person import MINUTE, Person
 pytestmark = pytest.mark.timeout(1200)  # seconds a test, on a machine that is busy with other things
 CHAIN = ["raw_media", "frames", "wd14_tags", "curated_tags", "training_set", "lora", "selected_lora", "samples"]
 CHAIN += ["benchmark", "released_lora", "report"]
-GROUPS = {"character", "media", "sampling", "tagging", "dataset", "training", "generation", "benchmark", "publishing"}
+GROUPS = {"character", "media", "sampling", "tagging", "dataset", "lora_training", "generation", "benchmark"}
+GROUPS |= {"publishing", "on_request", "profile", "style"}
 TRAINER = "sticker_pipeline.training"
 
 

@@ -15,6 +15,7 @@ from sticker_pipeline.core.profile import toy_note
 from sticker_pipeline.core.storage import file_sha256, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, note, table
 from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import WHEN_STALE
@@ -62,8 +63,9 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
         plain: list[pd.DataFrame] = []
         shown: dict[str, pd.DataFrame] = {}
         jobs, seeds = [*_ours(work), *released, *rivals], profile.benchmark.seeds_per_prompt
-        check_images(work, sum(image_count(job, seeds) for job in jobs), profile.resolution)
-        generator = open_generator(profile, work.roots["generation"]["base"], work.store, context.log.info)
+        images = sum(image_count(job, seeds) for job in jobs)
+        check_images(work, images, profile.resolution)
+        generator = open_generator(profile, work.roots["generation"]["base"], work.store, step_count(context, images))
         without = prompts_beginning(character, profile, {})
         for job in jobs:
             try:

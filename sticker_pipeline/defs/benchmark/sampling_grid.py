@@ -1,4 +1,4 @@
-"""Asset of the stage `benchmark`, on request: weights, steps and guidance compared."""
+"""Asset on request: weights, steps and guidance compared."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,13 +14,15 @@ from sticker_pipeline.benchmark.recommend import advice_table, headline, recomme
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
+from sticker_pipeline.dagster_kit.on_request import GROUP, on_request
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.scopes import CharacterStep, made_from, of_character
+from sticker_pipeline.defs.scopes import ON_REQUEST, CharacterStep, made_from, of_character
 from sticker_pipeline.generation.jobs import open_generator
 from sticker_pipeline.generation.prompts import Prompt, benchmark_prompts, prompts_beginning
 from sticker_pipeline.generation.sampling_grid import generate_grid, grid_sheets, plan_grid, seconds_of
@@ -52,14 +54,16 @@ class GridConfig(OneOff):
     ),
     partitions_def=CHARACTERS,
     code_version="2",
-    group_name="benchmark",
+    group_name=GROUP,
     kinds={"diffusers", "open-clip", "parquet"},
     metadata=columns(SAMPLING_GRID),
     pool=GPU,
+    output_required=False,
     description="The best weights of the LoRAs of character and style and of the LCM-LoRA, steps and guidance: a "
     "grid of all (`sampling_grid:` in character.yaml), generated, measured and timed; the Pareto front of quality "
-    "against seconds, and a setting for each number of steps. Only made on request.",
+    'against seconds, and a setting for each number of steps. Made on request alone: "Materialize all" leaves it out.',
 )
+@on_request(ON_REQUEST)
 @once
 def sampling_grid(context: dg.AssetExecutionContext, config: GridConfig, workspace: Workspace) -> dg.MaterializeResult:
     with open_step(context, workspace, of_character, config=config) as work:
@@ -80,7 +84,7 @@ def sampling_grid(context: dg.AssetExecutionContext, config: GridConfig, workspa
             "exist are not generated again."
         )
         check_images(work, plan.images, profile.resolution)
-        generator = open_generator(profile, work.roots["generation"]["base"], store, context.log.info)
+        generator = open_generator(profile, work.roots["generation"]["base"], store, step_count(context, plan.images))
         tagger = open_tagger(profile.tagger, profile.tagging.provider)
         with TemporaryDirectory(dir=work.staging) as temporary:
             files = generate_grid(generator, plan, Path(temporary))

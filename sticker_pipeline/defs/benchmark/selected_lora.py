@@ -21,6 +21,7 @@ from sticker_pipeline.benchmark.features import embedder_of, trained_images
 from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import WHEN_STALE
@@ -51,8 +52,9 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         character, profile = work.character, work.profile
         dataset = work.inputs["training_set"], work.inputs["frames"]
         checkpoints, requests = checkpoints_of(work.inputs["lora"]), selection_requests(character, profile)
-        check_images(work, len(requests) * len(checkpoints), profile.resolution, copies=1)
-        generator = open_generator(profile, work.roots["generation"]["base"], work.store, context.log.info)
+        images = len(requests) * len(checkpoints)
+        check_images(work, images, profile.resolution, copies=1)
+        generator = open_generator(profile, work.roots["generation"]["base"], work.store, step_count(context, images))
         embedder = embedder_of(profile, work.store)
         generated = embeddings_of_epochs(generator, embedder, requests, checkpoints)
         trained = trained_images(embedder, character, *dataset)

@@ -6,6 +6,7 @@ from sticker_pipeline.core.files.space import frame_bytes
 from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
+from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import WHEN_STALE
@@ -85,8 +86,8 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         inventory = work.inputs["raw_media"].table()
         cache, limits = work.store.cache("media"), work.profile.media
         check_room(work, sum(frame_bytes(*file) for file in media_frames.to_decode(inventory, cache, limits)))
-        decoded = media_frames.decode_saying(
-            work.character.folder, inventory, cache, limits, work.character.roots, context.log.info
+        decoded = media_frames.decode_counting(
+            work.character.folder, inventory, cache, limits, work.character.roots, step_count(context)
         )
         said = work.inputs["raw_media"].table(WRITTEN_CAPTIONS.file)
         captions = dict(zip(said["path"], said["caption"], strict=True))

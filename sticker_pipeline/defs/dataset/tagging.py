@@ -1,5 +1,7 @@
 """Assets of the stage `tagging`: tags of each frame, and captions."""
 
+from functools import partial
+
 import dagster as dg
 import pandas as pd
 
@@ -8,6 +10,7 @@ from sticker_pipeline.core.images import bar_chart
 from sticker_pipeline.core.storage import write_csv, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import BRIEF
+from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import WHEN_STALE
@@ -17,7 +20,7 @@ from sticker_pipeline.defs.scopes import made_from, of_character
 from sticker_pipeline.media.sidecars import WRITTEN_CAPTIONS
 from sticker_pipeline.tagging import charts, summary
 from sticker_pipeline.tagging.curation import CAPTIONS, DROPPED, curate
-from sticker_pipeline.tagging.scoring import WD14_TAGS, in_tenths, score_frames, tag_table
+from sticker_pipeline.tagging.scoring import WD14_TAGS, score_frames, tag_table
 from sticker_pipeline.tagging.thresholds import described as thresholds_described
 from sticker_pipeline.tagging.thresholds import per_frame, resolved
 from sticker_pipeline.tagging.wd14 import category_columns, open_tagger
@@ -54,7 +57,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
             tagger,
             work.store.cache("wd14"),
             settings.batch_size,
-            in_tenths(context.log.info),
+            partial(step_count(context), "images tagged"),
             lambda new: check_room(work, tagged_bytes(new, len(tagger.labels))),
         )
         thresholds = resolved(work.profile)

@@ -9,12 +9,13 @@ from sticker_pipeline.benchmark.few_steps import FEW_STEPS
 from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import columns
+from sticker_pipeline.dagster_kit.on_request import GROUP, on_request
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.few_steps.lcm_lora import distil, published
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.scopes import made_from, of_character
+from sticker_pipeline.defs.scopes import ON_REQUEST, made_from, of_character
 from sticker_pipeline.generation.few_steps import StepComparison, compared_configs
 from sticker_pipeline.generation.prompts import benchmark_prompts, requests_for
 from sticker_pipeline.roots.loras import LORA_FILE, lcm_lora
@@ -26,14 +27,17 @@ from sticker_pipeline.training.logs.tables import LOG
     **made_from("selected_lora", "training_set", "frames", uses=["generation", "benchmark", "tagging", "lcm"]),
     partitions_def=CHARACTERS,
     code_version="1",
-    group_name="training",
+    group_name=GROUP,
     kinds={"pytorch", "diffusers"},
     metadata=columns(FEW_STEPS, LOG),
     pool=GPU,
+    output_required=False,
     description="The profile's `lcm_lora`, distilled further on the character's training images, with the base model "
     "and the character's LoRA as the teacher: it generates this character in 1 to 8 steps. It is used together with "
-    "that LoRA, and compared with its 25 steps. A run that was stopped or killed resumes when materialized again.",
+    'that LoRA, and compared with its 25 steps. Made on request alone: "Materialize all" leaves it '
+    "out. A run that was stopped or killed resumes when materialized again.",
 )
+@on_request(ON_REQUEST)
 @once
 def character_lcm_lora(
     context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher

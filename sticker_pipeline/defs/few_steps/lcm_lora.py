@@ -15,11 +15,13 @@ from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import discard, link_or_copy, write_table
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
+from sticker_pipeline.dagster_kit.on_request import GROUP, on_request
 from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.step import Step, once, open_step
 from sticker_pipeline.defs.partitions import PROFILE_NAMES
 from sticker_pipeline.defs.resources import Workspace
-from sticker_pipeline.defs.scopes import LCM_LORA, of_profile, profile_made_from
+from sticker_pipeline.defs.scopes import LCM_LORA, ON_REQUEST, of_profile, profile_made_from
 from sticker_pipeline.generation.few_steps import (
     STEPS,
     StepComparison,
@@ -44,14 +46,17 @@ MODULE = "sticker_pipeline.training.distill"
     **profile_made_from(uses=["lcm"]),
     partitions_def=PROFILE_NAMES,
     code_version="1",
-    group_name="training",
+    group_name=GROUP,
     kinds={"pytorch", "diffusers"},
     metadata=columns(FEW_STEPS, LOG),
     pool=GPU,
+    output_required=False,
     description="A LoRA with which the profile's base model generates in 1 to 8 steps without guidance (LCM-LoRA), "
     "distilled from images that it generates itself, and measured against its own 25 steps: seconds, likeness, "
-    "prompted tags found by the tagger. A run that was stopped or killed resumes when this is materialized again.",
+    'prompted tags found by the tagger. Made on request alone: "Materialize all" leaves it out. A run that was '
+    "stopped or killed resumes when this is materialized again.",
 )
+@on_request(ON_REQUEST)
 @once
 def lcm_lora(
     context: dg.AssetExecutionContext, workspace: Workspace, launcher: TrainerLauncher
@@ -91,7 +96,7 @@ def published(
     work: Step[Any], profile: Profile, comparison: StepComparison, spec: ConsistencySpec
 ) -> dg.MaterializeResult:
     """Generate and measure `comparison`, publish all, remove the work folder."""
-    seconds = generate_comparison(comparison, profile, work.context.log.info)
+    seconds = generate_comparison(comparison, profile, step_count(work.context))
     index = measured_comparison(comparison, seconds, profile, work.store)
     write_table(index, work.staging, FEW_STEPS)
     log = pd.read_parquet(work.staging / LOG.file)

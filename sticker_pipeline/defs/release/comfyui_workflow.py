@@ -8,6 +8,7 @@ from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import WHEN_RELEASE_CHANGES
@@ -55,8 +56,9 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         configs = published_configs(lora, strength, profile.generation, others.values())
         prompts = prompts_beginning(character, profile, record.beginnings, otherwise=[record.trigger])
         requests = requests_for(prompts, seeds_per_prompt=1)
-        check_images(work, len(configs) * len(requests), profile.resolution)
-        generator = open_generator(profile, work.roots["generation"]["base"], store, context.log.info)
+        images = len(configs) * len(requests)
+        check_images(work, images, profile.resolution)
+        generator = open_generator(profile, work.roots["generation"]["base"], store, step_count(context, images))
         checkpoint = checkpoint_hash(profile, store)
         base = base_of_profile(profile, workspace.models_folder)
         written = [

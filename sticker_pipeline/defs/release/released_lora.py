@@ -78,12 +78,12 @@ def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 "gate": table(gate_table(checks)),
                 "releases": table(history_table(every, record.number), most=100),
                 "model_card": dg.MetadataValue.md(model_card.card_text(release, base)),
-                **_sources_shown(release),
+                **sources_shown(release),
             }
         )
 
 
-def _sources_shown(release: Release) -> dict[str, Any]:
+def sources_shown(release: Release) -> dict[str, Any]:
     """Return metadata on the sources, or why there are none."""
     try:
         rows = release.sources()

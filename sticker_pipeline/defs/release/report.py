@@ -1,10 +1,12 @@
 """Asset of the stage `publishing`: the report about all characters."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
 
+from sticker_pipeline.core.address import ui_address
 from sticker_pipeline.core.markdown import letters
 from sticker_pipeline.core.storage import ALL, ArtifactStore, StorageError
 from sticker_pipeline.dagster_kit.checks import UNMEASURED
@@ -18,8 +20,6 @@ from sticker_pipeline.defs.scopes import all_made_from, of_all
 from sticker_pipeline.publishing.report import Check
 from sticker_pipeline.publishing.report_folder import INDEX_PAGE, PAGES, Before, report_before, write_report
 from sticker_pipeline.roots.across import RELEASED_LORA
-
-UI = "http://127.0.0.1:3000"  # address of `make ui`
 
 
 @dg.asset(
@@ -43,7 +43,13 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         checks = latest_verdicts(context.instance, check_specs(), [character.name for character, _ in valid])
         before = _before(work.store, code_version(context))
         written = write_report(
-            work.store, work.staging, valid, checks=checks, ui=UI, problems=work.subject.problems, before=before
+            work.store,
+            work.staging,
+            valid,
+            checks=checks,
+            ui=ui_address(os.environ),
+            problems=work.subject.problems,
+            before=before,
         )
         return work.publish(
             {

@@ -11,6 +11,7 @@ from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, CHOICE, GOAL, ch
 from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.style_set import taken_traits
 from sticker_pipeline.defs.automation import WHEN_STALE
@@ -44,10 +45,12 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         profile, staging, training_set = work.profile, work.staging, work.inputs["style_training_set"]
         tagger = open_tagger(profile.tagger, profile.tagging.provider)
         evaluator = style_images.Evaluator(embedder_of(profile, work.store), tagger, profile, work.store)
-        generator = open_generator(profile, work.roots["choice"]["base"], work.store, context.log.info)
         taken = taken_traits(training_set)
         checkpoints: dict[int, Path | None] = {BASE_EPOCH: None, **checkpoints_of(work.inputs["style_lora"])}
         sample = style_images.selection(unseen_prompts(profile.style, taken, CHOICE_CHARACTERS))
+        goal = style_images.goal_sample(unseen_prompts(profile.style, taken, GOAL_CHARACTERS))
+        count = step_count(context, len(checkpoints) * len(sample.asked) + 2 * len(goal.asked))
+        generator = open_generator(profile, work.roots["choice"]["base"], work.store, count)
         images = {
             epoch: style_images.save_sample(generator, sample, staging, style_images.epoch_folder(epoch), path)
             for epoch, path in checkpoints.items()
@@ -64,7 +67,6 @@ def selected_style_lora(context: dg.AssetExecutionContext, workspace: Workspace)
         assert chosen is not None
         link_or_copy(chosen, staging / LORA_FILE)
         write_table(choice, staging, CHOICE)
-        goal = style_images.goal_sample(unseen_prompts(profile.style, taken, GOAL_CHARACTERS))
         asked = replace(evaluation, asked=goal.asked)
         reached, shown = style_images.measured_goal(generator, evaluator, goal, asked, staging, chosen)
         write_table(reached, staging, GOAL)

@@ -51,7 +51,7 @@ class LoraConfig(OneOff):
     partitions_def=CHARACTERS,
     code_version="2",
     automation_condition=NIGHTLY_WHEN_STALE,
-    group_name="training",
+    group_name="lora_training",
     kinds={"pytorch", "diffusers"},
     metadata=columns(LOG, VALIDATION_LOSS, SOURCES),
     pool=GPU,

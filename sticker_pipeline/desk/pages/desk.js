@@ -51,7 +51,7 @@ function runParts(run) {
   if (!run.active) return [link];
   const bar = element("progress", run.share === null ? {} : { max: 1, value: run.share });
   const cancel = element("button", { className: "edit", onclick: () => tried(() => write("cancel")).then(() => say("The run is asked to stop; it saves its state.")) }, "Cancel");
-  return [bar, link, run.time_left ? element("span", {}, run.time_left) : null, cancel];
+  return [bar, link, cancel];
 }
 
 byId("update").addEventListener("click", async () => {

@@ -26,8 +26,6 @@ export function startImages(first, refreshAll) {
 }
 
 function begin(first) {
-  const states = Object.entries(first.counts).map(([state, count]) => element("option", { value: state }, `${state} (${count.toLocaleString("en")})`));
-  byId("filter").elements.state.append(...states);
   grid.show(query(), first);
   counts(first);
 }
@@ -59,6 +57,10 @@ async function filter() {
 function counts(found) {
   const waiting = found.pending.length ? ` · ${counted(found.pending.length, "caption")} for the next update` : "";
   byId("count").textContent = `${found.total.toLocaleString("en")} of ${found.all.toLocaleString("en")}${waiting}`;
+  const select = byId("filter").elements.state, chosen = select.value;
+  const states = Object.entries(found.counts).map(([state, number]) => element("option", { value: state }, `${state} (${number.toLocaleString("en")})`));
+  fill(select, element("option", { value: "" }, "all"), states);
+  select.value = chosen in found.counts ? chosen : "";
   byId("undo").hidden = !found.undo;
   byId("empty").hidden = found.all > 0;
 }

@@ -167,7 +167,7 @@ def counted(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]
     def count(done: int, total: int) -> None:
         if (number := stop()) is not None:
             raise Interrupted(number, f"{done} of {total} images are ready; run again to go on")
-        progress.note(f"images {done}/{total}")
+        progress.count("images", done, total)
 
     return count
 

@@ -2,10 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from sticker_pipeline.core import progress as core
+from sticker_pipeline.core.progress import time_left
 
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_MESSAGES = 2.0
@@ -27,15 +30,22 @@ class State:
     eta_s: float
 
     def message(self) -> dict[str, Any]:
-        names = ("step", "total_steps", "epoch", "loss", "grad_norm", "samples_per_s", "eta_s")
+        names = ("step", "total_steps", "epoch", "epochs", "loss", "grad_norm", "samples_per_s", "eta_s")
         return {name: getattr(self, name) for name in names}
 
     def line(self) -> str:
-        minutes, seconds = divmod(round(self.eta_s), 60)
-        return (
+        line = (
             f"step {self.step}/{self.total_steps}  epoch {self.epoch}/{self.epochs}  loss {self.loss:.4f}  "
-            f"lr {self.learning_rate:.2e}  {self.samples_per_s:.1f} img/s  eta {minutes}:{seconds:02d}"
+            f"lr {self.learning_rate:.2e}  {self.samples_per_s:.1f} img/s"
         )
+        return line if self.step == self.total_steps else f"{line}  {time_left(self.eta_s)}"
+
+
+def work_done(message: Mapping[str, Any]) -> core.Progress:
+    """Return the progress that a message of State tells."""
+    step, total, epochs = int(message["step"]), int(message["total_steps"]), int(message["epochs"])
+    place = f"epoch {message['epoch']} of {epochs}" if epochs > 1 else f"step {step:,} of {total:,}"
+    return core.Progress(place, step / total, float(message["eta_s"]))
 
 
 class Progress:
@@ -55,6 +65,16 @@ class Progress:
     def note(self, text: str) -> None:
         """Write a line about a rare event."""
         self._write(text)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Show a count after an interval, or at the end."""
+        now = self._clock()
+        if now >= self._line_due or done == total:
+            self._line_due = now + self._seconds_between_lines
+            self._write(f"{what} {done}/{total}")
+        if self._send and (now >= self._message_due or done == total):
+            self._message_due = now + SECONDS_BETWEEN_MESSAGES
+            self._send({"counted": what, "done": done, "total": total})
 
     def report(self, **message: Any) -> None:
         """Send a message about a rare event, such as an epoch's end."""

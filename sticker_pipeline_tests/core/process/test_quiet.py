@@ -31,7 +31,7 @@ OURS = [
     r"memory saved by: .+",
     r"(holdout )?latents \d+/\d+",
     r"\d+ adapters; \d+ steps in 1 epochs",
-    r"step \d+/\d+  epoch 1/1  loss [\d.]+  lr \S+  [\d.]+ img/s  eta \d+:\d\d",
+    r"step \d+/\d+  epoch 1/1  loss [\d.]+  lr \S+  [\d.]+ img/s(  (about .+|a few seconds) left)?",
     r"done: \S+/epoch_01\.safetensors",
     # the outcome
     r"character  medium .+",

@@ -10,7 +10,8 @@ STATE = State(120, 800, 2, 8, 0.12345, 0.7, 1e-5, 31.21, 83.4)
 
 
 def test_line_of_the_log() -> None:
-    assert STATE.line() == "step 120/800  epoch 2/8  loss 0.1235  lr 1.00e-05  31.2 img/s  eta 1:23"
+    assert STATE.line() == "step 120/800  epoch 2/8  loss 0.1235  lr 1.00e-05  31.2 img/s  about 1 min left"
+    assert replace(STATE, step=800).line().endswith("img/s")
 
 
 def test_lines_every_5_s_messages_every_2_s_and_both_at_an_epochs_end() -> None:
@@ -28,11 +29,24 @@ def test_lines_every_5_s_messages_every_2_s_and_both_at_an_epochs_end() -> None:
         "step": 120,
         "total_steps": 800,
         "epoch": 2,
+        "epochs": 8,
         "loss": 0.12345,
         "grad_norm": 0.7,
         "samples_per_s": 31.21,
         "eta_s": 83.4,
     }
+
+
+def test_counts_come_at_intervals_and_at_the_end() -> None:
+    times = iter([0.0, 1.0, 2.0, 3.0, 3.5])
+    lines: list[str] = []
+    messages: list[dict[str, Any]] = []
+    progress = Progress(lines.append, messages.append, clock=lambda: next(times))
+    for done in (1, 2, 3, 4, 9):
+        progress.count("latents", done, 9)
+    assert lines == ["latents 1/9", "latents 9/9"]
+    assert [message["done"] for message in messages] == [1, 3, 9]
+    assert messages[-1] == {"counted": "latents", "done": 9, "total": 9}
 
 
 def test_state_is_the_pace_of_the_last_steps() -> None:
