@@ -36,6 +36,7 @@ VARIABLES = (
         "20",
         internal=True,
     ),
+    Variable("STICKER_PROGRAM", "the command as it was typed, for messages that name it", internal=True),
     Variable("STICKER_GUARD", "the mark of every process that a guard has started", internal=True),
     Variable("STICKER_LIFELINE", "says that standard input is the lifeline of the process", internal=True),
     Variable("CIVITAI_TOKEN", "the API key for downloads from Civitai that need a login; sent to civitai.com alone"),

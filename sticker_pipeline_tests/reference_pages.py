@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sticker_pipeline.cli.commands import main
+from sticker_pipeline.cli.work import EXIT_STATUSES
 from sticker_pipeline.core.character import Settings
 from sticker_pipeline.core.markdown import literal, table
 from sticker_pipeline.core.optimizer_table import OPTIMIZERS
@@ -208,7 +209,9 @@ COMMANDS = """\
 
 def cli_page() -> str:
     """Return the page of all commands, and of the targets of make."""
-    parts = [COMMANDS, "## make\n", table([("target", "what it does"), ("---", "---"), *_targets()])]
+    statuses = [(f"`{number}`", literal(meaning)) for number, meaning in EXIT_STATUSES.items()]
+    parts = [COMMANDS, "## Exit status\n", table([("status", "meaning"), ("---", "---"), *statuses]), ""]
+    parts += ["## make\n", table([("target", "what it does"), ("---", "---"), *_targets()])]
     for name, command in main.commands.items():
         context = click.Context(command, info_name=f"sticker-pipeline {name}", parent=None)
         usage = context.command.collect_usage_pieces(context)

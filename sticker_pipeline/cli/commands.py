@@ -4,6 +4,7 @@ Each command is a few lines over the rest of the package.
 """
 
 import os
+import platform
 import re
 import sys
 from pathlib import Path
@@ -19,10 +20,23 @@ from sticker_pipeline.cli.tracing import trace
 from sticker_pipeline.cli.work import Commands, check_artifacts
 from sticker_pipeline.core.address import AddressError, ui_port
 from sticker_pipeline.core.process import guard
-from sticker_pipeline.core.process.output import tell, tell_error
+from sticker_pipeline.core.process.output import note_program, tell, tell_error
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, is_asked: bool) -> None:
+    """Print versions, as a report of a fault needs them, and exit."""
+    from importlib.metadata import version
+
+    if is_asked:
+        others = ", ".join(f"{name} {version(name)}" for name in ("dagster", "torch", "diffusers"))
+        tell(f"sticker-pipeline {version('sticker_pipeline')} (Python {platform.python_version()}, {others})")
+        context.exit()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show versions and exit."
+)
 def main() -> None:
     """Turn a character's GIFs, stickers and artwork into a sticker LoRA."""
 
@@ -97,14 +111,12 @@ def desk_command(name: str, port: int | None) -> None:
     import webbrowser
 
     from sticker_pipeline.cli.door import desk_address, is_our_desk
-    from sticker_pipeline.core.character import CharacterError, load_character
+    from sticker_pipeline.core.character import character_names, unknown_character
     from sticker_pipeline.defs.resources import workspace_from_environment
 
-    if name:
-        try:
-            load_character(workspace_from_environment().characters_folder / name)
-        except CharacterError as error:
-            raise click.ClickException(str(error)) from error
+    folder = workspace_from_environment().characters_folder
+    if name and name not in character_names(folder):
+        raise click.ClickException(unknown_character(folder, name))
     port = _port(port)
     address = desk_address(f"127.0.0.1:{port}", name)
     if is_our_desk(address):
@@ -162,8 +174,9 @@ for command in (
 
 def run() -> None:
     """Run the command line; Ctrl-C: one line and exit status 130."""
+    note_program(sys.argv[0])
     try:
-        main(standalone_mode=False)
+        sys.exit(main(prog_name="sticker-pipeline", standalone_mode=False))
     except click.ClickException as error:
         tell_error(error)
         sys.exit(error.exit_code)

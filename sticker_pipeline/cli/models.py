@@ -29,6 +29,7 @@ def fetch_models(
     from sticker_pipeline.core.files.places import check_writable
     from sticker_pipeline.core.known_models import FetchError, Source, known_models, source_of
     from sticker_pipeline.core.profile import PROFILES, ProfileError, profile_models
+    from sticker_pipeline.core.texts import closest
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.models.fetch import fetch
     from sticker_pipeline.models.lock import locked_origin
@@ -56,7 +57,7 @@ def fetch_models(
         return
     check_writable("STICKER_MODELS", models)
     failed, memos = False, workspace.store.cache("hashes")
-    for source in sources:  # a failure does not stop the others
+    for name, source in zip(wanted, sources, strict=True):  # a failure does not stop the others
         try:
             if isinstance(source, Source):
                 fetch(source, models, memos, update=update, say=tell)
@@ -64,7 +65,8 @@ def fetch_models(
                 fetch_single(source, models, memos, place=place, sha256=sha256, judge=_bad_base, say=tell)
         except FetchError as error:
             failed = True
-            tell(("problem:", "red"), f" {error}")
+            hint = "" if name in known_models() else closest(name, list(known_models()))
+            tell(("problem:", "red"), f" {error}{hint}")
     if failed:
         raise click.ClickException("Not every model could be fetched; see above.")
 

@@ -86,15 +86,18 @@ def roll_back(name: str, number: int, reason: str) -> None:
 def _releases(name: str) -> Path:
     """Return the character's folder of releases, which may outlive it."""
     from sticker_pipeline.benchmark.releases import releases_folder
-    from sticker_pipeline.core.character import CharacterError, check_name
+    from sticker_pipeline.core.character import CharacterError, character_names, check_name, unknown_character
     from sticker_pipeline.core.storage import StorageError
     from sticker_pipeline.defs.resources import workspace_from_environment
 
+    workspace = workspace_from_environment()
     try:
         check_name(name)
-        folder = releases_folder(workspace_from_environment().store, name)
+        folder = releases_folder(workspace.store, name)
     except (CharacterError, StorageError) as error:
         raise click.ClickException(str(error)) from error
+    if not folder.is_dir() and name not in character_names(workspace.characters_folder):
+        raise click.ClickException(unknown_character(workspace.characters_folder, name))
     if not folder.is_dir():
         raise click.ClickException(f"{name} has no release yet: sticker-pipeline update {name}")
     return folder

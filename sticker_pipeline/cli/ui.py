@@ -15,7 +15,9 @@ import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,21 +29,25 @@ import yaml
 
 from sticker_pipeline.cli.desk import DagsterRuns
 from sticker_pipeline.cli.door import DESK, App, Receive, Scope, Send, guarded, own_hosts
-from sticker_pipeline.core.address import VARIABLE, address_of
+from sticker_pipeline.core.address import LOOPBACK, VARIABLE, address_of
 from sticker_pipeline.core.process import guard
+from sticker_pipeline.core.process.aside import set_aside, shorten
 from sticker_pipeline.core.process.output import watch_over
 from sticker_pipeline.core.process.quiet import quiet
 from sticker_pipeline.core.process.stopping import Stopping, obey_the_guard
 from sticker_pipeline.dagster_kit import compat
 from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY, end_dead_runs, own_process
 from sticker_pipeline.dagster_kit.history import remember_members
-from sticker_pipeline.dagster_kit.instance import open_instance
+from sticker_pipeline.dagster_kit.instance import make_home, open_instance
+from sticker_pipeline.dagster_kit.log_errors import errors
+from sticker_pipeline.dagster_kit.run_news import run_news
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import workspace_from_environment
 from sticker_pipeline.desk.app import desk_app
 from sticker_pipeline.desk.session import Session
 
 POLL_SECONDS = 0.2
+NEWS_SECONDS = 5.0  # between looks at ended runs and new errors
 POLL_RATE = 2000  # milliseconds between requests of an open page, as in `dagster dev`
 DATABASE = {"statement_timeout": 15_000, "pool_recycle": 3600, "max_overflow": 20}  # as in `dagster-webserver`
 CLOSING_SECONDS = 3  # for connections of open pages
@@ -72,7 +78,7 @@ def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspac
     obey_the_guard(stopping)
     try:
         hosts = [*own_hosts(host, port), *allowed]
-        serve(host, port, hosts, workspace, read_only=read_only, say=guard.say, page=page)
+        serve(host, port, hosts, workspace, read_only=read_only, page=page)
     except PortTaken as error:
         raise click.ClickException(str(error)) from error
     except PartEnded as error:
@@ -84,36 +90,29 @@ def main(host: str, port: int, allowed: Sequence[str], read_only: bool, workspac
         sys.exit(128 + (stopping.number or signal.SIGINT))
 
 
-def serve(
-    host: str,
-    port: int,
-    hosts: Sequence[str],
-    workspace: str,
-    *,
-    read_only: bool,
-    say: Callable[[str], None],
-    page: str = "",
-) -> None:
+def serve(host: str, port: int, hosts: Sequence[str], workspace: str, *, read_only: bool, page: str = "") -> None:
     """Serve UI and desk to `hosts` until KeyboardInterrupt, with a daemon unless `read_only`.
 
-    `page`: an address, opened in the browser once it is served. Raises PortTaken before any work, PartEnded once
-    webserver or daemon has ended.
+    `page`: an address, opened in the browser once it is served. What Dagster's processes print is in a log. Raises
+    PortTaken before any work, PartEnded once webserver or daemon has ended.
     """
     listening = listen(host, port)
     address = address_of(os.environ, hosts[0])
     os.environ |= {"DAGSTER_IS_DEV_CLI": "1", "DAGSTER_DISABLE_TELEMETRY": "1", VARIABLE: address}
-    compat.colour_logs()
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        say(f"Others can reach the UI at {host}, and it has no login: docs/guide/ui.md says how to put one before it.")
-    with open_instance() as instance:
+    log = make_home() / "logs" / f"ui-{port}.log"
+    with set_aside(log) as say, open_instance() as instance:
+        if host not in LOOPBACK:
+            say(f"Others can reach the UI at {host}. It has no login: docs/guide/ui.md says how to put one before it.")
         for sentence in end_dead_runs(instance) if not read_only else []:
             say(sentence)
         with ExitStack() as parts:
             try:
-                started = _start(parts, instance, listening, hosts, workspace, read_only)
+                news = run_news(instance, address) if not read_only else repeat(list[str]())
+                web, daemon = _start(parts, instance, listening, hosts, workspace, read_only)
+                say(f"The Dagster UI is at {address}, the desk at {address}{DESK}. Ctrl-C ends them. The log is {log}.")
                 if page:
                     webbrowser.open(page)
-                _follow(*started, hosts, say)
+                _follow(web, daemon, log, news, say)
             finally:  # before the parts are closed, also if not all have started
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 _cancel_runs(instance)
@@ -138,20 +137,26 @@ def _start(
 def _follow(
     web: threading.Thread,
     daemon: "subprocess.Popen[bytes] | None",
-    hosts: Sequence[str],
+    log: Path,
+    news: Iterator[list[str]],
     say: Callable[[str], None],
 ) -> None:
-    """Wait; raise PartEnded once webserver or daemon has ended."""
-    say(f"The Dagster UI is at http://{hosts[0]}, the desk at http://{hosts[0]}{DESK}. Ctrl-C ends them.")
+    """Tell `news` and errors; raise PartEnded once webserver or daemon has ended."""
+    found, due = errors(log), time.monotonic()
     while True:
         time.sleep(POLL_SECONDS)
         if not web.is_alive():
-            raise PartEnded("The webserver has ended, and the UI with it; its reason is above. Start it again.")
+            raise PartEnded(f"The webserver has ended, and the UI with it; {log} says why. Start it again.")
         if daemon is not None and (code := daemon.poll()) is not None:
             raise PartEnded(
                 f"Dagster's daemon has ended ({_ending(code)}), and the UI with it: no sensor would look any more, and "
-                "no run would begin. Start it again."
+                f"no run would begin. {log} may say why. Start it again."
             )
+        if time.monotonic() >= due:
+            due = time.monotonic() + NEWS_SECONDS
+            for line in [*next(news), *(f"error: {message}" for message in next(found))]:
+                say(f"{datetime.now():%H:%M:%S}  {line}")
+            shorten(log)
 
 
 def listen(host: str, port: int) -> socket.socket:

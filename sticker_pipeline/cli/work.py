@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,14 +24,38 @@ if TYPE_CHECKING:
     from sticker_pipeline.defs.resources import Workspace
 
 
-class BadInput(click.ClickException):
-    """An unusable input: exit status 2, as for a usage error."""
+MADE, FAILED, BAD_INPUT, REFUSED = 0, 1, 2, 3
+EXIT_STATUSES = {
+    MADE: "done: what was asked for is there, or was already",
+    FAILED: "failed: the last line says why; parts that do not depend on it are done",
+    BAD_INPUT: "not begun: wrong usage of the command, or a base model that cannot be trained on",
+    REFUSED: "all is made, and the gate refuses a LoRA: it is not released, earlier releases stay",
+    130: "stopped by Ctrl-C; 128 and the signal's number for others, such as 143 for SIGTERM",
+}
+OUTCOME = {  # asset -> title, file
+    "samples": ("Images:", ""),
+    "released_lora": ("LoRA:", "{name}.safetensors"),
+    "comfyui_workflow": ("ComfyUI:", ""),
+}
 
-    exit_code = 2
+
+class BadInput(click.ClickException):
+    """An unusable input: the exit status of a usage error."""
+
+    exit_code = BAD_INPUT
+
+
+MOST_LETTERS = 500  # of a command's line in the help
 
 
 class Commands(click.Group):
     """Commands that frameworks do not interrupt, with messages about disks."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, each with its whole first sentence."""
+        rows = [(name, command.get_short_help_str(MOST_LETTERS)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the named command.
@@ -62,8 +86,8 @@ def main() -> None:
 
 @main.command("update")
 @click.argument("names", nargs=-1)
-@click.pass_obj
-def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
+@click.pass_context
+def update_command(context: click.Context, names: tuple[str, ...]) -> None:
     """Materialize stale assets of the characters NAMES (default: all), and the leaderboard."""
     from sticker_pipeline.cli.update import update
     from sticker_pipeline.core.character import rights
@@ -75,12 +99,7 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
     workspace = workspace_from_environment()
     check_folders(workspace)
     valid, problems = workspace.valid_characters()
-    known = {character.name for character, _ in valid}
-    for name in names:
-        if name not in known:
-            for problem in problems:
-                tell(("problem:", "red"), f" {problem}")
-            raise click.ClickException(f"{name!r} is not a valid character of {workspace.characters_folder}.")
+    _check_known(names, [character.name for character, _ in valid], problems, workspace.characters_folder)
     wanted = [(character, profile) for character, profile in valid if not names or character.name in names]
     missing = {character.name: unready(character, profile) for character, profile in wanted}
     chosen = [(character, profile) for character, profile in wanted if not missing[character.name]]
@@ -95,14 +114,30 @@ def update_command(stopping: Stopping | None, names: tuple[str, ...]) -> None:
             "No character can be worked on; see above." if left_out else no_character(workspace.characters)
         )
     with _opened() as instance:
-        updated = update(defs(), instance, workspace, chosen, CONSOLE, stopping=stopping or Stopping())
-    _print_outcome(workspace.store)
+        updated = update(defs(), instance, workspace, chosen, CONSOLE, stopping=context.obj or Stopping())
+    _print_outcome(workspace.store, [character.name for character, _ in chosen])
     for name, note in sorted(toys_of(chosen).items()):
         tell((f"Profile {name}:", "yellow"), f" {note}")
     if updated.refused:
         tell(f"Not released, see above: {', '.join(updated.refused)}. Earlier releases, if any, stay.")
     if updated.failed or left_out:
         raise click.ClickException("Not every character went through; see above.")
+    if updated.refused:
+        context.exit(REFUSED)
+
+
+def _check_known(names: Sequence[str], valid: Sequence[str], problems: Sequence[str], folder: Path) -> None:
+    """Raise ClickException for a name that is no valid character's."""
+    from sticker_pipeline.core.character import character_names, unknown_character
+
+    for name in names:
+        if name in valid:
+            continue
+        if name not in character_names(folder):
+            raise click.ClickException(unknown_character(folder, name))
+        for problem in problems:
+            tell(("problem:", "red"), f" {problem}")
+        raise click.ClickException(f"{name!r} is not a valid character of {folder}; see above.")
 
 
 @main.command("release")
@@ -168,10 +203,11 @@ def _opened() -> "Iterator[dg.DagsterInstance]":
         yield instance
 
 
-def _print_outcome(store: "ArtifactStore") -> None:
+def _print_outcome(store: "ArtifactStore", names: Sequence[str]) -> None:
+    """Print the leaderboard, and the places of what there is."""
     from sticker_pipeline.benchmark.tables import leaderboard_text
     from sticker_pipeline.core.address import ui_address
-    from sticker_pipeline.core.storage import ALL, StorageError
+    from sticker_pipeline.core.storage import ALL, MANIFEST, StorageError
 
     try:
         artifact = store.find(ALL, "leaderboard")
@@ -181,10 +217,14 @@ def _print_outcome(store: "ArtifactStore") -> None:
     except StorageError as error:
         raise click.ClickException(str(error)) from error
     tell(text)
-    tell(f"\nImages:    {store.root}/<character>/samples/")
+    who = names[0] if len(names) == 1 else "<character>"
+    made = {asset for asset in OUTCOME for name in names if (store.folder(name, asset) / MANIFEST).is_file()}
+    tell("")
+    for asset, (title, file) in OUTCOME.items():
+        if asset in made:
+            tell(f"{title:<10} {store.root}/{who}/{asset}/{file.format(name=who)}")
     tell(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
-    tell(f"LoRA:      {store.root}/<character>/released_lora/<character>.safetensors")
-    tell(f"ComfyUI:   {store.root}/<character>/comfyui_workflow/")
+    tell("Look at it: ", (f"sticker-pipeline desk {names[0] if len(names) == 1 else ''}".strip(), "bold"))
     tell("See it all in the Dagster UI:  ", ("make ui", "bold"), f"  then open {ui_address(os.environ)}")
 
 
@@ -211,7 +251,7 @@ def run(arguments: list[str]) -> int:
         watch_over()
         obey_the_guard(stopping)
         _show_waiting()
-        main(arguments, standalone_mode=False, obj=stopping)
+        status: int | None = main(arguments, standalone_mode=False, obj=stopping)
     except click.ClickException as error:
         tell_error(error)
         return error.exit_code
@@ -224,7 +264,7 @@ def run(arguments: list[str]) -> int:
             raise
         number = stopping.number  # an error during the stop would recur, and nobody waits for it
     else:
-        return 0
+        return status or MADE
     tell(f"Stopped. {GO_ON}")
     return 128 + number
 

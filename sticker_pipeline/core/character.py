@@ -3,7 +3,6 @@
 Only stated values belong here; the stages derive weights, captions and model settings.
 """
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +30,7 @@ from sticker_pipeline.core.texts import (
     MOST_QUOTED,
     TextError,
     UserError,
+    closest,
     decoded,
     hidden_letters,
     is_unicode,
@@ -459,6 +459,11 @@ def check_name(name: str) -> None:
         )
 
 
+def unknown_character(root: Path, name: str) -> str:
+    """Return the message for a `name` without a folder in `root`."""
+    return f"There is no character {quoted(name)} in {root}.{closest(name, character_names(root))}"
+
+
 def character_names(root: Path) -> list[str]:
     return sorted(folder.name for folder in character_folders(root) if NAME_PATTERN.fullmatch(folder.name))
 
@@ -587,9 +592,3 @@ def _nested_model(annotation: Any) -> type[BaseModel] | None:
         if nested:
             return nested
     return None
-
-
-def closest(word: str, known: list[str]) -> str:
-    """Return a sentence that suggests the most similar known word, or ""."""
-    match = difflib.get_close_matches(word, known, n=1)
-    return f" Did you mean '{match[0]}'?" if match else ""

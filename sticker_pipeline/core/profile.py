@@ -28,7 +28,7 @@ from sticker_pipeline.core.settings import (
     TrainingSettings,
     without_effect,
 )
-from sticker_pipeline.core.texts import UserError, quoted, shortened
+from sticker_pipeline.core.texts import UserError, closest, quoted, shortened
 
 SETTINGS_VARIABLE = "STICKER_PROFILE"
 
@@ -229,7 +229,7 @@ def load_profile(name: str, models: Path) -> Profile:
     if name not in PROFILES:
         raise ProfileError(
             f"There is no profile {quoted(name)} (named by `profile` in character.yaml, or by {SETTINGS_VARIABLE}). "
-            f"Profiles: {', '.join(PROFILES)}."
+            f"Profiles: {', '.join(PROFILES)}.{closest(name, list(PROFILES))}"
         )
     data = PROFILES[name]
     paths = {key: models.absolute() / data[key] for key in ("base", "tagger", "clip")}

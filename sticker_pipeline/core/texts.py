@@ -1,6 +1,7 @@
 """Texts and names that people write: encodings, spaces, invisible characters, spellings."""
 
 import codecs
+import difflib
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -122,6 +123,12 @@ def listed(names: Sequence[str]) -> str:
     """List the first MOST_NAMED `names`, visibly, and the number of others."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(shortened(name, MOST_LETTERS) for name in names[:MOST_NAMED]) + more
+
+
+def closest(word: str, known: Sequence[str]) -> str:
+    """Return a sentence that suggests the most similar known word, or ""."""
+    match = difflib.get_close_matches(word[:MOST_QUOTED], known, n=1)
+    return f" Did you mean '{match[0]}'?" if match else ""
 
 
 def _escaped(text: str, kept: str) -> str:

@@ -21,7 +21,7 @@ from dagster._core.executor import in_process, multiprocess
 from dagster._core.launcher import base as launcher
 from dagster._core.storage import asset_check_execution_record
 from dagster._core.utils import make_new_run_id
-from dagster._utils import concurrency, interrupts, log, schedules
+from dagster._utils import concurrency, interrupts, schedules
 from dagster_shared.record import copy
 
 DAEMON = "dagster._daemon"
@@ -313,11 +313,6 @@ def was_interrupted() -> bool:
 
 def new_run_id() -> str:
     return make_new_run_id()
-
-
-def colour_logs() -> None:
-    """Make Dagster's processes log like `dagster dev`."""
-    log.configure_loggers(formatter="colored", log_level="INFO")
 
 
 @contextmanager

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.core.character import closest
 from sticker_pipeline.core.schemas import Column, TableSchema
 from sticker_pipeline.core.settings import BucketSettings
-from sticker_pipeline.core.texts import UserError, name_finder
+from sticker_pipeline.core.texts import UserError, closest, name_finder
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 
 TRAIN, HOLDOUT, VALIDATION = "train", "holdout", "validation"

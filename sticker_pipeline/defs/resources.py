@@ -13,6 +13,7 @@ from sticker_pipeline.core.character import (
     character_folders,
     check_name,
     load_character,
+    unknown_character,
 )
 from sticker_pipeline.core.files.places import Places
 from sticker_pipeline.core.files.space import FULL
@@ -56,7 +57,10 @@ class Workspace(dg.ConfigurableResource):
     def character(self, name: str) -> Character:
         """Return the character; raise CharacterError with a remedy, also for invalid names."""
         check_name(name)
-        return load_character(Path(self.characters).absolute() / name)
+        folder = self.characters_folder / name
+        if not os.path.lexists(folder):
+            raise CharacterError(unknown_character(self.characters_folder, name))
+        return load_character(folder)
 
     def profile(self, character: Character) -> Profile:
         """Return the character's profile; raises ProfileError, with a remedy."""

@@ -152,7 +152,7 @@ def _body(data: bytes, model: type[Body]) -> Body:
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    """Return an error's sentence: as a page where a person opened one, else as JSON."""
+    """Return an error's sentence, as a page or as JSON."""
     if isinstance(error, HTTPException):
         sentence, status = str(error.detail), error.status_code
     else:

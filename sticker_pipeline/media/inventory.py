@@ -19,14 +19,13 @@ from sticker_pipeline.core.character import (
     REGULARISATION,
     RIVALS,
     CharacterError,
-    closest,
     is_system_folder,
     links_file,
 )
 from sticker_pipeline.core.files.inside import DEEPEST, Entry, OutsideError, list_folder, status
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 from sticker_pipeline.core.settings import MediaSettings
-from sticker_pipeline.core.texts import MOST_NAMED, TextError, composed, hidden_letters, quoted, tidy_lines
+from sticker_pipeline.core.texts import MOST_NAMED, TextError, closest, composed, hidden_letters, quoted, tidy_lines
 from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import is_image, read_header, what_is_it

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sticker_pipeline.core.character import Curation, Group, closest
+from sticker_pipeline.core.character import Curation, Group
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.texts import closest
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.tagging.categories import ORDER, category_of
 from sticker_pipeline.tagging.implications import implied_by

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from sticker_pipeline.benchmark.releases import publish, releases_folder
 from sticker_pipeline.cli import work
 from sticker_pipeline.cli.commands import main
 from sticker_pipeline.cli.update import Updated
+from sticker_pipeline.core.known_models import FetchError
 from sticker_pipeline.core.profile import TOY
 from sticker_pipeline.core.storage import ArtifactStore, file_sha256
 from sticker_pipeline.models.lock import LOCK_FILE
@@ -270,11 +272,80 @@ def test_a_url_for_artifacts_is_refused_with_words(characters: Path, monkeypatch
         assert "STICKER_ARTIFACTS=s3://bucket/stickers: only folders on this machine" in result.output
 
 
-def test_a_name_that_is_no_character_is_named(characters: Path) -> None:
-    for name in ("bad", "nobody"):
-        result = run("update", name)
-        assert result.exit_code == 1
-        assert f"'{name}' is not a valid character of {characters}" in result.output
+def test_a_name_that_is_no_valid_character_is_named(characters: Path) -> None:
+    result = run("update", "bad")
+    assert result.exit_code == 1
+    assert "Did you mean 'blacklist'?" in result.output
+    assert result.output.endswith(f"Error: 'bad' is not a valid character of {characters}; see above.\n")
+
+
+@pytest.mark.parametrize("command", [["update"], ["export-kohya", "NAME", "folder"]])
+@pytest.mark.parametrize(("name", "hint"), [("goood", " Did you mean 'good'?"), ("zoe", "")])
+def test_an_unknown_character_gets_the_nearest_known(
+    characters: Path, command: list[str], name: str, hint: str
+) -> None:
+    arguments = [part.replace("NAME", name) for part in command]
+    result = run(*(arguments if name in arguments else [*arguments, name]))
+    assert result.exit_code == 1
+    assert result.output == f"Error: There is no character '{name}' in {characters}.{hint}\n"
+
+
+def test_an_unknown_profile_gets_the_nearest_known(characters: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    for command in (["fetch-models"], ["explain-kohya", str(tmp_path / "a.json")]):
+        shown = run(*command, "--profile", "sd155").output
+        assert "Profiles: embedded, sd15, sdxl. Did you mean 'sd15'?" in shown
+
+
+def test_an_unknown_model_gets_the_nearest_known(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise FetchError("The hub cannot be reached.")
+
+    monkeypatch.setattr("sticker_pipeline.models.fetch.fetch", unreachable)
+    shown = run("fetch-models", "sd15/bse", "sd15/base").output
+    assert shown.splitlines()[:2] == [
+        "problem: The hub cannot be reached. Did you mean 'sd15/base'?",
+        "problem: The hub cannot be reached.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("updated", "status"),
+    [
+        (Updated([], []), 0),
+        (Updated([], ["good"]), 3),
+        (Updated(["good"], []), 1),
+        (Updated(["bo"], ["good"]), 1),
+    ],
+)
+def test_the_exit_status_tells_made_from_failed_from_refused(
+    characters: Path, monkeypatch: pytest.MonkeyPatch, updated: Updated, status: int
+) -> None:
+    monkeypatch.setenv("STICKER_MODELS", str(REPOSITORY / "data" / "models"))
+    shutil.rmtree(characters / "good")
+    draw_character(characters / "good")
+    monkeypatch.setattr("sticker_pipeline.cli.update.update", lambda *_, **__: updated)
+    result = run("update", "good")
+    assert result.exit_code == status
+    assert work.run(["update", "good"]) == status, "the status of the process, not of click's runner alone"
+    assert ("Not released, see above: good." in result.output) == bool(updated.refused)
+
+
+def test_help_is_whole() -> None:
+    lines = " ".join(run("-h").output.partition("Commands:")[2].split())
+    assert "..." not in lines
+    for name, command in main.commands.items():
+        first = (command.help or "").split("\n\n")[0].split(". ")[0].strip().removesuffix(".")
+        assert f"{name} {' '.join(first.split())}" in lines.replace("sd- scripts", "sd-scripts"), name
+
+
+def test_the_version_is_shown_with_those_of_what_it_stands_on() -> None:
+    result = run("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        r"sticker-pipeline \d+\.\d+\.\d+ \(Python 3\.\d+\.\d+, dagster 1\.\S+, torch 2\.\S+, diffusers 0\.\S+\)\n",
+        result.output,
+    )
 
 
 def test_without_characters_the_next_command_is_said(characters: Path) -> None:
@@ -321,7 +392,7 @@ def test_an_export_says_what_is_missing(characters: Path, tmp_path: Path) -> Non
     for name, words in {
         "good": "good has no training set yet: sticker-pipeline update good",
         "bad": "Did you mean 'blacklist'",
-        "nobody": "character.yaml is missing",
+        "nobody": "There is no character 'nobody' in",
         "../x": "cannot be a character's name",
     }.items():
         result = run("export-kohya", name, str(tmp_path / "out"))
@@ -545,3 +616,10 @@ def test_settings_of_dagster_that_cannot_be_read_are_named(characters: Path, tex
     (home / "dagster.yaml").write_text(text)
     result = run("doctor")
     assert result.exit_code == 1 and f"{home / 'dagster.yaml'} {words}" in result.output
+
+
+def test_without_a_command_there_is_the_help() -> None:
+    done = subprocess.run([sys.executable, "-m", "sticker_pipeline"], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "new-character" in done.stdout + done.stderr

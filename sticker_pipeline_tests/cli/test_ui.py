@@ -57,7 +57,12 @@ class Command:
 
     def is_at_work(self) -> bool:
         """Tell whether the daemon is up too."""
-        return self.is_up() and "dagster.daemon.SensorDaemon" in self.log.read_text()
+        return self.is_up() and "dagster.daemon.SensorDaemon" in self.frameworks.read_text()
+
+    @property
+    def frameworks(self) -> Path:
+        """The log of what Dagster's processes print."""
+        return self.home / "logs" / f"ui-{self.port}.log"
 
     def ends(self, after: float = 5) -> tuple[int, str]:
         """Wait until it has ended, and `after` it its children; returns its status, and what was printed."""
@@ -140,8 +145,20 @@ def test_one_signal_ends_all_of_it(tmp_path: Path, number: signal.Signals) -> No
         command.process.send_signal(number)
         status, said = command.ends()
     assert status == 128 + number
-    assert said.endswith("The UI has ended, and all that it had started.\n")
-    assert "Traceback" not in said
+    assert said.splitlines() == [
+        f"The Dagster UI is at http://127.0.0.1:{command.port}. Ctrl-C ends it. Its log is {command.frameworks}.",
+        "Stopping: what is under way is saved first. Once more ends it at once.",
+        "The UI has ended, and all that it had started.",
+    ], "the terminal has our lines alone"
+
+
+def test_an_error_of_a_process_is_one_line(tmp_path: Path) -> None:
+    with started(tmp_path, STICKER_RETRAIN="nightly") as command:
+        command.wait_until(lambda: "error: " in command.log.read_text())
+        said = command.log.read_text()
+        assert "Traceback" in command.frameworks.read_text()
+    (line,) = [line for line in said.splitlines() if "error: " in line]
+    assert line[10:].startswith("error: STICKER_RETRAIN is 'nightly', which is no cron schedule. Write minute, hour,")
 
 
 def test_it_ends_while_it_starts(tmp_path: Path) -> None:

@@ -153,7 +153,6 @@ USES = [
         ["start_timestamp", "cron_string", "execution_timezone"],
         "STICKER_RETRAIN (automation.py)",
     ),
-    ("dagster._utils.log", "configure_loggers", ["formatter", "log_level"], "`sticker-pipeline ui` (ui.py)"),
     (
         "dagster._cli.proxy_server_manager",
         "ProxyServerManager",

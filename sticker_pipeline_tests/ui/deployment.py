@@ -129,7 +129,8 @@ def _wait_until_up(there: Deployment, server: subprocess.Popen[bytes]) -> None:
             return
         except OSError:
             time.sleep(0.3)
-    raise RuntimeError(f"The server is not up; the end of its log: {(there.root / 'ui.log').read_text()[-2000:]}")
+    logs = [there.root / "ui.log", *(there.home / "logs").glob("*.log")]
+    raise RuntimeError(f"The server is not up; the ends of its logs: {[log.read_text()[-2000:] for log in logs]}")
 
 
 def _end(there: Deployment, server: subprocess.Popen[bytes]) -> list[str]:

@@ -18,14 +18,13 @@ from sticker_pipeline.core.kohya_settings.form import (
     Form,
     Line,
     Target,
-    closest,
     fault,
     parse,
     rows,
     shown,
 )
 from sticker_pipeline.core.kohya_settings.kinds import ALGORITHMS, MODULES
-from sticker_pipeline.core.texts import shortened
+from sticker_pipeline.core.texts import closest, shortened
 
 MODULE, ARGUMENTS, LYCORIS = "network_module", "network_args", "lycoris.kohya"
 EMPTY: Mapping[str, Any] = {"whole": 0, "number": 0.0, "numbers": 0.0, "switch": False}

@@ -5,7 +5,6 @@ TOML into the form; `rules.py` interprets it.
 """
 
 import csv
-import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 from sticker_pipeline.core.files.inside import ANYWHERE, read_bytes
 from sticker_pipeline.core.files.limited_files import MOST_BYTES, LimitedFileError, parse_json, parse_toml
-from sticker_pipeline.core.texts import MOST_QUOTED, UserError, quoted, shortened
+from sticker_pipeline.core.texts import UserError, closest, quoted, shortened
 
 EXTRA = "additional_parameters"
 
@@ -244,9 +243,3 @@ def _split_flags(words: Sequence[str]) -> list[tuple[str, str]]:
         elif found:
             found[-1].append(word)
     return [(name, " ".join(values)) for name, *values in found]
-
-
-def closest(word: str, known: Sequence[str]) -> str:
-    """Return a sentence that suggests the most similar known word, or ""."""
-    match = difflib.get_close_matches(word[:MOST_QUOTED], known, n=1)
-    return f" Did you mean '{match[0]}'?" if match else ""

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sticker_pipeline.core.kohya_settings.answers import Answer, Rule, differs, ignored, refused, same, taken
-from sticker_pipeline.core.kohya_settings.form import EXTRA, Form, closest
+from sticker_pipeline.core.kohya_settings.form import EXTRA, Form
 from sticker_pipeline.core.optimizer_table import BY_KOHYA_NAME, OPTIMIZERS, Optimizer
+from sticker_pipeline.core.texts import closest
 
 
 def rates(form: Form) -> tuple[float, float]:

@@ -144,12 +144,12 @@ def marked(mark: str) -> "list[psutil.Process]":
     return found
 
 
-def say(text: str) -> None:
-    """Write to standard error without waiting for a stalled reader."""
+def say(text: str, descriptor: int = 2) -> None:
+    """Write to standard error, or `descriptor`, without waiting for a stalled reader."""
 
     def write() -> None:
         try:
-            os.write(2, f"{text}\n".encode())
+            os.write(descriptor, f"{text}\n".encode())
         except OSError:
             return
 

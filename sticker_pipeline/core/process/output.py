@@ -2,11 +2,12 @@
 
 import io
 import os
+import re
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable
-from copy import copy
 from pathlib import Path
 from typing import TextIO
 
@@ -17,20 +18,35 @@ from rich.text import Text
 from sticker_pipeline.core.texts import visible
 
 CONSOLE = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+NAME = "sticker-pipeline"
+PROGRAM = "STICKER_PROGRAM"  # environment variable: the program as it was called, for this and its own processes
+NAMED = re.compile(rf"(?<![\w./-]){NAME}(?= [a-z])")  # a command in a message
 QUIET_SECONDS = 30.0
+
+
+def as_typed(text: str) -> str:
+    """Return `text` with this program called as the person called it."""
+    program = os.environ.get(PROGRAM)
+    return NAMED.sub(program.replace("\\", r"\\"), text) if program else text
+
+
+def note_program(called: str) -> None:
+    """Note how the person called this program, unless by plain name."""
+    if Path(called).name == NAME and shutil.which(NAME) is None:
+        os.environ[PROGRAM] = called
 
 
 def tell(*parts: str | tuple[str, str], console: Console = CONSOLE, style: str = "") -> None:
     """Print a line, hidden letters escaped; a pair is (text, style)."""
-    styled = [(visible(part), "") if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts]
+    pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+    styled = [(visible(as_typed(text)), look) for text, look in pairs]
     console.print(Text.assemble(*styled, style=style))
 
 
 def tell_error(error: click.ClickException) -> None:
     """Print an error with hidden letters escaped."""
-    shown = copy(error)
-    vars(shown)["message"] = visible(error.message)
-    shown.show()
+    vars(error)["message"] = visible(as_typed(error.message))
+    error.show()
 
 
 class Output(io.TextIOBase):

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 import subprocess
 import sys
 import time
@@ -137,3 +138,31 @@ def test_nothing_is_printed_past_the_one_console() -> None:
     paths = [path for path in package.rglob("*.py") if path.parent.name != "embedded"]  # draws a world of its own
     found = {path for path in paths if any(map(prints, ast.walk(ast.parse(path.read_text(encoding="utf-8")))))}
     assert {path.relative_to(package).as_posix() for path in found} == PRINT_THEMSELVES
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no release yet: sticker-pipeline update fox", "no release yet: .venv/bin/sticker-pipeline update fox"),
+        ("`sticker-pipeline releases fox` lists them", "`.venv/bin/sticker-pipeline releases fox` lists them"),
+        ("see .venv/bin/sticker-pipeline ui", "see .venv/bin/sticker-pipeline ui"),
+        ("STICKER-pipeline ui, my_sticker-pipeline ui", "STICKER-pipeline ui, my_sticker-pipeline ui"),
+    ],
+)
+def test_a_command_in_a_message_can_be_copied(text: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(output.PROGRAM, ".venv/bin/sticker-pipeline")
+    assert output.as_typed(text) == shown
+    monkeypatch.delenv(output.PROGRAM)
+    assert output.as_typed(text) == text
+
+
+@pytest.mark.parametrize(("called", "on_path", "noted"), [
+    (".venv/bin/sticker-pipeline", None, ".venv/bin/sticker-pipeline"),
+    (".venv/bin/sticker-pipeline", "/usr/bin/sticker-pipeline", None),
+    ("/x/__main__.py", None, None),
+])  # fmt: skip
+def test_the_program_is_noted_as_it_was_called(called, on_path, noted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output.shutil, "which", lambda name: on_path)
+    monkeypatch.setenv(output.PROGRAM, "")
+    output.note_program(called)
+    assert (os.environ[output.PROGRAM] or None) == noted

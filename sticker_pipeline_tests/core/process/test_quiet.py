@@ -89,7 +89,7 @@ def test_the_commands_of_a_person_print_nothing_but_ours(world: dict[str, str]) 
 
 def test_whoever_asks_for_warnings_gets_them(world: dict[str, str]) -> None:
     command = ("-c", CLI, "update", "nobody")
-    assert run(world, *command).stderr.startswith("Error: 'nobody' is not a valid character")
+    assert run(world, *command).stderr.startswith("Error: There is no character 'nobody' in ")
     assert "BetaWarning" in run(world, *command, PYTHONWARNINGS="default").stderr
     assert "BetaWarning" in run(world, "-W", "default", *command).stderr
 
