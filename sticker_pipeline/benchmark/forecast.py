@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from sticker_pipeline.benchmark.evaluation import Embeddings, EvaluationContext, GeneratedImages
+from sticker_pipeline.benchmark.evaluation import Embeddings, EvaluationContext, GeneratedImages, Requests
 from sticker_pipeline.benchmark.features import with_mediums
 from sticker_pipeline.benchmark.gate import ACCEPT_UNMEASURED, Check
 from sticker_pipeline.benchmark.gate_checks import checks_of
@@ -41,23 +41,31 @@ MORE = "add images, and hold out more of them"
 Sizes = Mapping[str, tuple[int, int]]  # medium -> its generated images, and its held-out sources
 
 
-def forecast(sizes: Sizes, *, others: bool = True, released: bool = False) -> list[Check]:
+def forecast(sizes: Sizes, *, others: bool = True, tagged: bool = True, released: bool = False) -> list[Check]:
     """Return the gate's checks of stand-ins; only `checked` and `unmeasured` mean something.
 
-    `others`: there are other characters with held-out images; `released`: there is a baseline release.
+    `others`: there are other characters with held-out images; `tagged`: the tagger knows a prompted tag; `released`:
+    there is a baseline release.
     """
     few = tuple((name, min(images, ENOUGH), min(sources, ENOUGH)) for name, (images, sources) in sorted(sizes.items()))
-    return list(_forecast(few, others, released))
+    return list(_forecast(few, others, tagged, released))
 
 
 @lru_cache(maxsize=256)
-def _forecast(sizes: tuple[tuple[str, int, int], ...], others: bool, released: bool) -> tuple[Check, ...]:
+def _forecast(sizes: tuple[tuple[str, int, int], ...], others: bool, tagged: bool, released: bool) -> tuple[Check, ...]:
     models = (BASE, LORA, *([RELEASED] if released else []))
-    images = {name: GeneratedImages(_stand_ins(count)) for name, count, _ in sizes if count}
+    tags = ["any"] if tagged else []
+    images = {
+        name: GeneratedImages(_stand_ins(count), tags=np.ones((count, len(tags)), dtype=bool))
+        for name, count, _ in sizes
+        if count
+    }
     context = EvaluationContext(
         references={name: _each_a_source(sources) for name, _, sources in sizes if sources},
         training=_each_a_source(1),
         others={"other": {"any": _each_a_source(1)}} if others else {},
+        requests={name: Requests(["any"] * count) for name, count, _ in sizes},
+        tag_names=tags,
     )
     result = benchmark_table(dict.fromkeys(models, images), context, samples=RESAMPLES)
     return tuple(checks_of(result.table, comparisons(result), Gate()))

@@ -14,7 +14,15 @@ All rules must hold. Limits are in `benchmark: {gate: …}` of character.yaml.
    few images or sources, if higher).
 4. `right_character`: at least `identity` of the images, over all mediums, are nearest to this character. Without other
    characters this is not checked, and does not prevent a release.
-5. Compared with the baseline release, if any:
+5. `follows_prompts`: over all mediums, the tagger finds at least `fidelity` times the share of prompted tags that it
+   finds on the base model's images of the same prompts and seeds. *Means* are compared. With six prompts, the interval
+   of the paired difference was .6 wide, more than the margin of .4: its upper end would release blobs that show nothing
+   of their prompts (.06 against .81), its lower end refuse a loss of a third. Retraining cannot get worse step by step,
+   since the limit is the base model's. Where the tagger knows no prompted tag, this is not checked, and does not
+   prevent a release. It is fooled by images that show everything at once, by tags that the character always shows, and
+   by one of two mediums that follows for both. The limit is low where the base model follows few prompts itself. An
+   honest LoRA is refused if the tagger cannot read the character, such as the expressions of an animal.
+6. Compared with the baseline release, if any:
    a. `no_less_similar`: the LoRA loses at most `loss_of_gain` of that release's gain over the base model; a share,
       since the scale of cosines differs between CLIPs. This is a test of non-inferiority: the *lower end of the
       interval* of the paired difference must exceed −margin. The mean alone would pass half of all LoRAs that are worse
@@ -35,8 +43,9 @@ report/training_sweep.json). LoRAs are 1.3 to 3.2 times as diverse as the refere
 images than held-out ones are. Honest LoRAs had at most .29 of their images nearest to one GIF, one that collapsed onto
 it .83 (docs/results/experiments.md, d). Trainings that differ only in the seed differ in similarity by up to .03, with
 gains over the base model of .64 to .83: well within a tenth of the gain. These gains are .8 to .96 of the distance to
-the references; a training of 24 steps reached .3, weights of noise .1 (defs/test_release_line.py). Other CLIPs and base
-models were not measured."""
+the references; a training of 24 steps reached .3, weights of noise .1 (defs/test_release_line.py). For every setting,
+character and seed of the sweep, the share of prompted tags was .94 to 1.01 of the base model's; of the blobs, .08.
+Other CLIPs, taggers and base models were not measured."""
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -56,6 +65,7 @@ CHECKS = {
     "no_copies": "It does not copy its training images.",
     "not_collapsed": "It does not generate one image, or one source, again and again.",
     "right_character": "Its images are nearest to this character among all.",
+    "follows_prompts": "It does not ignore its prompts.",
     "no_less_similar": "It is shown to be as good as the baseline release, within the stated margin.",
     "no_more_copies": "It copies hardly more than the baseline release.",
     "no_less_diverse": "Its images are hardly less varied than the baseline release's.",
@@ -98,6 +108,7 @@ def gate(table: pd.DataFrame, over_base: pd.DataFrame, over_release: pd.DataFram
         "no_copies": [_copies(estimates, medium, limits) for medium in mediums],
         "not_collapsed": [line for medium in mediums for line in _collapse(estimates, medium, limits)],
         "right_character": [_identity(estimates, limits)],
+        "follows_prompts": [_fidelity(estimates, limits)],
     }
     checks = [_check(name, found if mediums else [], limits) for name, found in lines.items()]
     if over_release is None:
@@ -161,9 +172,11 @@ class _Line:
 ADVICE = {
     "better_than_base": "It has not learned the character: train longer or at a higher rate, and look at the captions.",
     "no_copies": "It copies its training images: train fewer epochs, lower the rank, or add images.",
-    "not_collapsed": "It generates nearly the same again and again: add other sources, or lower the share of the one "
-    "that it is nearest to.",
+    "not_collapsed": "It generates nearly the same again and again: add other sources. If its images look like one "
+    "source, name that in media.exclude of character.yaml, or lower the share of its group.",
     "right_character": "It generates another character: check the trigger, and the training images for others.",
+    "follows_prompts": "It ignores its prompts: train longer or at a lower rate, and let captions name what differs "
+    "between images. If its images show what the tagger misses, lower benchmark.gate.fidelity.",
     "no_less_similar": "It is less similar than the baseline release, which stays.",
     "no_more_copies": "The baseline release copies less, and stays.",
     "no_less_diverse": "The baseline release generates more varied images, and stays.",
@@ -180,6 +193,8 @@ UNMEASURED = (
 )
 NOTHING_HELD_OUT = "nothing could be measured, as no image is held out"
 ALONE = "there is no other character to compare with"
+NO_KNOWN_TAG = "the tagger knows no prompted tag"
+WAIVED = frozenset({ALONE, NO_KNOWN_TAG})  # what is missing for these prevents no release
 
 
 def _better_than_base(estimates: Estimates, row: Row | None, limits: Gate) -> _Line:
@@ -238,6 +253,13 @@ def _identity(estimates: Estimates, limits: Gate) -> _Line:
     return _at_least("right character", OVERALL, row, limits.identity)
 
 
+def _fidelity(estimates: Estimates, limits: Gate) -> _Line:
+    own, base = (estimates.get((model, OVERALL, "prompt_fidelity")) for model in (LORA, BASE))
+    if own is None or base is None:
+        return _Line(OVERALL, "prompt fidelity", missing=NO_KNOWN_TAG)
+    return _at_least("prompt fidelity", OVERALL, own, limits.fidelity * base["mean"])
+
+
 def _similarity_kept(estimates: Estimates, row: Row | None, limits: Gate) -> _Line:
     name = "similarity above the baseline release's"
     present, base = (estimates.get((model, OVERALL, SIMILARITY)) for model in (RELEASED, BASE))
@@ -290,13 +312,13 @@ def _unmeasured(medium: str, metric: str, why: str) -> _Line:
 def _check(name: str, lines: Sequence[_Line], limits: Gate) -> Check:
     """Pass if measured lines are kept and every metric was measured.
 
-    In at least one medium; `unmeasured: release`, or no other character, waives that. No lines: nothing is held out.
+    In at least one medium; `unmeasured: release`, or a reason in WAIVED, waives that. No lines: nothing is held out.
     """
     measured = {line.metric for line in lines if line.kept is not None}
     missing = tuple(line.missing for line in lines if line.kept is None) if lines else (NOTHING_HELD_OUT,)
     nowhere = tuple(line.missing for line in lines if line.metric not in measured) if lines else missing
     broken = [line for line in lines if line.kept is False]
-    refused = bool(nowhere) and limits.unmeasured == "refuse" and nowhere != (ALONE,)
+    refused = bool(nowhere) and limits.unmeasured == "refuse" and not WAIVED.issuperset(nowhere)
     verdict = Verdict(not (broken or refused), _summary(name, lines, broken, missing, refused), _evidence(lines))
     return Check(name, verdict, checked=not missing, unmeasured=nowhere, broken=bool(broken))
 
@@ -305,8 +327,8 @@ def _summary(name: str, lines: Sequence[_Line], broken: Sequence[_Line], missing
     """Put the reason of a refusal and its remedy first."""
     parts = [f"{'; '.join(map(_told, broken))}. {_advice(name, broken)}"] if broken else []
     kept = [f"{'; '.join(map(_told, kept))}."] if (kept := [line for line in lines if line.kept]) else []
-    if missing == (ALONE,):
-        return f"not checked: {ALONE}."
+    if missing and WAIVED.issuperset(missing):
+        return f"not checked: {'; '.join(missing)}."
     unmeasured = [f"{'; '.join(missing)}."] if missing else []
     parts += [*unmeasured, UNMEASURED, *kept] if refused else [*kept, *unmeasured]
     return " ".join(parts)

@@ -178,6 +178,13 @@ class Gate(Strict):
     identity: float = Field(
         0.8, ge=0, le=1, description="at least this share of its images must be nearest to this character among all"
     )
+    fidelity: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="the share of prompted tags that the tagger finds must be at least this share of the base model's; "
+        "0: it may ignore its prompts",
+    )
     loss_of_gain: float = Field(
         0.1,
         ge=0,
@@ -197,7 +204,7 @@ class Gate(Strict):
     )
 
 
-LAXER_BELOW = frozenset({"gain", "diversity", "identity"})  # lower limits; the others are upper limits
+LAXER_BELOW = frozenset({"gain", "diversity", "identity", "fidelity"})  # lower limits; the others are upper limits
 
 
 def laxer_than_default(gate: Gate) -> list[str]:

@@ -7,6 +7,7 @@ definitions.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pandas as pd
 MEDIUMS = ("art", "sticker")
 IMAGES, HOLDOUT, SAMPLES, DIMENSIONS = 32, 10, 400, 48
 SPREAD = 0.33  # of sources around their character: cosines of .9 between them
+FIDELITY = 0.9  # share of the prompted tags that are found on a model's images
 TABLE = ["model", "medium", "metric", "mean", "ci_low", "ci_high", "n"]
 COMPARISON = ["metric", "medium", "difference", "ci_low", "ci_high", "n"]
 
@@ -73,11 +75,17 @@ def collapsed(of: World) -> Model:
     return {medium: around(of.rng, of.training[medium][np.arange(IMAGES) % 8], 0.15) for medium in MEDIUMS}
 
 
-def table_of(of: World, models: Mapping[str, Model]) -> pd.DataFrame:
-    """The benchmark's table, with `all` as the mean over mediums, and the rows of `reference`."""
+def table_of(
+    of: World, models: Mapping[str, Model], fidelity: Mapping[str, float] = MappingProxyType({})
+) -> pd.DataFrame:
+    """The benchmark's table, with `all` as the mean over mediums, and the rows of `reference`.
+
+    fidelity: model -> its prompt fidelity, where that is not FIDELITY.
+    """
     rows = []
     for name, model in models.items():
-        found = {medium: figures(of, medium, model[medium]) for medium in MEDIUMS}
+        follows = {"prompt_fidelity": fidelity.get(name, FIDELITY)}
+        found = {medium: figures(of, medium, model[medium]) | follows for medium in MEDIUMS}
         rows += [(name, medium, metric, value, IMAGES) for medium in MEDIUMS for metric, value in found[medium].items()]
         for metric in found["art"]:
             rows.append(

@@ -50,8 +50,13 @@ def file(group: str, number: int) -> str:
     return f"{group}/{number}.png"
 
 
-def judged(rows: pd.DataFrame, images: Mapping[str, int], others: bool, released: bool, seed: int) -> list[Check]:
-    """The gate's checks of random images, by the benchmark itself."""
+def judged(
+    rows: pd.DataFrame, images: Mapping[str, int], others: bool, tagged: bool, released: bool, seed: int
+) -> list[Check]:
+    """The gate's checks of random images, by the benchmark itself.
+
+    `tagged`: the tagger knows one tag, of each medium's first prompt.
+    """
     rng = np.random.default_rng(seed)
 
     def embeddings(count: int) -> np.ndarray:
@@ -67,26 +72,32 @@ def judged(rows: pd.DataFrame, images: Mapping[str, int], others: bool, released
         training=given_images(trained),
         others={"nova": {"sticker": Embeddings(embeddings(3), list("abc"))}} if others else {},
         requests={medium: Requests([f"{n // 2}" for n in range(count)]) for medium, count in images.items()},
+        tag_names=["0" if tagged else "unprompted"],
     )
     models = ["base", "lora", *(["released"] if released else [])]
-    generated = {
-        model: {medium: GeneratedImages(embeddings(count)) for medium, count in images.items()} for model in models
-    }
+
+    def generated_images(count: int) -> GeneratedImages:
+        return GeneratedImages(embeddings(count), tags=np.ones((count, 1), dtype=bool))
+
+    generated = {model: {medium: generated_images(count) for medium, count in images.items()} for model in models}
     result = benchmark_table(generated, context, samples=100)
     return checks_of(result.table, comparisons(result), Gate())
 
 
-def expected(held: Mapping[str, int], images: Mapping[str, int], others: bool, released: bool) -> set[str]:
+def expected(
+    held: Mapping[str, int], images: Mapping[str, int], others: bool, tagged: bool, released: bool
+) -> set[str]:
     """The rules that nothing can be measured for, from their definitions."""
     known = [medium for medium in held if images.get(medium)]
     if not known:
-        return {"better_than_base", "no_copies", "not_collapsed", "right_character"}
+        return {"better_than_base", "no_copies", "not_collapsed", "right_character", "follows_prompts"}
     paired = all(images[medium] > 1 for medium in known)  # an interval needs two images, in each medium
     spread = [medium for medium in known if images[medium] > 1]  # a distance needs two images, or two sources
     return {
         *(["better_than_base"] if not paired else []),
         *(["not_collapsed"] if not any(held[medium] > 1 for medium in spread) else []),
         *(["right_character"] if not others else []),
+        *(["follows_prompts"] if not tagged else []),
         *(["no_less_similar"] if released and not paired else []),
         *(["no_less_diverse"] if released and not spread else []),
     }
@@ -102,10 +113,10 @@ def holdouts(draw: st.DrawFn, counts: Mapping[str, int]) -> float | list[str]:
     return draw(SHARED | st.lists(st.sampled_from(files), min_size=1, max_size=3, unique=True))
 
 
-@given(st.data(), COUNTS, st.booleans(), st.booleans(), st.integers(1, 3), st.integers(0, 2**16))
+@given(st.data(), COUNTS, st.booleans(), st.booleans(), st.booleans(), st.integers(1, 3), st.integers(0, 2**16))
 @settings(max_examples=30, deadline=None)
 def test_the_forecast_is_what_the_gate_finds(
-    data: st.DataObject, counts: dict[str, int], others: bool, released: bool, frames: int, seed: int
+    data: st.DataObject, counts: dict[str, int], others: bool, tagged: bool, released: bool, frames: int, seed: int
 ) -> None:
     try:
         rows = rows_of(counts, data.draw(holdouts(counts)), frames)
@@ -114,11 +125,12 @@ def test_the_forecast_is_what_the_gate_finds(
     images = {medium: data.draw(st.integers(1, 5)) for medium in {MEDIUMS[group] for group in counts}}
     held = rows[rows["split"] == "holdout"].groupby("medium")["source_id"].nunique().to_dict()
     sizes = {medium: (count, held.get(medium, 0)) for medium, count in images.items()}
-    found, real = forecast(sizes, others=others, released=released), judged(rows, images, others, released, seed)
+    found = forecast(sizes, others=others, tagged=tagged, released=released)
+    real = judged(rows, images, others, tagged, released, seed)
     assert [(check.name, check.checked, check.unmeasured) for check in found] == [
         (check.name, check.checked, check.unmeasured) for check in real
     ]
-    assert {check.name for check in found if check.unmeasured} == expected(held, images, others, released)
+    assert {check.name for check in found if check.unmeasured} == expected(held, images, others, tagged, released)
     refused = {check.name for check in real if check.unmeasured and not check.verdict.passed}
     assert can_be_released(rows, images, Benchmark()).passed == (not refused)
     assert can_be_released(rows, images, Benchmark(gate=Gate(unmeasured="release"))).passed

@@ -10,6 +10,7 @@ from sticker_pipeline.benchmark.gate import (
     ADVICE,
     CHECKS,
     EVIDENCE,
+    NO_KNOWN_TAG,
     NOTHING_HELD_OUT,
     UNCERTAIN,
     UNMEASURED,
@@ -80,6 +81,24 @@ def test_a_lora_collapsed_onto_a_gif_is_refused_as_collapsed(of: World) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("base", "lora", "broken"),
+    [
+        (0.812, 0.062, {"follows_prompts"}),
+        (0.908, 0.902, set()),
+        (0.911, 0.902, set()),
+        (0.898, 0.876, set()),
+    ],
+)
+def test_a_lora_that_ignores_its_prompts_is_refused(of: World, base: float, lora: float, broken: set[str]) -> None:
+    """Measured: one trained for three epochs of 90 images, and the demo characters'."""
+    own, other = drawn(of, GOOD), drawn(of, 0.6, character=1)
+    table = planted.table_of(of, {"base": other, "lora": own}, {"base": base, "lora": lora})
+    checks = gate(table, planted.comparison(of, own, other), None, Gate())
+    assert failed(checks) == broken
+    assert ("It ignores its prompts: " in decision(checks)) == bool(broken)
+
+
 def test_a_fault_in_one_medium_is_not_hidden_by_the_other(of: World) -> None:
     lora = {**drawn(of, GOOD), "art": memorised(of)["art"]}
     checks = judged(of, lora)
@@ -145,7 +164,9 @@ def figures(**changes: float) -> pd.DataFrame:
     """A table of one medium in which every rule is kept at its very limit; `lora_copies=.3` changes one mean."""
     means = {
         ("base", "all", "clip_similarity"): 0.1,
+        ("base", "all", "prompt_fidelity"): 0.75,
         ("lora", "all", "identity"): 0.8,
+        ("lora", "all", "prompt_fidelity"): 0.375,
         ("lora", "art", "copies"): 0.2,
         ("lora", "art", "diversity"): 0.09375,
         ("lora", "art", "one_source_share"): 0.5,
@@ -172,6 +193,9 @@ def figures(**changes: float) -> pd.DataFrame:
         ({"reference_diversity": 0.1876}, {"not_collapsed"}),
         ({"lora_one_source_share": 0.501}, {"not_collapsed"}),
         ({"lora_identity": 0.799}, {"right_character"}),
+        ({"lora_prompt_fidelity": 0.3749}, {"follows_prompts"}),
+        ({"base_prompt_fidelity": 0.7501}, {"follows_prompts"}),
+        ({"base_prompt_fidelity": 0.0, "lora_prompt_fidelity": 0.0}, set()),
         ({"released_copies": 0.0999}, {"no_more_copies"}),
         ({"released_diversity": 0.1251}, {"no_less_diverse"}),
     ],
@@ -216,7 +240,14 @@ def test_coming_as_close_as_the_references_is_no_loss_of_diversity() -> None:
 
 def test_the_limits_are_the_settings() -> None:
     strict = Gate(
-        copies=0.1, diversity=0.6, one_source=0.4, identity=0.9, loss_of_gain=0.0, more_copies=0, less_diversity=0
+        copies=0.1,
+        diversity=0.6,
+        one_source=0.4,
+        identity=0.9,
+        fidelity=0.51,
+        loss_of_gain=0.0,
+        more_copies=0,
+        less_diversity=0,
     )
     checks = gate(figures(), compared(0.5, 0.1, 0.9), compared(0.0, -0.01, 0.1), strict)
     assert failed(checks) == set(CHECKS) - {"better_than_base"}
@@ -225,6 +256,8 @@ def test_the_limits_are_the_settings() -> None:
         "It copies its training images: train fewer epochs, lower the rank, or add images."
     )
     assert failed(gate(figures(), compared(0.5, 0.0, 0.9), None, Gate())) == {"better_than_base"}
+    deaf = gate(figures(lora_prompt_fidelity=0.0), compared(0.5, 0.1, 0.9), None, Gate(fidelity=0.0))
+    assert failed(deaf) == set()
 
 
 def test_what_was_not_measured_is_said_and_refused() -> None:
@@ -232,6 +265,11 @@ def test_what_was_not_measured_is_said_and_refused() -> None:
     check = gate(alone, compared(0.5, 0.1, 0.9), None, Gate())[3]
     assert (check.verdict.passed, check.checked) == (True, False)
     assert check.verdict.summary == "not checked: there is no other character to compare with."
+    for model in ("base", "lora"):
+        untagged = figures()[lambda table, of=model: (table["model"] != of) | (table["metric"] != "prompt_fidelity")]
+        check = gate(untagged, compared(0.5, 0.1, 0.9), None, Gate())[4]
+        assert (check.name, check.verdict.passed, check.checked) == ("follows_prompts", True, False)
+        assert (check.verdict.summary, check.unmeasured) == (f"not checked: {NO_KNOWN_TAG}.", (NO_KNOWN_TAG,))
 
     empty = figures()[:0]
     nothing = pd.DataFrame(columns=planted.COMPARISON)
@@ -241,7 +279,7 @@ def test_what_was_not_measured_is_said_and_refused() -> None:
     assert {check.unmeasured for check in checks} == {(NOTHING_HELD_OUT,)}
     assert {check.verdict.summary for check in checks} == {f"{NOTHING_HELD_OUT}. {UNMEASURED}"}
     first = gate(empty, nothing, None, Gate())
-    assert {check.verdict.summary for check in first[4:]} == {f"not checked: {NOTHING_HELD_OUT}."}
+    assert {check.verdict.summary for check in first[5:]} == {f"not checked: {NOTHING_HELD_OUT}."}
     assert failed(gate(empty, nothing, nothing, Gate(unmeasured="release"))) == set()
     assert "better_than_base" in failed(gate(figures(), compared(0.5, math.nan, math.nan), None, Gate()))
     assert "no_copies" in failed(gate(figures(lora_copies=math.nan), compared(0.5, 0.1, 0.9), None, Gate()))
@@ -281,7 +319,7 @@ def test_a_refusal_begins_with_its_reason() -> None:
 @pytest.mark.parametrize(("mean", "fault"), [(0.1, "too uncertain"), (-0.1, "too low")])
 def test_an_interval_too_wide_is_not_a_value_too_low(mean: float, fault: str) -> None:
     check = gate(figures(), compared(mean, -0.2, 0.2), compared(mean, -0.2, 0.2), Gate(loss_of_gain=0.0))
-    for name, place in (("better_than_base", 0), ("no_less_similar", 4)):
+    for name, place in (("better_than_base", 0), ("no_less_similar", 5)):
         summary, advice = check[place].verdict.summary, (UNCERTAIN if fault == "too uncertain" else ADVICE)[name]
         assert f"{fault}: {mean:.3f} [-0.200, 0.200], must be > " in summary and summary.endswith(advice)
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 
+from sticker_pipeline.benchmark.gate import ADVICE
 from sticker_pipeline.benchmark.metrics import GAIN
 from sticker_pipeline.benchmark.releases import publish, releases_folder, roll_back
 from sticker_pipeline.benchmark.side_by_side import COMPARISONS
@@ -164,8 +165,7 @@ def example_checks(failed: bool = False, refused: bool = False) -> list[Check]:
         ),
         Check(
             "benchmark", "not_collapsed", not refused,
-            "sticker: nearest to one source 0.830, must be ≤ 0.500. It generates nearly the same again and again: add "
-            "other sources, or lower the share of the one that it is nearest to." if refused else
+            f"sticker: nearest to one source 0.830, must be ≤ 0.500. {ADVICE['not_collapsed']}" if refused else
             "sticker: nearest to one source 0.210, must be ≤ 0.500.", blocking=True,
         ),
     ]  # fmt: skip

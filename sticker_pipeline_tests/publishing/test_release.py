@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sticker_pipeline.benchmark.gate import CHECKS
 from sticker_pipeline.benchmark.releases import (
     Published,
     Release,
@@ -93,6 +94,12 @@ def test_the_file_that_was_released_may_change_afterwards(folder: Path) -> None:
     with one.lora.open("r+b") as file:
         file.write(b"ONE")
     assert release.lora.read_bytes() == b"one"
+
+
+def test_a_release_of_before_a_rule_keeps_the_outcomes_that_it_had(folder: Path) -> None:
+    seven = [name for name in CHECKS if name != "follows_prompts"]
+    released(folder, b"one", checks=[check(name) for name in seven])
+    assert [outcome.name for outcome in read(folder, 1).record.checks] == seven
 
 
 def test_what_did_not_pass_the_gate_is_never_released(folder: Path) -> None:
