@@ -24,6 +24,7 @@ from sticker_pipeline.benchmark.releases import NotRecorded, read, releases_fold
 from sticker_pipeline.benchmark.tracing import releases_with, sources_of
 from sticker_pipeline.core.character import CharacterError, character_names, describe_problems
 from sticker_pipeline.core.profile import ProfileError
+from sticker_pipeline.core.storage import content_hash
 from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.desk import captions, images, rows, settings_file
 from sticker_pipeline.desk.edits import Conflict, EditError
@@ -56,6 +57,7 @@ STATUS: Mapping[type[Exception], int] = {
     ProfileError: 404,
     NoImage: 404,
     UserError: 422,
+    OSError: 507,
 }
 
 
@@ -89,6 +91,7 @@ def desk_app(session: Session, *, read_only: bool = False) -> Any:
         "tags": lambda name, query: _tags(session, name, query),
         "paths": lambda name, query: rows.files_of(session.rows(name), _matching(session.rows(name), query)),
         "file": lambda name, query: _file(session, name, query),
+        "ids": lambda name, query: _ids(session, name, query),
         "uses": lambda name, query: _uses(session, name, query),
         "sources": lambda name, query: _sources(session, name, query),
         "duplicates": lambda name, query: _duplicates(session, name, query),
@@ -176,6 +179,15 @@ def _frames(session: Session, name: str, query: Mapping[str, str]) -> dict[str, 
     }
 
 
+def _ids(session: Session, name: str, query: Mapping[str, str]) -> list[list[str]]:
+    """Return frame and file of `count` rows of a filter, from `start` on."""
+    of = session.rows(name)
+    start = _number(query, "start", 0)
+    found = _matching(of, query)[start : start + _number(query, "count", MOST_ROWS)]
+    part: list[list[str]] = of.table.iloc[found][["frame_id", "path"]].to_numpy().tolist()
+    return part
+
+
 def _matching(of: rows.Rows, query: Mapping[str, str]) -> np.ndarray:
     keys = ("tags", "group", "state", "source", "order")
     return rows.matching(of, **{key: str(query[key]) for key in keys if query.get(key)})
@@ -196,13 +208,15 @@ def _tags(session: Session, name: str, query: Mapping[str, str]) -> list[tuple[s
 def _file(session: Session, name: str, query: Mapping[str, str]) -> dict[str, Any]:
     """Return a file's caption on the disk, frames and left-out tags."""
     of, path = session.rows(name), query.get("path", "")
-    caption = session.captions(name).of(path)
+    texts = session.captions(name)
+    caption = texts.of(path)
     place = np.flatnonzero((of.table["path"] == path).to_numpy())
     return {
         "path": path,
         "caption": caption.text,
         "caption_file": caption.file,
         "written": caption.data is not None,
+        "shared": texts.shared(path),
         "frames": rows.window(of, place, 0, MOST_ROWS),
         "dropped": rows.dropped_tags(session.store, name, of.table["frame_id"].iloc[place].tolist()),
     }
@@ -253,10 +267,13 @@ def _captions(session: Session, name: str, body: CaptionChange) -> dict[str, Any
         if (now := session.captions(name).of(image).text) != seen:
             raise Conflict(f"The caption of {image} was changed meanwhile. It is now: {now}")
     planned, problems = session.plan(name, _selected(session, name, body), _change(body))
+    digest = content_hash([[edit.file, _text(edit.before), _text(edit.after)] for edit in planned])
     if body.preview:
         shown = planned[:MOST_EXAMPLES]
         examples = [{"file": edit.file, "before": _text(edit.before), "after": _text(edit.after)} for edit in shown]
-        return {"files": len(planned), "examples": examples, "problems": problems[:MOST_EXAMPLES]}
+        return {"files": len(planned), "examples": examples, "problems": problems[:MOST_EXAMPLES], "digest": digest}
+    if body.seen is not None and body.seen != digest:
+        raise Conflict("Captions were changed meanwhile: look at the change again.")
     made, more = session.write(name, planned)
     return _written(session, name, made, [*problems, *more])
 

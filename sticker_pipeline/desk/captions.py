@@ -1,16 +1,15 @@
 """Captions in the texts beside images: set, add, remove and replace tags."""
 
-import codecs
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from sticker_pipeline.core.texts import MARKS, TextError, decoded, tidy_lines, without_hidden
-from sticker_pipeline.desk.edits import Edit, EditError, content
+from sticker_pipeline.core.files.inside import Entry, list_folder
+from sticker_pipeline.core.texts import TextError, decoded, folded, tidy_lines, without_hidden
+from sticker_pipeline.desk.edits import Edit, EditError, content, encoded_like
 from sticker_pipeline.desk.rows import common_caption
-from sticker_pipeline.media.sidecars import MAX_BYTES, too_long
+from sticker_pipeline.media.sidecars import MAX_BYTES, is_caption_file, owned_captions, too_long
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.tagging.wd14 import spelled
 from sticker_pipeline.tagging.written import written_caption
@@ -24,7 +23,7 @@ class CaptionFile:
     """The text beside an image.
 
     `file`: relative to the character's folder, posix. `data`: its bytes now; None: no file yet. `text`: its words, or
-    the caption that the image gets without a file.
+    the caption that the image gets without any.
     """
 
     image: str
@@ -34,48 +33,73 @@ class CaptionFile:
 
 
 @dataclass(frozen=True)
-class Captions:
-    """Captions of a character's images, as they are on the disk.
+class Files:
+    """Images of a character, and the captions of their frames in training."""
 
-    `written`: image -> its caption file in raw_media. `by_file`: image -> captions of its frames in training. `first`:
-    tags that captions get anyway, by group.
+    images: Collection[str]
+    by_file: Mapping[str, Sequence[str]]
+
+    @cached_property
+    def of_name(self) -> dict[str, list[str]]:
+        """Name without a caption's suffix, folded -> the images that such a text may belong to."""
+        found: dict[str, list[str]] = {}
+        for image in self.images:
+            for name in {image, _stem(image)}:
+                found.setdefault(folded(name), []).append(image)
+        return found
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions of a character's images, as they are on the disk when first asked for.
+
+    `first`: tags that captions get anyway, by group.
     """
 
     folder: Path
-    images: Collection[str]
-    written: Mapping[str, str]
-    by_file: Mapping[str, Sequence[str]]
+    files: Files
     first: Mapping[str, Sequence[str]]
-
-    @cached_property
-    def stems(self) -> Counter[str]:
-        """Number of images by path without suffix."""
-        return Counter(_stem(image) for image in self.images)
+    _texts: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # of each folder, by folded name
 
     def of(self, image: str) -> CaptionFile:
         """Return the text beside `image`.
 
-        Without one, the tags common to its frames. Raises EditError for an unknown image or an unreadable text.
+        Without words, the tags common to its frames. Raises EditError for an unknown image or an unreadable text.
         """
-        if image not in self.images:
+        if image not in self.files.images:
             raise EditError(f"There is no image {image!r}.")
         file = self.file_of(image)
         data = content(self.folder, file)
-        if data is None:
-            return CaptionFile(image, file, None, common_caption(self.by_file.get(image, ()), self.first_of(image)))
         try:
-            return CaptionFile(image, file, data, "\n".join(tidy_lines(decoded(data))))
+            words = "\n".join(tidy_lines(decoded(data or b"")))
         except TextError as error:
             raise EditError(f"{file}: {error}.") from error
+        usual = common_caption(self.files.by_file.get(image, ()), self.first_of(image))
+        return CaptionFile(image, file, data, words or usual)
 
     def file_of(self, image: str) -> str:
-        """Return the caption file of `image`, or a new path.
+        """Return the caption file of `image`, or the path of a new one.
 
-        A new one is fox.txt for fox.png, and fox.png.txt where fox.gif is there too.
+        A new one is fox.txt for fox.png, or fox.png.txt where fox.txt would be of another image too. Raises EditError
+        where both are taken by other texts.
         """
-        stem = _stem(image)
-        several = self.stems[stem] > 1 or stem in self.images
-        return self.written.get(image) or (f"{image}.txt" if several else f"{stem}.txt")
+        if file := self.found(image):
+            return file
+        texts = self._near(image)
+        for new in (f"{_stem(image)}.txt", f"{image}.txt"):
+            before, after = (owned_captions(self._rivals(image), some) for some in (texts, [*texts, new]))
+            if {**before, image: new} == after and content(self.folder, new) is None:
+                return new
+        raise EditError(f"{image}: a text of its name is there, and is no caption: rename that text.")
+
+    def found(self, image: str) -> str:
+        """Return the caption file of `image`, "" without one."""
+        return owned_captions(self._rivals(image), self._near(image)).get(image, "")
+
+    def shared(self, image: str) -> list[str]:
+        """Return other images with the same text."""
+        owned = owned_captions(self._rivals(image), self._near(image))
+        return [other for other, file in owned.items() if file == owned.get(image) and other != image]
 
     def first_of(self, image: str) -> Sequence[str]:
         return self.first.get(image.partition("/")[0], ())
@@ -84,35 +108,53 @@ class Captions:
         """Return the caption with which the next update trains on `image`."""
         return written_caption(self.of(image).text, self.first_of(image)).caption
 
+    def _rivals(self, image: str) -> list[str]:
+        """Return the images that may own the same texts as `image`."""
+        names = (folded(image), folded(_stem(image)))
+        return sorted({other for name in names for other in self.files.of_name.get(name, ())})
 
-def _stem(image: str) -> str:
-    return PurePosixPath(image).with_suffix("").as_posix()
+    def _near(self, image: str) -> list[str]:
+        """Return the texts beside `image` that may belong to it or to its rivals."""
+        texts = self._listed(image.rpartition("/")[0])
+        names = {folded(name) for other in self._rivals(image) for name in (other, _stem(other))}
+        return [text for name in sorted(names) for text in texts.get(name, ())]
+
+    def _listed(self, parent: str) -> dict[str, list[str]]:
+        if parent not in self._texts:
+            found: dict[str, list[str]] = {}
+            for entry in self._entries(parent):
+                if is_caption_file(entry.name) and entry.size <= MAX_BYTES:
+                    path = f"{parent}/{entry.name}" if parent else entry.name
+                    found.setdefault(folded(_stem(path)), []).append(path)
+            self._texts[parent] = found
+        return self._texts[parent]
+
+    def _entries(self, parent: str) -> list[Entry]:
+        try:
+            return list_folder(self.folder / parent, [self.folder])[1]
+        except OSError:  # the folder is gone, or behind a link out: it has no text that can be changed here
+            return []
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).with_suffix("").as_posix()
 
 
 def edited(folder: Path, caption: CaptionFile, change: Change) -> Edit | None:
     """Return the edit of a caption, None if `change` changes no word.
 
-    Keeps encoding, mark and line ends of the file. Raises EditError for a text too long or with hidden letters.
+    Keeps encoding, mark and line ends of the file. Raises EditError for a text too long, or without words.
     """
     text = change(caption.text)
-    if text == caption.text and caption.data is not None:
+    if text == caption.text:
         return None
-    after = _encoded(text, caption.data)
+    if not tidy_lines(text):
+        raise EditError(f"{caption.image}: no tag would be left, and a text without words counts as none.")
+    end = "\n" if (caption.data or b"\n").rstrip(b"\0").endswith(b"\n") else ""  # UTF-16 ends with a zero
+    after = encoded_like(text + end, caption.data)
     if len(after) > MAX_BYTES:
         raise EditError(f"{caption.file}: {too_long(len(after))}.")
     return Edit(folder, caption.file, caption.data, after)
-
-
-def _encoded(text: str, before: bytes | None) -> bytes:
-    """Encode `text` like `before`: encoding, mark, line ends, last line break."""
-    mark, name = next(((mark, name) for mark, name in MARKS if before and before.startswith(mark)), (b"", "utf-8"))
-    codec = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}.get(mark, name)
-    codec = {codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be"}.get(mark, codec)
-    codec = "utf-8" if codec == "utf-8-sig" else codec
-    old = before[len(mark) :].decode(codec) if before else "\n"
-    lines = text.replace("\n", "\r\n" if "\r\n" in old else "\n")
-    end = ("\r\n" if old.endswith("\r\n") else "\n") if old.endswith("\n") else ""
-    return mark + (lines + end).encode(codec)
 
 
 def set_to(text: str) -> Change:
@@ -144,7 +186,10 @@ def remove(tags: Sequence[str]) -> Change:
 
 def replace(tag: str, by: str) -> Change:
     """Return a change that puts `by` in the place of `tag`."""
-    (old,), (new,) = _tags([tag]), _tags([by])
+    try:
+        (old,), (new,) = _tags([tag]), _tags([by])
+    except ValueError as error:
+        raise EditError("Replace one tag by one tag: neither has a comma.") from error
     return lambda text: _each_tag(text, lambda found: new if _said(found) == _said(old) else found)
 
 

@@ -1,16 +1,24 @@
 """Changes of a person's files: compared before writing, atomic, undoable."""
 
+import codecs
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from sticker_pipeline.core.files.durable import THREADS
+from sticker_pipeline.core.files.durable import THREADS, sync_file, sync_folder
 from sticker_pipeline.core.files.inside import OutsideError, TooLargeError, read_bytes
-from sticker_pipeline.core.storage import durable_file
-from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.core.storage import atomic_file
+from sticker_pipeline.core.texts import MARKS, UserError
 
 MOST_BYTES = 1_000_000  # of a file that is changed
+WRITABLE = 0o222
+_CODECS = {  # of a file with this mark; Python's names without an end would write the mark again
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
 
 class EditError(UserError):
@@ -59,6 +67,16 @@ def content(root: Path, file: str) -> bytes | None:
         raise EditError(f"{file} cannot be read: {error.strerror}.") from error
 
 
+def encoded_like(text: str, before: bytes | None) -> bytes:
+    """Encode `text` like `before`: with its mark, and its line ends where all are alike."""
+    mark = next((mark for mark, _ in MARKS if before and before.startswith(mark)), b"")
+    codec = _CODECS.get(mark, "utf-8")
+    old = before[len(mark) :].decode(codec) if before else ""
+    if old.count("\r\n") == old.count("\n") > 0:
+        text = text.replace("\r\n", "\n").replace("\n", "\r\n")
+    return mark + text.encode(codec)
+
+
 def apply(edits: Sequence[Edit]) -> tuple[list[Edit], list[str]]:
     """Write `edits`; return those made, and sentences on the others.
 
@@ -75,24 +93,38 @@ def _problem(edit: Edit) -> str:
         apply_one(edit)
     except UserError as error:
         return str(error)
-    except OSError as error:
-        return f"{edit.file} cannot be written: {error.strerror or error}."
     return ""
 
 
 def apply_one(edit: Edit) -> None:
-    """Write one edit. Raises Conflict, EditError, OSError or SpaceError."""
+    """Write one edit. Raises Conflict or EditError."""
     _check_place(edit)
-    if content(edit.root, edit.file) != edit.before:
-        raise Conflict(f"{edit.file} was changed meanwhile, and is left as it is: load the page again.")
-    if edit.after is None:
-        edit.path.unlink()
-        return
+    _compare(edit)
+    try:
+        if edit.after is None:
+            edit.path.unlink()
+        else:
+            _write(edit, edit.after)
+        sync_folder(edit.path.parent)
+    except OSError as error:
+        raise EditError(f"{edit.file} cannot be written: {error.strerror or error}.") from error
+
+
+def _write(edit: Edit, after: bytes) -> None:
     mode = edit.path.stat().st_mode & 0o777 if edit.before is not None else None
-    with durable_file(edit.path) as staging:
-        staging.write_bytes(edit.after)
+    if mode is not None and not mode & WRITABLE:
+        raise EditError(f"{edit.file} is write-protected, and is left as it is.")
+    with atomic_file(edit.path) as staging:
+        staging.write_bytes(after)
         if mode is not None:
             staging.chmod(mode)
+        sync_file(staging)
+        _compare(edit)  # an editor may have saved meanwhile
+
+
+def _compare(edit: Edit) -> None:
+    if content(edit.root, edit.file) != edit.before:
+        raise Conflict(f"{edit.file} was changed meanwhile, and is left as it is: look at it again.")
 
 
 def _check_place(edit: Edit) -> None:

@@ -4,6 +4,7 @@ No path of a request is opened: a frame is found by its id, a file by its entry 
 """
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -57,7 +58,7 @@ def small(store: ArtifactStore, path: Path, key: str) -> bytes:
 
     Cached under `key`, a hash of the content. Raises NoImage for a file that is gone or cannot be decoded.
     """
-    entry = store.cache("desk") / key[:2] / f"{key}-{SMALL}.webp"
+    entry = store.root / "_cache" / "desk" / key[:2] / f"{key}-{SMALL}.webp"
     if (cached := read_cached(entry)) is not None:
         return cached
     try:
@@ -67,5 +68,6 @@ def small(store: ArtifactStore, path: Path, key: str) -> bytes:
             image.save(buffer, "WEBP", quality=QUALITY, method=2)
     except (OSError, ValueError, SyntaxError) as error:
         raise NoImage(f"{path.name} cannot be shown: {error}") from error
-    write_cached(entry, buffer.getvalue())
+    with suppress(OSError):  # a cache that cannot be written costs time alone
+        write_cached(entry, buffer.getvalue())
     return buffer.getvalue()

@@ -1,8 +1,10 @@
 """Bodies of the desk's requests; unknown keys and values are refused."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from sticker_pipeline.core.texts import without_hidden
 
 
 class Body(BaseModel):
@@ -25,7 +27,7 @@ class CaptionChange(Body):
     """A change of captions.
 
     Of `frames` (ids), of the file `path`, or of all of `filter` but `without` (ids). `expected`: image -> the caption
-    that the person saw. `preview`: show it, write nothing.
+    that the person saw. `preview`: show it, write nothing. `seen`: the preview's digest.
     """
 
     do: Literal["set", "add", "remove", "replace"]
@@ -37,6 +39,7 @@ class CaptionChange(Body):
     without: list[str] = Field(default_factory=list)
     expected: dict[str, str] = Field(default_factory=dict)
     preview: bool = False
+    seen: str | None = None
 
 
 class SettingsChange(Body):
@@ -48,4 +51,4 @@ class SettingsChange(Body):
 
 class RollBack(Body):
     number: int = Field(ge=1)
-    reason: str = Field("", max_length=2_000)
+    reason: Annotated[str, AfterValidator(without_hidden)] = Field("", max_length=2_000)

@@ -6,6 +6,7 @@ All frames of 30,000 are in memory as columns; a filter is a few comparisons of 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def _files_without_frames(files: pd.DataFrame, decoded: set[str]) -> pd.DataFram
 def with_tags(table: pd.DataFrame, stamp: Stamp = ()) -> Rows:
     """Return the rows of `table` with the tags of its captions."""
     code, captions = pd.factorize(table["caption"])
-    each = [[tag for tag, _ in parse_caption(str(caption))] for caption in captions]
+    each = [_tags_of(str(caption)) for caption in captions]
     tags = sorted({tag for own in each for tag in own})
     place = {tag: number for number, tag in enumerate(tags)}
     coded = [np.array([place[tag] for tag in dict.fromkeys(own)], np.int32) for own in each]
@@ -136,6 +137,11 @@ def with_tags(table: pd.DataFrame, stamp: Stamp = ()) -> Rows:
     row = np.repeat(np.arange(len(table), dtype=np.int32), counts)
     tag = np.concatenate([coded[number] for number in code]) if len(code) else np.zeros(0, np.int32)
     return Rows(table, tags, row, tag, stamp)
+
+
+@lru_cache(maxsize=1 << 17)
+def _tags_of(caption: str) -> tuple[str, ...]:
+    return tuple(tag for tag, _ in parse_caption(caption))
 
 
 def with_captions(rows: Rows, captions: Mapping[str, str]) -> Rows:
@@ -170,8 +176,9 @@ def matching(
     if source:
         chosen &= table["path"].str.contains(source, case=False, regex=False).to_numpy(dtype=bool)
     for term in filter(None, (part.strip() for part in tags.split(","))):
-        has = _has_tag(rows, term.removeprefix("-").strip())
-        chosen &= ~has if term.startswith("-") else has
+        is_excluded = term.startswith("-") and term not in rows.tags  # some emoticons begin so
+        has = _has_tag(rows, term.removeprefix("-").strip() if is_excluded else term)
+        chosen &= ~has if is_excluded else has
     return _ordered(rows, np.flatnonzero(chosen), order)
 
 
@@ -242,7 +249,7 @@ def common_caption(captions: Sequence[str], first: Collection[str]) -> str:
 
     Without `first`: trigger and learned tags, which captions get anyway. Order: that of the first frames with them.
     """
-    each = [dict.fromkeys(tag for tag, _ in parse_caption(caption)) for caption in captions]
+    each = [dict.fromkeys(_tags_of(caption)) for caption in captions]
     counts = Counter(tag for own in each for tag in own)
     return ", ".join(tag for tag, count in counts.items() if 2 * count > len(each) and tag not in first)
 

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from sticker_pipeline.core.character import Character, check_name, load_characte
 from sticker_pipeline.core.profile import Profile, character_profile
 from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.desk import edits, rows, settings_file
-from sticker_pipeline.desk.captions import Captions, Change, edited
+from sticker_pipeline.desk.captions import Captions, Change, Files, edited
 from sticker_pipeline.desk.edits import Conflict, Edit, EditError
 from sticker_pipeline.desk.rows import Rows
 from sticker_pipeline.publishing.report import Check
@@ -46,8 +47,7 @@ class Session:
 
     def __init__(self, characters: Path, models: Path, store: ArtifactStore, runs: Runs) -> None:
         self.characters, self.models, self.store, self.runs = characters, models, store, runs
-        self._rows: OrderedDict[str, Rows] = OrderedDict()
-        self._edited: dict[str, set[str]] = defaultdict(set)  # images with a caption that no update has read
+        self._memory: OrderedDict[str, _Known] = OrderedDict()
         self._undo: dict[str, list[list[Edit]]] = defaultdict(list)
         self._lock = RLock()
 
@@ -61,29 +61,22 @@ class Session:
 
     def rows(self, name: str) -> Rows:
         """Return the character's frames, read again when an artifact has changed."""
-        with self._lock:
-            known = self._rows.get(name)
-            if known is None or known.stamp != rows.stamp_of(self.store, name):
-                self._rows[name] = self._with_edits(name, rows.read_rows(self.store, name))
-            self._rows.move_to_end(name)
-            while len(self._rows) > IN_MEMORY:
-                self._rows.popitem(last=False)
-            return self._rows[name]
+        return self._known(name).shown
 
     def is_in_memory(self, name: str) -> bool:
         """Tell whether `rows` answers at once: reading 30,000 frames takes about a second."""
-        return name in self._rows
+        return name in self._memory
 
     def pending(self, name: str) -> list[str]:
         """Return images with a caption that no update has read."""
-        return sorted(self._edited[name])
+        return sorted(self._known(name).edited)
 
     def steps_back(self, name: str) -> int:
         return len(self._undo[name])
 
     def captions(self, name: str) -> Captions:
         """Return the captions of the character's images on the disk."""
-        return self._captions(name, self.rows(name))
+        return self._captions(name, self._known(name).files)
 
     def plan(self, name: str, found: np.ndarray, change: Change) -> tuple[list[Edit], list[str]]:
         """Return the edits of these rows' captions, and sentences on problems."""
@@ -105,11 +98,13 @@ class Session:
             return len(made), problems
 
     def undo(self, name: str) -> tuple[int, list[str]]:
-        """Undo the last step. Files that changed since stay as they are."""
+        """Undo the last step. Files that changed since stay as they are, and can be tried again."""
         with self._lock:
             if not self._undo[name]:
                 return 0, ["There is nothing to undo."]
-            made, problems = edits.apply(self._undo[name].pop())
+            made, problems = edits.apply(self._undo[name][-1])
+            left = [edit for edit in self._undo[name].pop() if edit not in made]
+            self._remember(name, left)
             self._refresh(name, made)
             return len(made), problems
 
@@ -128,27 +123,72 @@ class Session:
         if step:
             self._undo[name] = [*self._undo[name], step][-MOST_UNDONE:]
 
-    def _captions(self, name: str, of: Rows) -> Captions:
+    def _known(self, name: str) -> "_Known":
+        with self._lock:
+            known = self._memory.get(name)
+            if known is None or known.read.stamp != rows.stamp_of(self.store, name):
+                read = rows.read_rows(self.store, name)
+                files = Files(frozenset(read.table["path"]), rows.captions_by_file(read))
+                self._memory[name] = self._with_edits(name, _Known(read, read, files, self._newer(name, files)))
+            self._memory.move_to_end(name)
+            while len(self._memory) > IN_MEMORY:
+                self._memory.popitem(last=False)
+            return self._memory[name]
+
+    def _captions(self, name: str, files: Files) -> Captions:
         character = self.character(name)
-        written = {image: file for image, (file, _) in rows.written_captions(self.store, name).items()}
         first = {group: [character.trigger, *one.learned] for group, one in character.groups.items()}
-        return Captions(character.folder, set(of.table["path"]), written, rows.captions_by_file(of), first)
+        return Captions(character.folder, files, first)
+
+    def _newer(self, name: str, files: Files) -> frozenset[str]:
+        """Return the images whose text is younger than the inventory: no update has read it."""
+        inventory = self.store.find(name, "raw_media")
+        if inventory is None:
+            return frozenset()
+        read_at, texts = self.store.published_at(inventory), Captions(self.characters / name, files, {})
+        found = ((image, texts.folder / texts.found(image)) for image in files.images if texts.found(image))
+        return frozenset(image for image, path in found if _time(path) > read_at)
 
     def _refresh(self, name: str, made: Sequence[Edit]) -> None:
         """Show new captions before an update has read them."""
-        files = {edit.file for edit in made}
-        of = self.rows(name)
-        texts = self._captions(name, of)
-        self._edited[name] |= {image for image in texts.images if texts.file_of(image) in files}
-        self._rows[name] = self._with_edits(name, rows.read_rows(self.store, name))
+        known, changed = self._known(name), {edit.file for edit in made}
+        texts = self._captions(name, known.files)
+        touched = {image for image in known.files.images if texts.found(image) in changed}
+        gone = {image for image in known.edited if not texts.found(image)}
+        self._memory[name] = self._with_edits(name, replace(known, edited=known.edited | touched | gone))
 
-    def _with_edits(self, name: str, of: Rows) -> Rows:
-        """Return the rows with edited captions that no update has read."""
-        if not self._edited[name]:
-            return of
-        known, texts = rows.written_captions(self.store, name), self._captions(name, of)
-        live = {image: texts.of(image) for image in self._edited[name] & set(texts.images)}
-        self._edited[name] = {
-            image for image, one in live.items() if (one.text if one.data else "") != known.get(image, ("", ""))[1]
-        }
-        return rows.with_captions(of, {image: texts.in_training(image) for image in self._edited[name]})
+    def _with_edits(self, name: str, known: "_Known") -> "_Known":
+        """Return `known` with edited captions that no update has read.
+
+        A text that cannot be read shows what was read before.
+        """
+        if not known.edited:
+            return replace(known, shown=known.read)
+        before, texts = rows.written_captions(self.store, name), self._captions(name, known.files)
+        new: dict[str, str] = {}
+        for image in known.edited:
+            try:
+                now = texts.of(image)
+                written = now.text if now.data is not None else ""
+                if written != before.get(image, ("", ""))[1]:
+                    new[image] = texts.in_training(image)
+            except EditError:
+                continue
+        return replace(known, shown=rows.with_captions(known.read, new), edited=frozenset(new))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A character in memory: rows as read, and as shown with the captions of `edited` images."""
+
+    read: Rows
+    shown: Rows
+    files: Files
+    edited: frozenset[str]
+
+
+def _time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # removed meanwhile
+        return 0.0

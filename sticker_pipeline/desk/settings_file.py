@@ -9,16 +9,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from sticker_pipeline.core.character import FILE_NAME, Group, Settings, describe_problems, load_character
-from sticker_pipeline.core.files.limited_files import LimitedFileError, parse_yaml
+from sticker_pipeline.core.files.limited_files import MOST_BYTES, LimitedFileError, parse_yaml
 from sticker_pipeline.core.profile import ProfileError, character_profile
-from sticker_pipeline.core.texts import TextError, UserError, decoded
+from sticker_pipeline.core.texts import TextError, UserError, decoded, quoted
 from sticker_pipeline.desk import yaml_text
-from sticker_pipeline.desk.edits import Edit, EditError, content
+from sticker_pipeline.desk.edits import Edit, EditError, content, encoded_like
 
 LISTS = ("curation.blacklist", "media.exclude", "benchmark.prompts")
 MAPS = ("curation.aliases", "curation.weights")
 SHARE = "share"  # groups.<name>.share
-BOM = b"\xef\xbb\xbf"
 
 
 def edited(folder: Path, models: Path, changes: Sequence[Mapping[str, Any]]) -> Edit:
@@ -38,7 +37,7 @@ def edited(folder: Path, models: Path, changes: Sequence[Mapping[str, Any]]) -> 
             text = _changed(text, groups, str(change.get("do")), str(change.get("key")), change.get("value"))
     except (TextError, LimitedFileError, yaml_text.YamlEditError, UserError) as error:
         raise EditError(f"{folder / FILE_NAME}: {error}. Change it with an editor.") from error
-    after = _encoded(text, before)
+    after = encoded_like(text, before)
     _check(folder, models, after)
     return Edit(folder, FILE_NAME, before, after)
 
@@ -51,6 +50,8 @@ def difference(edit: Edit) -> list[str]:
 
 def _changed(text: str, groups: Mapping[str, Group], do: str, key: str, value: Any) -> str:
     path = key.split(".", 1)
+    if not _is_plain(value):
+        raise EditError(f"{do} {key}: {quoted(value)} is no value for it")
     if key in LISTS and do in ("add", "remove") and isinstance(value, list):
         return (yaml_text.add if do == "add" else yaml_text.remove)(text, path, value)
     if key in LISTS and do == "set" and isinstance(value, list):
@@ -65,6 +66,12 @@ def _changed(text: str, groups: Mapping[str, Group], do: str, key: str, value: A
     if path[0] == "groups" and path[-1].endswith(f".{SHARE}") and group in groups and do == "set":
         return yaml_text.put(_with_groups(text, groups), ["groups", group, SHARE], value)
     raise EditError(f"{do} {key} is no change that can be made here")
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether `value` is a text or number, or a list or mapping of these."""
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return all(isinstance(part, str | int | float) for part in parts)
 
 
 def _set_entries(text: str, path: Sequence[str], wanted: list[Any]) -> str:
@@ -89,14 +96,10 @@ def _with_groups(text: str, groups: Mapping[str, Group]) -> str:
     return yaml_text.put(text, ["groups"], stated)
 
 
-def _encoded(text: str, before: bytes) -> bytes:
-    lines = text.replace("\r\n", "\n")
-    mark = BOM if before.startswith(BOM) else b""
-    return mark + (lines.replace("\n", "\r\n") if b"\r\n" in before else lines).encode()
-
-
 def _check(folder: Path, models: Path, after: bytes) -> None:
     """Raise EditError if the character would not be valid."""
+    if len(after) > MOST_BYTES:
+        raise EditError(f"{FILE_NAME} would have {len(after):,} bytes, and at most {MOST_BYTES:,} are read.")
     try:
         settings = Settings.model_validate(parse_yaml(decoded(after)))
         character_profile(replace(load_character(folder), settings=settings), models)

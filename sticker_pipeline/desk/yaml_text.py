@@ -4,6 +4,7 @@ Libraries that write a parsed text again move comments from before a key to behi
 is parsed and compared with the value that it should give; a text that gives another is refused.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from sticker_pipeline.core.files.limited_files import LimitedFileError, parse_yaml
 
 Path = Sequence[str]
+_BEHIND = re.compile(r" *,? ?")  # an entry of a flow value
 
 
 class YamlEditError(ValueError):
@@ -179,30 +181,39 @@ def _remove(text: str, path: Path, gone: Sequence[Any]) -> str:
     root = _root(text)
     node = _value(root, path)
     assert isinstance(node, MappingNode | SequenceNode)
-    keys = [pair[0] if isinstance(pair, tuple) else pair for pair in node.value]
-    ends = [pair[1] if isinstance(pair, tuple) else pair for pair in node.value]
-    out = [place for place, key in enumerate(keys) if _scalar(key) in gone]
-    if len(out) == len(keys):
+    pairs = [entry if isinstance(entry, tuple) else (entry, entry) for entry in node.value]
+    places = [(key.start_mark.index, end.end_mark.index) for key, end in pairs]
+    out = [place for place, (key, _) in enumerate(pairs) if _scalar(key) in gone]
+    if len(out) == len(pairs):
         return _filled(text, root, path, "{}" if isinstance(node, MappingNode) else "[]")
-    for place in reversed(out):
-        text = _without(text, node, keys, ends, place)
-        if node.flow_style:  # places of the others are of the text before
-            return _remove(text, path, gone) if len(out) > 1 else text
+    cuts = _flow_cuts(text, places, out) if node.flow_style else [_line_of(text, *places[place]) for place in out]
+    for start, end in reversed(cuts):
+        text = _spliced(text, start, end, "")
     return text
 
 
-def _without(text: str, node: Any, keys: Sequence[Node], ends: Sequence[Node], place: int) -> str:
-    """Cut out one entry: with its comma, or with its line."""
-    start, end = keys[place].start_mark.index, ends[place].end_mark.index
-    if not node.flow_style:
-        return _spliced(text, text.rfind("\n", 0, start) + 1, min(_end_of_line(text, end) + 1, len(text)), "")
-    if place + 1 < len(keys):
-        return _spliced(text, start, keys[place + 1].start_mark.index, "")
-    return _spliced(text, ends[place - 1].end_mark.index, end, "")
+def _line_of(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the lines of a block's entry."""
+    return text.rfind("\n", 0, start) + 1, min(_end_of_line(text, end) + 1, len(text))
+
+
+def _flow_cuts(text: str, places: Sequence[tuple[int, int]], out: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the parts to cut out of a flow value: entries with their commas.
+
+    Comments between them stay.
+    """
+    last_kept = max(set(range(len(places))) - set(out))
+    tail = (places[last_kept][1], places[-1][1])
+    is_plain = "\n" not in text[slice(*tail)]
+    single = [place for place in out if place < last_kept or not is_plain]
+    found = ((places[place][0], _BEHIND.match(text, places[place][1])) for place in single)
+    cuts = [(start, behind.end()) for start, behind in found if behind]
+    return [*cuts, tail] if is_plain and last_kept + 1 < len(places) else cuts
 
 
 def _scalar(node: Node) -> Any:
-    return yaml.safe_load(yaml.serialize(node, Dumper=yaml.SafeDumper))
+    """Return the value of a text or number; of others their text."""
+    return yaml.SafeLoader("").construct_object(node) if isinstance(node, ScalarNode) else str(node.value)
 
 
 def _flow(value: Any) -> str:

@@ -56,7 +56,7 @@ def test_the_newest_run_of_the_character_is_shown(instance: dg.DagsterInstance, 
         runs.update(NAME)
 
 
-ENDED = "the update has ended: why"
+ENDED = "it has ended: why"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_cancel_interrupts_the_process(runs: DagsterRuns, monkeypatch, tmp_path:
         time.sleep(0.05)
     assert runs.cancel(NAME) is True
     runs._processes[NAME].wait(30)
-    assert runs.state(NAME)["text"] == "the update has ended: stopped"
+    assert runs.state(NAME)["text"] == "it has ended: stopped"
 
 
 @pytest.fixture

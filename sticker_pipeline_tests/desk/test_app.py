@@ -100,8 +100,9 @@ def test_captions_are_previewed_written_and_undone(client: TestClient, token: di
     assert shown["files"] == 2
     assert shown["examples"][1] == {"file": "stickers/happy.txt", "before": "", "after": "grin, hat\n"}
     assert not (root / "characters/fox/stickers/happy.txt").exists()
-    assert post(client, "captions", change, token).json()["made"] == 2
+    assert post(client, "captions", {**change, "seen": shown["digest"]}, token).json()["made"] == 2
     assert (root / "characters/fox/stickers/happy.txt").read_text() == "grin, hat\n"
+    assert post(client, "captions", {**change, "seen": shown["digest"]}, token).status_code == 409
     assert client.get(f"/c/{NAME}/api/frames?tags=grin").json()["total"] == 3
     assert post(client, "undo", {}, token).json()["made"] == 2
     assert not (root / "characters/fox/stickers/happy.txt").exists()
@@ -117,6 +118,9 @@ def test_all_but_some_can_be_selected(client: TestClient, token: dict[str, str])
 
 def test_the_files_of_a_filter(client: TestClient) -> None:
     assert client.get(f"/c/{NAME}/api/paths?tags=smile").json() == ["gifs/wave.gif", "stickers/happy.png"]
+    ids = client.get(f"/c/{NAME}/api/ids?tags=smile&start=1&count=2").json()
+    rows = client.get(f"/c/{NAME}/api/frames?tags=smile").json()["rows"]
+    assert ids == [[row["frame_id"], row["path"]] for row in rows[1:3]]
 
 
 def test_a_caption_that_changed_meanwhile_is_a_conflict(client: TestClient, token: dict[str, str], root: Path) -> None:
@@ -156,7 +160,8 @@ def test_a_bad_body_is_a_sentence(client: TestClient, token: dict[str, str], bod
 
 @pytest.mark.parametrize(
     "body",
-    [{"do": "x"}, {"do": "add"}, {"do": "set", "text": " "}, {"filter": []}, {"frames": 3}, {"filter": {"state": "x"}},
+    [{"do": "x"}, {"do": "add"}, {"do": "replace", "text": "a,b", "by": "c"},
+     {"do": "set", "text": " "}, {"filter": []}, {"frames": 3}, {"filter": {"state": "x"}},
      {"do": "add", "text": "x", "expected": 3}, {"do": "add", "text": "x", "filter": {"order": "x"}}],
 )  # fmt: skip
 def test_bad_values_are_a_sentence(client: TestClient, token: dict[str, str], body: dict) -> None:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sticker_pipeline.desk.captions import CaptionFile, Captions, add, edited, remove, replace, set_to
+from sticker_pipeline.desk.captions import CaptionFile, Captions, Files, add, edited, remove, replace, set_to
 from sticker_pipeline.desk.edits import EditError, apply
+from sticker_pipeline.media.sidecars import owned_captions
 from sticker_pipeline.tagging.captions import parse_caption
 
 
@@ -42,37 +43,82 @@ def test_what_is_added_is_there_and_what_is_removed_is_not(before: list[str], ne
     assert remove(new)(longer) == remove(new)(text)
 
 
+@pytest.mark.parametrize("tags", [("hat, scarf", "x"), ("hat", "x, y"), ("", "x")])
+def test_one_tag_is_replaced_by_one(tags: tuple[str, str]) -> None:
+    with pytest.raises(EditError, match="one tag by one tag"):
+        replace(*tags)
+
+
 @pytest.mark.parametrize("text", ["", " ,\n", "a\u202eb", "a\x00"])
 def test_a_caption_without_a_word_or_with_hidden_letters_is_refused(text: str) -> None:
     with pytest.raises(EditError):
         set_to(text)
 
 
-def captions(folder, images, written=None, by_file=None) -> Captions:
-    return Captions(folder, set(images), written or {}, by_file or {}, {"gifs": ["skv"]})
+def captions(folder, images, by_file=None) -> Captions:
+    return Captions(folder, Files(frozenset(images), by_file or {}), {"gifs": ["skv"]})
 
 
-def test_the_name_of_a_new_caption(tmp_path) -> None:
-    of = captions(
-        tmp_path, ["gifs/a.png", "gifs/b.png", "gifs/b.gif", "gifs/c", "gifs/c.png"], {"gifs/a.png": "gifs/A.caption"}
-    )
-    assert of.file_of("gifs/a.png") == "gifs/A.caption"
-    assert of.file_of("gifs/b.png") == "gifs/b.png.txt"
-    assert of.file_of("gifs/c.png") == "gifs/c.png.txt"
-    assert captions(tmp_path, ["gifs/a.png"]).file_of("gifs/a.png") == "gifs/a.txt"
+@pytest.mark.parametrize(
+    ("images", "texts", "image", "file"),
+    [
+        (["gifs/a.png"], [], "gifs/a.png", "gifs/a.txt"),
+        (["gifs/a.png"], ["gifs/A.caption"], "gifs/a.png", "gifs/A.caption"),
+        (["gifs/a.png"], ["gifs/a.png.txt"], "gifs/a.png", "gifs/a.png.txt"),
+        (["gifs/b.png", "gifs/b.gif"], [], "gifs/b.png", "gifs/b.png.txt"),  # b.txt would be of both
+        (["gifs/b.png", "gifs/b.gif"], ["gifs/b.txt"], "gifs/b.png", "gifs/b.txt"),
+        (["gifs/c.png", "gifs/c.png.jpg"], [], "gifs/c.png", "gifs/c.txt"),
+        (["gifs/c.png", "gifs/c.png.jpg"], [], "gifs/c.png.jpg", "gifs/c.png.txt"),
+        (["d.png"], [], "d.png", "d.txt"),
+    ],
+)
+def test_the_text_of_an_image(tmp_path, images: list[str], texts: list[str], image: str, file: str) -> None:
+    (tmp_path / "gifs").mkdir()
+    for text in texts:
+        (tmp_path / text).write_text("smile")
+    of = captions(tmp_path, images)
+    assert of.file_of(image) == file
+    (tmp_path / file).write_text("smile")
+    assert owned_captions(images, [*texts, file])[image] == file  # as an update reads it
+
+
+def test_no_text_is_written_for_the_wrong_image_or_over_another_text(tmp_path) -> None:
+    (tmp_path / "gifs").mkdir()
+    three = ["gifs/a.png", "gifs/a.webp", "gifs/a.png.jpg"]
+    with pytest.raises(EditError, match="rename"):
+        captions(tmp_path, three).file_of("gifs/a.png")  # a.txt is of both, a.png.txt of a.png.jpg
+    (tmp_path / "gifs/b.txt").write_text("a story, " * 4_000)
+    assert captions(tmp_path, ["gifs/b.png"]).file_of("gifs/b.png") == "gifs/b.png.txt"
+
+
+def test_texts_of_several_images_are_named(tmp_path) -> None:
+    (tmp_path / "gifs").mkdir()
+    (tmp_path / "gifs/b.txt").write_text("smile")
+    of = captions(tmp_path, ["gifs/b.png", "gifs/b.gif", "gifs/c.png"])
+    assert of.shared("gifs/b.png") == ["gifs/b.gif"]
+    assert of.shared("gifs/c.png") == []
 
 
 def test_without_a_text_the_tags_common_to_the_frames_are_the_caption(tmp_path) -> None:
     (tmp_path / "gifs").mkdir()
-    of = captions(tmp_path, ["gifs/a.gif"], by_file={"gifs/a.gif": ["skv, smile, up", "skv, smile, down"]})
+    of = captions(tmp_path, ["gifs/a.gif"], {"gifs/a.gif": ["skv, smile, up", "skv, smile, down"]})
     assert of.of("gifs/a.gif") == CaptionFile("gifs/a.gif", "gifs/a.txt", None, "smile")
     edit = edited(tmp_path, of.of("gifs/a.gif"), add(["hat"]))
     assert edit is not None
     assert apply([edit]) == ([edit], [])
     assert (tmp_path / "gifs/a.txt").read_bytes() == b"smile, hat\n"
-    assert of.in_training("gifs/a.gif") == "skv, smile, hat"
+    assert captions(tmp_path, ["gifs/a.gif"]).in_training("gifs/a.gif") == "skv, smile, hat"
     with pytest.raises(EditError, match="no image"):
         of.of("../x.png")
+
+
+def test_what_changes_no_word_writes_nothing_and_no_caption_loses_all_words(tmp_path) -> None:
+    (tmp_path / "gifs").mkdir()
+    of = captions(tmp_path, ["gifs/a.gif"], {"gifs/a.gif": ["skv, smile"]}).of("gifs/a.gif")
+    assert edited(tmp_path, of, remove(["hat"])) is None
+    assert edited(tmp_path, of, set_to("smile")) is None
+    with pytest.raises(EditError, match="no tag would be left"):
+        edited(tmp_path, of, remove(["smile"]))
 
 
 @pytest.mark.parametrize(
@@ -91,20 +137,18 @@ def test_without_a_text_the_tags_common_to_the_frames_are_the_caption(tmp_path) 
 def test_encoding_mark_and_line_ends_stay(tmp_path, before: bytes, after: bytes) -> None:
     (tmp_path / "gifs").mkdir()
     (tmp_path / "gifs/a.txt").write_bytes(before)
-    edit = edited(
-        tmp_path, captions(tmp_path, ["gifs/a.png"], {"gifs/a.png": "gifs/a.txt"}).of("gifs/a.png"), add(["hat"])
-    )
+    edit = edited(tmp_path, captions(tmp_path, ["gifs/a.png"]).of("gifs/a.png"), add(["hat"]))
     assert edit is not None
     assert edit.after == after
 
 
 def test_an_unreadable_or_too_long_caption_is_refused(tmp_path) -> None:
     (tmp_path / "gifs").mkdir()
-    of = captions(tmp_path, ["gifs/a.png"])
     (tmp_path / "gifs/a.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(EditError, match=r"gifs/a\.txt"):
-        of.of("gifs/a.png")
+        captions(tmp_path, ["gifs/a.png"]).of("gifs/a.png")
     (tmp_path / "gifs/a.txt").write_bytes(b"smile")
+    of = captions(tmp_path, ["gifs/a.png"])
     with pytest.raises(EditError, match="20000"):
         edited(tmp_path, of.of("gifs/a.png"), set_to("a" * 20_001))
     assert edited(tmp_path, of.of("gifs/a.png"), add(["smile"])) is None

@@ -25,7 +25,7 @@ def test_a_file_that_changed_meanwhile_is_left_and_others_are_written(tmp_path: 
     good = Edit(tmp_path, "b.txt", None, b"new")
     made, problems = apply([Edit(tmp_path, "a.txt", b"one", b"two"), good])
     assert made == [good]
-    assert problems == ["a.txt was changed meanwhile, and is left as it is: load the page again."]
+    assert problems == ["a.txt was changed meanwhile, and is left as it is: look at it again."]
     assert (tmp_path / "a.txt").read_bytes() == b"of an editor"
     with pytest.raises(Conflict):
         apply_one(Edit(tmp_path, "b.txt", None, b"newer"))
@@ -52,3 +52,20 @@ def test_nothing_is_written_outside(tmp_path: Path, file: str) -> None:
     with pytest.raises(EditError):
         apply_one(Edit(tmp_path / "fox", file, None, b"two"))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_an_editor_saves_during_the_write_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sticker_pipeline.desk import edits as module
+
+    (tmp_path / "a.txt").write_bytes(b"one")
+    monkeypatch.setattr(module, "sync_file", lambda path: (tmp_path / "a.txt").write_bytes(b"of an editor"))
+    with pytest.raises(Conflict):
+        apply_one(Edit(tmp_path, "a.txt", b"one", b"two"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.txt": b"of an editor"}
+
+
+def test_a_write_protected_file_is_left(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one")
+    (tmp_path / "a.txt").chmod(0o444)
+    with pytest.raises(EditError, match="write-protected"):
+        apply_one(Edit(tmp_path, "a.txt", b"one", b"two"))

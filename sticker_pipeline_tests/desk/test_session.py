@@ -45,8 +45,26 @@ def test_undo_leaves_what_an_editor_changed(root: Path, desk: Session) -> None:
     (root / "characters/fox/stickers/happy.txt").write_text("by hand")
     made, problems = desk.undo(NAME)
     assert made == 1
-    assert problems == ["stickers/happy.txt was changed meanwhile, and is left as it is: load the page again."]
+    assert problems == ["stickers/happy.txt was changed meanwhile, and is left as it is: look at it again."]
     assert (root / "characters/fox/stickers/happy.txt").read_text() == "by hand"
+    assert desk.steps_back(NAME) == 1
+    (root / "characters/fox/stickers/happy.txt").write_text("smile, hat, scarf\n")
+    assert desk.undo(NAME) == (1, [])  # what could not be undone is tried again
+
+
+def test_a_text_that_becomes_unreadable_stops_nothing_else(root: Path, desk: Session) -> None:
+    edit(desk, add(["scarf"]), tags="hat")
+    (root / "characters/fox/stickers/happy.txt").write_bytes(b"\xff\xff")
+    assert edit(desk, add(["scarf"]), source="sad") == (1, [])
+    assert "scarf" in desk.rows(NAME).table.set_index("path")["caption"]["stickers/sad.png"]
+
+
+def test_texts_newer_than_the_update_are_shown_after_a_restart(root: Path, desk: Session) -> None:
+    desk.rows(NAME)
+    (root / "characters/fox/stickers/happy.txt").write_text("by hand")
+    later = session(root)
+    assert later.pending(NAME) == ["stickers/happy.png"]
+    assert later.rows(NAME).table.set_index("path")["caption"]["stickers/happy.png"] == "skv_fox, fox_sticker, by hand"
 
 
 def test_a_bad_text_does_not_stop_the_others(root: Path, desk: Session) -> None:

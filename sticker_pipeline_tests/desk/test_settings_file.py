@@ -70,7 +70,8 @@ def test_a_share_of_an_unstated_group_states_all(root: Path) -> None:
         ({"do": "add", "key": "media.exclude", "value": [3]}, "exclude"),
         ({"do": "set", "key": "groups.nobody.share", "value": 1}, "no change"),
         ({"do": "add", "key": "curation.blacklist", "value": "hat"}, "no change"),
-        ({}, "no change"),
+        ({}, "no value"),
+        ({"do": "add", "key": "curation.blacklist", "value": [["hat"]]}, "no value"),
     ],
 )
 def test_a_change_that_is_not_valid_is_refused(root: Path, changes: dict, message: str) -> None:
@@ -101,3 +102,21 @@ def test_what_is_written_is_what_was_shown(root: Path, desk) -> None:
     assert load_character(path.parent).settings.curation.blacklist == ["hat"]
     assert desk.undo(NAME) == (1, [])
     assert path.read_text() == SETTINGS + "style: chibi\n"
+
+
+def test_a_file_too_large_to_be_read_is_not_written(root: Path) -> None:
+    with pytest.raises(EditError, match="at most"):
+        change(
+            root, {"do": "add", "key": "media.exclude", "value": [f"gifs/{number:060}.gif" for number in range(6_000)]}
+        )
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    (SETTINGS.encode("utf-16"), "utf-16"),
+    (SETTINGS.replace("gifs: {}\n", "gifs: {}\r\n").encode(), "utf-8"),  # of mixed line ends, each stays
+])  # fmt: skip
+def test_encoding_and_mixed_line_ends_stay(root: Path, before: bytes, after: str) -> None:
+    path = root / "characters" / NAME / "character.yaml"
+    path.write_bytes(before)
+    edit = edited(path.parent, root / "models", [{"do": "add", "key": "media.exclude", "value": ["a"]}])
+    assert edit.after == before + "media:\n  exclude: [a]\n".encode(after)[2 if after == "utf-16" else 0 :]

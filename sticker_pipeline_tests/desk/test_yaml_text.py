@@ -140,3 +140,10 @@ def test_what_cannot_be_edited_is_refused() -> None:
         add("section:\n  list: word\n", ["section", "list"], ["b"])
     with pytest.raises(YamlEditError, match=r"section\.list"):  # an anchor: the other place would change too
         add("section: &a\n  list: [x]\nother: *a\n", ["section", "list"], ["b"])
+
+
+def test_comments_between_the_entries_of_a_flow_list_stay() -> None:
+    text = "section:\n  list: [\n    aa, # why aa\n    bb # why bb\n  ]\n"
+    assert remove(text, ["section", "list"], ["bb"]) == "section:\n  list: [\n    aa, # why aa\n    # why bb\n  ]\n"
+    assert remove(text, ["section", "list"], ["aa"]) == "section:\n  list: [\n    # why aa\n    bb # why bb\n  ]\n"
+    assert remove("s: {l: [a, b, c, d]}\nx: 1\n", ["s", "l"], ["b", "d"]) == "s: {l: [a, c]}\nx: 1\n"

@@ -339,7 +339,7 @@ def test_what_prompts_share_is_not_repeated(prompts: list[str], own: list[str]) 
 
 @given(st.integers(0, 200), st.integers(1, 12))
 def test_a_few_of_many_are_spread_from_the_first_to_the_last(count: int, most: int) -> None:
-    chosen = contents._spread(count, most)
+    chosen = contents.spread(count, most)
     assert len(chosen) == min(count, most)
     assert chosen == sorted(set(chosen))
     if count and most > 1:

@@ -121,6 +121,26 @@ def test_what_an_editor_changed_is_not_overwritten(page: Any, root: Path) -> Non
     page.get_by_role("button", name="Save caption").click()
     page.locator("#message.error", has_text="changed meanwhile. It is now: of an editor").wait_for()
     assert (root / "characters/fox/stickers/happy.txt").read_text() == "of an editor"
+    page.get_by_text("Not saved. On the disk: of an editor").wait_for()
+    assert page.locator("#caption").input_value() == "mine"
+    page.get_by_role("button", name="Save caption").click()
+    page.get_by_text("1 caption written").wait_for()
+    assert (root / "characters/fox/stickers/happy.txt").read_text() == "mine"
+
+
+def test_a_text_that_is_not_saved_survives_other_work(page: Any) -> None:
+    page.locator(".cell", has_text="hat").click()
+    page.wait_for_selector("#caption")
+    page.locator("#caption").fill("half a")
+    page.locator(".cell", has_text="crying").click()
+    page.locator("#detail h2", has_text="sad").wait_for()
+    page.locator("#caption").fill("tears")
+    page.get_by_role("button", name="Save caption").click()
+    page.get_by_text("1 caption written").wait_for()
+    page.locator(".cell", has_text="hat").click()
+    page.get_by_text("Not saved. On the disk: smile, hat").wait_for()
+    assert page.locator("#caption").input_value() == "half a"
+    page.locator("#caption").fill("smile, hat")
 
 
 def test_a_file_is_excluded_after_its_difference_was_shown(page: Any, root: Path) -> None:

@@ -53,7 +53,8 @@ export async function tried(action) {
   try {
     return await action();
   } catch (error) {
-    if (error.name !== "AbortError") say(error.message, true);
+    const isGone = error instanceof TypeError && /fetch/i.test(error.message);
+    if (error.name !== "AbortError") say(isGone ? "The desk does not answer: is it still running?" : error.message, true);
     return undefined;
   }
 }
@@ -73,6 +74,9 @@ export function ask(title, content, yes) {
       ]),
     );
     dialog.oncancel = () => resolve(false);
+    dialog.onkeydown = (event) => {
+      if (event.key === "Enter" && event.target.matches("input") && yes) close(true)();
+    };
     dialog.showModal();
     (dialog.querySelector("input, textarea") || dialog.querySelector("button")).focus();
   });

@@ -58,6 +58,7 @@ export class Grid {
     for (const cell of this.cells.values()) cell.remove();
     this.cells.clear();
     this.draw();
+    this.changed();
   }
 
   row(number) {
@@ -150,19 +151,20 @@ export class Grid {
     return this.allSelected ? this.total - this.selected.size : this.selected.size;
   }
 
-  toggle(number, range = false) {
+  // Selects or clears one cell, or with `range` all from the cell before as that one is.
+  async toggle(number, range = false) {
     const row = this.row(number);
     if (!row?.frame_id) return;
     if (range && this.anchor !== undefined) {
-      const want = this.isSelected(this.row(this.anchor) ?? row);
       const [first, last] = [Math.min(this.anchor, number), Math.max(this.anchor, number)];
-      for (let each = first; each <= last; each += 1) {
-        const other = this.row(each);
-        if (other?.frame_id && this.isSelected(other) !== want) this.flip(other);
+      const found = await tried(() => read("ids", { ...this.query, start: first, count: last - first + 1 }));
+      for (const [id, path] of found ?? []) {
+        if (id && this.isSelected({ frame_id: id }) !== this.want) this.flip({ frame_id: id, path });
       }
     } else {
       this.flip(row);
       this.anchor = number;
+      this.want = this.isSelected(row);
     }
     this.focus = number;
     this.mark();
@@ -174,6 +176,7 @@ export class Grid {
   }
 
   select(all) {
+    this.anchor = undefined;
     this.selected.clear();
     this.allSelected = all;
     this.mark();

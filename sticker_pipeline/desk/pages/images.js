@@ -4,6 +4,7 @@ import { Grid } from "./grid.js";
 import { changeSettings } from "./settings.js";
 
 const WAIT = 120; // milliseconds after the last key
+const drafts = new Map(); // image -> caption that is not saved
 let grid, refresh, opened;
 
 export function startImages(first, refreshAll) {
@@ -23,6 +24,8 @@ export function startImages(first, refreshAll) {
   form.elements.tags.addEventListener("keydown", pick);
   form.elements.tags.addEventListener("blur", () => setTimeout(() => (byId("suggestions").hidden = true), 200));
   document.addEventListener("keydown", shortcut);
+  addEventListener("beforeunload", (event) => drafts.size && event.preventDefault());
+  if (!location.hash || location.hash === "#images") byId("grid").focus();
 }
 
 function begin(first) {
@@ -101,7 +104,7 @@ function pick(event) {
 }
 
 function shortcut(event) {
-  if (event.target.closest("input, textarea, select, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input:not([type=checkbox]), textarea, select, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
   const act = {
     "/": () => byId("filter").elements.tags.focus(),
     e: () => byId("caption")?.focus(),
@@ -109,7 +112,7 @@ function shortcut(event) {
     u: () => byId("undo").click(),
     Escape: () => (grid.count() ? grid.select(false) : close()),
   }[event.key];
-  if (!act || byId("images").hidden) return;
+  if (!act || (byId("images").hidden && event.key !== "u")) return;
   event.preventDefault();
   act();
 }
@@ -153,11 +156,12 @@ async function captions(change) {
   const content = [element("p", {}, `${counted(shown.files, "text")} beside images will be written. A text replaces the tagger's tags.`), ...examples, more, ...problems(shown)];
   if (!(await ask("Write these captions?", content, "Write"))) return;
   say(`Writing ${counted(shown.files, "caption")} …`);
-  const done = await tried(() => write("captions", change));
+  const done = await tried(() => write("captions", { ...change, seen: shown.digest }));
   if (done) await after(done, counted(done.made, "caption"));
 }
 
 async function after(done, what) {
+  if (!done.made && !done.problems.length) return say("Nothing to write: the caption is so already.");
   if (done.problems.length) say(`${what} written. Not written: ${done.problems.slice(0, 3).join(" ")}`, true);
   else say(`${what} written. The next update uses it. u undoes it.`);
   await refresh();
@@ -189,13 +193,16 @@ function close() {
 // Shows one image with its caption, the frames of its file and the tags that were left out.
 async function open(row) {
   opened = row;
+  grid.mark();
   const panel = byId("detail");
   panel.hidden = false;
   if (panel.dataset.path !== row.path) fill(panel, element("h2", {}, row.path)); // nothing of the image before stays
   panel.dataset.path = row.path;
   const file = await tried(() => read("file", { path: row.path }));
   if (!file || opened !== row) return;
-  const text = element("textarea", { id: "caption", value: file.caption, rows: 5, readOnly });
+  row = opened = file.frames.find((frame) => frame.frame_id === row.frame_id) ?? row;
+  const text = element("textarea", { id: "caption", value: drafts.get(row.path) ?? file.caption, rows: 5, readOnly });
+  text.addEventListener("input", () => (text.value === file.caption ? drafts.delete(row.path) : drafts.set(row.path, text.value)));
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) save();
     if (event.key === "Escape") byId("grid").focus();
@@ -203,7 +210,9 @@ async function open(row) {
   const save = async () => {
     const change = { path: row.path, do: "set", text: text.value, expected: { [row.path]: file.caption } };
     const done = await tried(() => write("captions", change));
-    if (done) await after(done, counted(done.made, "caption"));
+    if (!done) return open(row); // shows the caption on the disk beside the text that is not saved
+    drafts.delete(row.path);
+    await after(done, counted(done.made, "caption"));
   };
   fill(
     panel,
@@ -222,7 +231,9 @@ async function open(row) {
 function caption(text, file, save) {
   const about = file.written ? `Caption of ${file.caption_file}` : `From the tagger. Saving writes ${file.caption_file}`;
   const all = file.frames.length > 1 ? `, for all ${file.frames.length} frames of the file` : "";
-  return element("div", { className: "caption-edit" }, element("label", {}, `${about}${all}`, text), readOnly ? null : element("button", { className: "primary", onclick: save }, "Save caption"));
+  const shared = file.shared.length ? element("p", {}, `The same text is of ${file.shared.join(", ")}.`) : null;
+  const unsaved = drafts.has(file.path) ? element("p", { className: "error" }, `Not saved. On the disk: ${file.caption}`) : null;
+  return element("div", { className: "caption-edit" }, element("label", {}, `${about}${all}`, text), unsaved, shared, readOnly ? null : element("button", { className: "primary", onclick: save }, "Save caption"));
 }
 
 // Says which releases were made of the file, when asked.

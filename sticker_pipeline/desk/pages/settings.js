@@ -17,10 +17,16 @@ export async function changeSettings(changes, title = "Write this to character.y
   return Boolean(done);
 }
 
-const change = async (...changes) => (await changeSettings(changes)) && refresh();
+const MOST_CHIPS = 200;
+let shown;
+
+async function change(...changes) {
+  if (await changeSettings(changes)) await refresh();
+  else showSettings(shown); // a field shows what is in the file
+}
 
 export function showSettings(found) {
-  const { settings, groups } = found;
+  const { settings, groups } = (shown = found);
   fill(
     byId("settings"),
     list("Tags that are never written", "curation.blacklist", settings),
@@ -46,7 +52,8 @@ function list(title, key, settings) {
     event.preventDefault();
     if (input.value.trim()) change({ do: "add", key, value: [input.value.trim()] });
   };
-  const chips = settings[key].map((value) => chip(value, () => change({ do: "remove", key, value: [value] })));
+  const chips = settings[key].slice(0, MOST_CHIPS).map((value) => chip(value, () => change({ do: "remove", key, value: [value] })));
+  if (settings[key].length > MOST_CHIPS) chips.push(`and ${(settings[key].length - MOST_CHIPS).toLocaleString("en")} more, in character.yaml`);
   return part(title, element("div", { className: "chips" }, chips.length ? chips : "none"), readOnly ? null : element("form", { onsubmit: add }, input, element("button", {}, "Add")));
 }
 
@@ -55,7 +62,8 @@ function map(title, key, settings, first, second) {
   const isNumber = key.endsWith("weights");
   const add = (event) => {
     event.preventDefault();
-    if (tag.value.trim() && value.value.trim()) change({ do: "set", key, value: { [tag.value.trim()]: isNumber ? Number(value.value) : value.value.trim() } });
+    if (isNumber && Number.isNaN(Number(value.value))) say(`${value.value} is no number: write it like 1.2.`, true);
+    else if (tag.value.trim() && value.value.trim()) change({ do: "set", key, value: { [tag.value.trim()]: isNumber ? Number(value.value) : value.value.trim() } });
   };
   const chips = Object.entries(settings[key]).map(([name, content]) => chip(`${name} → ${content}`, () => change({ do: "remove", key, value: [name] })));
   return part(title, element("div", { className: "chips" }, chips.length ? chips : "none"), readOnly ? null : element("form", { onsubmit: add }, tag, value, element("button", {}, "Set")));

@@ -61,6 +61,7 @@ class Progress:
         self._write, self._send, self._clock = write, send, clock
         self._seconds_between_lines = seconds_between_lines
         self._line_due = self._message_due = float("-inf")
+        self._count_line_due = self._count_message_due = float("-inf")  # the first step is shown at once
 
     def note(self, text: str) -> None:
         """Write a line about a rare event."""
@@ -69,11 +70,11 @@ class Progress:
     def count(self, what: str, done: int, total: int) -> None:
         """Show a count after an interval, or at the end."""
         now = self._clock()
-        if now >= self._line_due or done == total:
-            self._line_due = now + self._seconds_between_lines
+        if now >= self._count_line_due or done == total:
+            self._count_line_due = now + self._seconds_between_lines
             self._write(f"{what} {done}/{total}")
-        if self._send and (now >= self._message_due or done == total):
-            self._message_due = now + SECONDS_BETWEEN_MESSAGES
+        if self._send and (now >= self._count_message_due or done == total):
+            self._count_message_due = now + SECONDS_BETWEEN_MESSAGES
             self._send({"counted": what, "done": done, "total": total})
 
     def report(self, **message: Any) -> None:
