@@ -50,7 +50,7 @@ def test_one_signal_ends_the_command_as_a_whole(tmp_path: Path) -> None:
         assert "moth character_line" not in shown
         if steps:
             assert f"goes on after step {steps} of " in shown
-        (saved,) = re.findall(r"stopped by SIGINT; (\d+) of \d+ steps are saved", shown)
+        (saved,) = re.findall(r"stopped by SIGINT; (\d+) of \d+ steps saved", shown)
         steps = int(saved)
         with dg.DagsterInstance.from_config(variables["DAGSTER_HOME"]) as instance:
             assert instance.get_runs(limit=1)[0].status == dg.DagsterRunStatus.CANCELED

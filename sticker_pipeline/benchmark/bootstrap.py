@@ -22,6 +22,7 @@ from functools import lru_cache
 import numpy as np
 
 from sticker_pipeline.core.schemas import Column
+from sticker_pipeline.core.texts import counted
 
 CONFIDENCE = 0.95
 INTERVAL = (
@@ -104,7 +105,7 @@ def prompt_numbers(prompts: Sequence[str], images: int) -> np.ndarray:
     Raises ValueError as `resampled`.
     """
     if len(prompts) != images:
-        raise ValueError(f"{images} images, but {len(prompts)} prompts.")
+        raise ValueError(f"{counted(images, 'image')}, but {counted(len(prompts), 'prompt')}.")
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     return np.array([numbers[prompt] for prompt in prompts], dtype=np.int64)
 

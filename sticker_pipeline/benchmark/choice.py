@@ -29,6 +29,7 @@ from sticker_pipeline.benchmark.gate import copies_by_chance
 from sticker_pipeline.benchmark.memorisation import COPY_PERCENTILE, nearest_training
 from sticker_pipeline.benchmark.similarity import clip_similarity, cosines, diversity
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.texts import counted
 
 SELECTION_PURPOSE = "selection"  # of generation.prompts.requests_for: seeds differ from the benchmark's
 VALIDATION = "validation"  # the split in the training's table of losses on fixed images
@@ -212,7 +213,7 @@ def _stopped_early(losses: Mapping[int, float], left: Sequence[int], patience: i
             break
     if last is None:
         return {}
-    sentence = f"not: trained on after the loss on validation images had not fallen for {patience} epochs"
+    sentence = f"not: trained on after the loss on validation images had not fallen for {counted(patience, 'epoch')}"
     late = {epoch: f"{sentence} (lowest at epoch {lowest})." for epoch in left if epoch > last}
     return late if len(late) < len(left) else {}
 

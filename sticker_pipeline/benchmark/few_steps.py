@@ -15,6 +15,7 @@ from sticker_pipeline.benchmark.metrics import Metric
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 from sticker_pipeline.core.storage import ArtifactStore
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.generation.few_steps import StepComparison
 from sticker_pipeline.tagging.wd14 import open_tagger
 
@@ -129,7 +130,7 @@ def headline(table: pd.DataFrame, comparison: StepComparison) -> str:
     speed = means[reference.name, SECONDS] / means[ours.name, SECONDS]
     change = means.get((ours.name, FIDELITY_CHANGE))
     found = "" if change is None else f", prompted tags found {change:+.3f}"
-    return f"{ours.settings.steps} steps: {speed:.1f} times as fast as {reference.settings.steps}{found}"
+    return f"{counted(ours.settings.steps, 'step')}: {speed:.1f} times as fast as {reference.settings.steps}{found}"
 
 
 def side_by_side(table: pd.DataFrame, reference: str) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from sticker_pipeline.benchmark.bootstrap import Estimate, row_mean
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.tagging.captions import parse_caption
 from sticker_pipeline.tagging.wd14 import Category, spelled
 
@@ -57,7 +58,7 @@ def prompt_fidelity(
     absolute values. Raises ValueError where the numbers of rows or tags differ.
     """
     if found.shape != (len(attributes), len(names)):
-        raise ValueError(f"found is {list(found.shape)} for {len(attributes)} images and {len(names)} tags.")
+        raise ValueError(f"found is {list(found.shape)} for {counted(len(attributes), 'image')} and {len(names)} tags.")
     shares = found_shares(found, names, attributes)
     return None if np.isnan(shares).all() else row_mean(shares, samples, seed, prompts)
 

@@ -23,6 +23,7 @@ from sticker_pipeline.benchmark.tables import benchmark_table
 from sticker_pipeline.core.character import Benchmark, Character, Gate
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import ArtifactStore
+from sticker_pipeline.core.texts import are, counted
 from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.dataset.manifest import HOLDOUT, MIN_VALIDATED, TRAIN, VALIDATION, held_out_of, in_turn
 from sticker_pipeline.generation.prompts import benchmark_prompts, requests_for
@@ -131,7 +132,9 @@ def has_validation(rows: pd.DataFrame, settings: Benchmark) -> Verdict:
     table = split_table(rows)
     sources = int(table[VALIDATION].sum())
     if sources or not settings.validation:
-        reason = f"{sources} sources are for validation" if sources else "benchmark.validation is 0"
+        reason = (
+            f"{counted(sources, 'source')} {are(sources)} for validation" if sources else "benchmark.validation is 0"
+        )
         return Verdict(True, f"{reason}.", table)
     group, sources = max(_groups(rows), key=lambda found: found[2])[::2]
     lacking = MIN_VALIDATED - sources
@@ -204,4 +207,4 @@ def _to_hold_out(rows: pd.DataFrame, sizes: Sizes) -> str:
 
 
 def _images(count: int) -> str:
-    return "1 image or GIF" if count == 1 else f"{count} images or GIFs"
+    return f"{counted(count, 'image')} or {'GIF' if count == 1 else 'GIFs'}"

@@ -16,6 +16,7 @@ from sticker_pipeline.benchmark.tone import Tones, tones
 from sticker_pipeline.core.images import front_chart
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import ArtifactStore
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.generation.grid_points import GridPoint, reference_of, settings_at
 from sticker_pipeline.generation.sampling_grid import GridPlan
 from sticker_pipeline.tagging.wd14 import Tagger
@@ -80,8 +81,11 @@ def pareto_chart(rows: pd.DataFrame) -> Image.Image:
     """Chart quality against seconds of all settings, the front ringed."""
     ringed = front(rows)
     points = {
-        f"{'LCM, ' if lcm else ''}{steps} steps": (part["seconds"].to_numpy(), part["quality"].to_numpy())
-        for (lcm, steps), part in rows.groupby([rows["lcm_weight"] > 0, "steps"])
+        f"{'LCM, ' if lcm else ''}{counted(int(part['steps'].iloc[0]), 'step')}": (
+            part["seconds"].to_numpy(),
+            part["quality"].to_numpy(),
+        )
+        for (lcm, _), part in rows.groupby([rows["lcm_weight"] > 0, "steps"])
     }
     return front_chart(
         points,

@@ -14,6 +14,7 @@ from sticker_pipeline.benchmark.evaluation import (
 from sticker_pipeline.benchmark.fidelity import unknown_tags
 from sticker_pipeline.benchmark.metrics import METRICS
 from sticker_pipeline.core.character import OUR_MODELS
+from sticker_pipeline.core.texts import are, counted
 from sticker_pipeline.core.verdict import listed
 from sticker_pipeline.generation.recommended import at_most
 
@@ -119,8 +120,8 @@ def _too_few_sources(medium: MediumContext) -> list[str]:
             "cover other references: only one source is held out."
         ]
     return [
-        f"Medium '{medium.name}': only {sources} sources are held out, so its intervals are narrower than they "
-        "should be."
+        f"Medium '{medium.name}': only {counted(sources, 'source')} {are(sources)} held out, so its intervals are "
+        "narrower than they should be."
     ]
 
 

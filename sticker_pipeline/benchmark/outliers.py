@@ -7,6 +7,7 @@ import pandas as pd
 from PIL import Image
 
 from sticker_pipeline.core.images import contact_sheet
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.core.verdict import Verdict, listed
 
 # Robust standard deviations below the median. In the embedded CLIP, images of another demo character lie 15 and more
@@ -61,11 +62,10 @@ def same_character(frames: pd.DataFrame, embeddings: np.ndarray) -> Verdict:
     table = frames[order].assign(outlier_score=values).sort_values("outlier_score", ascending=False, ignore_index=True)
     strange = table[table["outlier_score"] > OUTLIER_SCORE]
     if strange.empty:
-        return Verdict(True, f"none of {len(table)} frames looks like another character.", table)
+        return Verdict(True, f"none of {counted(len(table), 'frame')} looks like another character.", table)
     names = listed(strange["path"])
-    summary = (
-        f"{len(strange)} of {len(table)} frames may show another character: {names}. Look at them, and remove those "
-        "that do."
+    summary = f"{len(strange)} of {counted(len(table), 'frame')} may show another character: {names}. " + (
+        "Look at it, and remove it if so." if len(strange) == 1 else "Look at them, and remove those that do."
     )
     return Verdict(False, summary, table)
 

@@ -29,7 +29,7 @@ import pandas as pd
 
 from sticker_pipeline.core.earlier_names import record_of_today
 from sticker_pipeline.core.storage import file_sha256
-from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.core.texts import UserError, counted
 from sticker_pipeline.generation.grid_points import Adapters, GridPoint
 from sticker_pipeline.generation.recommended import at_most
 
@@ -104,8 +104,9 @@ def _recommended(table: pd.DataFrame, budget: int) -> Recommendation:
     as_good = sound[sound["quality"] >= (1 - TOLERANCE) * best]
     row = as_good.sort_values(["seconds", "quality"], ascending=[True, False], kind="stable").iloc[0]
     why = (
-        f"Of {len(within)} settings of at most {budget} steps {len(sound)} have no fault; the quality of "
-        f"{len(as_good)} is within {100 * TOLERANCE:.0f} % of the best ({best:.3f}), and this is the fastest of them."
+        f"Of {counted(len(within), 'setting')} of at most {counted(budget, 'step')} {len(sound)} "
+        f"{'has' if len(sound) == 1 else 'have'} no fault; the quality of {len(as_good)} is within "
+        f"{100 * TOLERANCE:.0f} % of the best ({best:.3f}), and this is the fastest of them."
     )
     metrics = ("quality", "quality_low", "quality_high", "seconds", "similarity", "fidelity")
     return Recommendation(
@@ -115,9 +116,10 @@ def _recommended(table: pd.DataFrame, budget: int) -> Recommendation:
 
 def _why_none(within: pd.DataFrame, budget: int) -> str:
     if within.empty:
-        return f"No setting of at most {budget} steps was tried."
+        return f"No setting of at most {counted(budget, 'step')} was tried."
     found = ", ".join(faults(within.sort_values("quality").iloc[-1]))
-    return f"Each of {len(within)} settings of at most {budget} steps has a fault; the best is {found}."
+    tried = f"{counted(len(within), 'setting')} of at most {counted(budget, 'step')}"
+    return f"Each of {tried} has a fault; the best is {found}."
 
 
 def _plain(value: Any) -> Any:
@@ -141,7 +143,7 @@ def headline(recommended: Sequence[Recommendation]) -> str:
     if not found:
         return "every setting has a fault"
     last = found[-1]
-    return f"at most {last.budget} steps: {_in_words(last)}, quality {last.metrics['quality']:.3f}"
+    return f"at most {counted(last.budget, 'step')}: {_in_words(last)}, quality {last.metrics['quality']:.3f}"
 
 
 def advice_table(recommended: Sequence[Recommendation]) -> pd.DataFrame:
@@ -156,7 +158,7 @@ def _in_words(each: Recommendation) -> str:
         return "none"
     weights = {name: each.setting[f"{name}_weight"] for name in ("style", "character", "lcm")}
     used = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight) or "no LoRA"
-    return f"{used}, {each.setting['steps']} steps, CFG {each.setting['guidance_scale']:g}"
+    return f"{used}, {counted(each.setting['steps'], 'step')}, CFG {each.setting['guidance_scale']:g}"
 
 
 def write_recommendations(

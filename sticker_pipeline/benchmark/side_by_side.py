@@ -23,6 +23,7 @@ from sticker_pipeline.benchmark.metrics import SIMILARITY
 from sticker_pipeline.benchmark.tables import COMPARED, BenchmarkResult, compare
 from sticker_pipeline.core.images import Panel, grouped_intervals, panels, spread_over_intervals
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
+from sticker_pipeline.core.texts import counted
 
 COMPARISONS = TableSchema(
     "each metric in each medium of each other model",
@@ -158,13 +159,13 @@ def similarity_image(similarity: Mapping[str, Mapping[str, Interval]], most: int
         title = "CLIP similarity to held-out images, over all mediums, 95 % intervals"
         return grouped_intervals(similarity, title=title, unit=unit)
     half = most // 2
-    between = f"({len(similarity) - len(shown):,} others)"
+    between = f"({counted(len(similarity) - len(shown), 'other')})"
     rows = {name: similarity[name] for name in shown[:half]} | {between: {}}
     rows |= {name: similarity[name] for name in shown[half:]}
     names = [TITLES[BASE], TITLES[LORA], TITLES[RELEASED], BEST_RIVAL]
     spread = {name: [own[name][0] for own in similarity.values() if name in own] for name in names}
     titles = (
-        f"CLIP similarity to held-out images, over all mediums: {len(similarity):,} characters",
+        f"CLIP similarity to held-out images, over all mediums: {counted(len(similarity), 'character')}",
         f"the {half} best and the {len(shown) - half} worst new LoRAs of them, 95 % intervals",
     )
     known = {name: values for name, values in spread.items() if values}

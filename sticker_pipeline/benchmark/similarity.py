@@ -17,6 +17,7 @@ from sticker_pipeline.benchmark.bootstrap import (
     row_mean,
     two_way,
 )
+from sticker_pipeline.core.texts import counted
 
 
 def source_means(embeddings: np.ndarray, sources: Sequence[str]) -> np.ndarray:
@@ -28,7 +29,7 @@ def source_means(embeddings: np.ndarray, sources: Sequence[str]) -> np.ndarray:
     """
     index = np.unique(np.asarray(sources, dtype=str), return_inverse=True)[1]
     if len(index) != len(embeddings):
-        raise ValueError(f"{len(embeddings)} embeddings, but {len(index)} sources.")
+        raise ValueError(f"{len(embeddings)} embeddings, but {counted(len(index), 'source')}.")
     if not len(index):
         return np.zeros((0, embeddings.shape[1]))
     sizes = np.bincount(index)

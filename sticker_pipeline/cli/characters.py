@@ -8,6 +8,7 @@ import click
 
 from sticker_pipeline.cli.work import check_folders
 from sticker_pipeline.core.process.output import tell
+from sticker_pipeline.core.texts import are, counted
 
 if TYPE_CHECKING:  # commands import what they need: help must be fast
     from sticker_pipeline.dataset.new_character import Created
@@ -91,8 +92,8 @@ def export_kohya(name: str, folder: Path, max_error: float) -> None:
     shown = str(exported.folder)
     tell(
         (shown, "bold"),
-        f" has {exported.images} images, and {exported.holdout} held out in holdout/.\n"
-        f"An epoch is {exported.images_per_epoch} images. Total variation from the probabilities: "
+        f" has {counted(exported.images, 'image')}, and {exported.holdout} held out in holdout/.\n"
+        f"An epoch is {counted(exported.images_per_epoch, 'image')}. Total variation from the probabilities: "
         f"{exported.error:.4f} (one number of repeats for each group: {exported.one_number_error:.4f}; "
         f"no repeats: {exported.uniform_error:.4f}).",
     )
@@ -189,11 +190,11 @@ def _explain_kohya_folder(folder: Path, name: str | None) -> None:
         for line in imported.report:
             if line.verdict == "differs here":
                 tell(f"    differs here: {line.key}: {line.effect}")
-    tell(f"{count} of {len(files)} files are taken over.")
+    tell(f"{count} of {counted(len(files), 'file')} {are(count)} taken over.")
 
 
 def _print_created(created: "Created") -> None:
-    tell((str(created.folder), "bold"), f" has {created.files} files in {', '.join(created.groups)}.")
+    tell((str(created.folder), "bold"), f" has {counted(created.files, 'file')} in {', '.join(created.groups)}.")
     for note in created.notes:
         tell(f"  {note}")
     tell(

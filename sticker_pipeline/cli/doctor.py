@@ -26,7 +26,7 @@ MOST_LINKS = 8  # listed per character
 def doctor(mend: bool, gone: str | None) -> None:
     """Check folders, characters, models and work under way; print problems with remedies."""
     from sticker_pipeline.core.character import FILE_NAME, folders_of_nobody, rights
-    from sticker_pipeline.core.texts import shortened
+    from sticker_pipeline.core.texts import are, counted, shortened
     from sticker_pipeline.dagster_kit.instance import open_instance
     from sticker_pipeline.defs.resources import workspace_from_environment
     from sticker_pipeline.generation.check import prompt_notes
@@ -41,7 +41,7 @@ def doctor(mend: bool, gone: str | None) -> None:
     for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):
         tell(f"{label:12} {Path(path).absolute()}")
     with open_instance() as instance:  # makes the run history's tables, before two processes try at once
-        tell(f"{'history':12} {instance.root_directory} ({instance.get_runs_count()} runs)")
+        tell(f"{'history':12} {instance.root_directory} ({counted(instance.get_runs_count(), 'run')})")
         problems = _mended(instance, workspace, gone) if mend else _left_behind(instance, workspace)
     valid, of_characters = workspace.valid_characters()
     problems += [*of_characters, *workspace.store.damaged()]
@@ -56,7 +56,8 @@ def doctor(mend: bool, gone: str | None) -> None:
         of_links = refused_links(character.folder, character.roots)
         problems += [f"{character.folder / link}: {why}." for link, why in list(of_links.items())[:MOST_LINKS]]
         if len(of_links) > MOST_LINKS:
-            problems.append(f"{character.name}: {len(of_links) - MOST_LINKS} more links are refused.")
+            more = len(of_links) - MOST_LINKS
+            problems.append(f"{character.name}: {counted(more, 'more link')} {are(more)} refused.")
         for note in [*prompt_notes(character), *rights(character)]:
             tell(("note", "yellow"), f"         {note}")
     for problem in problems:

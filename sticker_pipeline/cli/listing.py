@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 
 from sticker_pipeline.core.process.output import tell
-from sticker_pipeline.core.texts import shortened
+from sticker_pipeline.core.texts import counted, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,8 +37,8 @@ def tell_sources(sources: "pd.DataFrame", rest: str) -> None:
     """Print sources, as from `by_source` of `dataset/sources.py`, and their numbers."""
     counts, frames = Counter(sources["split"]), sources.loc[sources["split"] == "train", "frames"].sum()
     tell(
-        f"Files trained on: {counts['train']}, with {frames} frames; for validation: {counts['validation']}; "
-        f"held out: {counts['holdout']}"
+        f"Files trained on: {counts['train']}, with {counted(int(frames), 'frame')}; "
+        f"for validation: {counts['validation']}; held out: {counts['holdout']}"
     )
     names = ("split", "weight", "frames", "SHA-256", "path", "captions", "the first")
     rows = [

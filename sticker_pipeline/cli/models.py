@@ -7,6 +7,7 @@ import click
 
 from sticker_pipeline.cli.work import BadInput, check_folders
 from sticker_pipeline.core.process.output import tell
+from sticker_pipeline.core.texts import counted
 
 
 @click.command("fetch-models")
@@ -157,7 +158,7 @@ def merge_loras(out: Path, files: tuple[str, ...], rank: int | None) -> None:
         raise click.ClickException(str(error)) from error
     highest = max(adapter.rank for adapter in merged.adapters.values())
     kept = f"{100 * lost:.2f} % of the change is lost" if rank else "nothing is lost"
-    tell(f"{out}: {len(merged.adapters)} modules of rank {highest} or less, {kept}.")
+    tell(f"{out}: {counted(len(merged.adapters), 'module')} of rank {highest} or less, {kept}.")
 
 
 def _weighted(text: str) -> tuple[Path, float]:

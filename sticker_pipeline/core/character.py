@@ -30,7 +30,9 @@ from sticker_pipeline.core.texts import (
     MOST_QUOTED,
     TextError,
     UserError,
+    are,
     closest,
+    counted,
     decoded,
     hidden_letters,
     is_unicode,
@@ -558,7 +560,7 @@ def describe_problems(source: str, error: ValidationError, model: type[BaseModel
     shown = faults if len(faults) <= MOST_FAULTS else faults[:1]
     sentences = [f"{source}: {_describe(fault, model)}" for fault in shown]
     more = len(faults) - len(sentences)
-    return [*sentences, f"{source}: {more:,} more keys or values are wrong."] if more else sentences
+    return [*sentences, f"{source}: {counted(more, 'more value')} {are(more)} wrong."] if more else sentences
 
 
 def _describe(fault: Any, model: type[BaseModel]) -> str:

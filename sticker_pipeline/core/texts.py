@@ -112,11 +112,21 @@ def shortened(text: str, most: int = MOST_QUOTED) -> str:
     kept = text[:most]
     while len(_escaped(kept, "")) > most:
         kept = kept[:-1]
-    return f"{_escaped(kept, '')}… ({len(text) - len(kept):,} more letters)"
+    return f"{_escaped(kept, '')}… ({counted(len(text) - len(kept), 'more letter')})"
 
 
 def quoted(value: object, most: int = MOST_QUOTED) -> str:
     return shortened(repr(value), most)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 file`, `1,200 files`. For regular plurals."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def are(number: int) -> str:
+    """Return the verb of `number` things."""
+    return "is" if number == 1 else "are"
 
 
 def listed(names: Sequence[str]) -> str:

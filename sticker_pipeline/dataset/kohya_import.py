@@ -21,7 +21,7 @@ from sticker_pipeline.core.files.inside import (
     status,
 )
 from sticker_pipeline.core.settings import MediaSettings
-from sticker_pipeline.core.texts import folded, hidden_letters, is_unicode, listed, shortened
+from sticker_pipeline.core.texts import counted, folded, hidden_letters, is_unicode, listed, shortened
 from sticker_pipeline.dataset.kohya import (
     CONFIG,
     HOLDOUT,
@@ -370,8 +370,8 @@ def _reading_notes(group: _Group, headers: Mapping[str, Header]) -> list[str]:
             notes.append(f"{group.label}/{name}: taken, though sd-scripts does not read {suffix} files")
         if frames > 1:
             notes.append(
-                f"{group.label}/{name}: sd-scripts reads the first of its {frames} frames only; here all of them "
-                "together count as that image"
+                f"{group.label}/{name}: sd-scripts reads the first of its {counted(frames, 'frame')} only; here all "
+                "of them together count as that image"
             )
     return notes
 

@@ -82,8 +82,8 @@ def training_set(
     total = math.fsum(probability[trained])
     if not total > 0:
         raise DatasetError(
-            f"benchmark.holdout keeps all {len(held | validated)} sources from training: hold out fewer files, or add "
-            "images"
+            f"benchmark.holdout keeps every source from training, {len(held | validated)} in all: hold out fewer "
+            "files, or add images"
         )
     table["probability"] = np.where(trained, probability / total, 0.0)
     table["split"] = np.where(in_holdout, HOLDOUT, np.where(in_validation, VALIDATION, TRAIN))

@@ -40,7 +40,7 @@ from sticker_pipeline.core.files.limited_files import MOST_BYTES
 from sticker_pipeline.core.files.space import Say, enough
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.storage import atomic_file, new_folder
-from sticker_pipeline.core.texts import MOST_LETTERS, TextError, folded, listed, shortened
+from sticker_pipeline.core.texts import MOST_LETTERS, TextError, counted, folded, listed, shortened
 from sticker_pipeline.media.inventory import scan
 from sticker_pipeline.media.sidecars import captions_of, is_caption_file
 
@@ -220,7 +220,7 @@ def _links_text(target: Path, source: Path, originals: Iterable[Path]) -> bytes:
     text = os.fsencode("\n".join([says, *places, ""]))
     if len(text) > MOST_BYTES or not _reads_as(places, text):
         raise CharacterError(
-            f"the files lie in {len(places):,} folders elsewhere, too many for {file}: copy instead of --link."
+            f"the files lie in {counted(len(places), 'folder')} elsewhere, too many for {file}: copy instead of --link."
         )
     return text
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dataset.manifest import DatasetError
 
 EXACT = 1e-12  # total variation from float64 rounding
@@ -33,7 +34,7 @@ def choose_repeats(probability: np.ndarray, max_error: float) -> tuple[np.ndarra
             nearest, nearest_epoch = errors.min(), epochs[errors.argmin()]
     raise DatasetError(
         f"no whole repeats have an error of at most {max_error:g} in an epoch of at most {LARGEST_EPOCH} images; the "
-        f"smallest error is {nearest:.3g}, with {nearest_epoch} images: allow a larger error"
+        f"smallest error is {nearest:.3g}, with {counted(nearest_epoch, 'image')}: allow a larger error"
     )
 
 
@@ -58,7 +59,7 @@ def _distinct(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     if not len(p) or not (p > 0).all() or abs(p.sum() - 1) > 1e-9:
         raise DatasetError(f"{len(p)} probabilities that sum to {p.sum()}: they must be above 0 and sum to 1")
     if len(p) > LARGEST_EPOCH:
-        raise DatasetError(f"{len(p)} images are more than an epoch may have ({LARGEST_EPOCH})")
+        raise DatasetError(f"an epoch may have {LARGEST_EPOCH:,} images, and here are {len(p):,}")
     return np.unique(p, return_inverse=True, return_counts=True)
 
 

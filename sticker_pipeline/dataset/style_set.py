@@ -13,6 +13,7 @@ import pandas as pd
 from sticker_pipeline.core.schemas import Column, TableSchema
 from sticker_pipeline.core.settings import BucketSettings
 from sticker_pipeline.core.storage import Artifact
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.dataset.manifest import TRAIN, TRAINING_SET, DatasetError
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
@@ -219,7 +220,8 @@ def _prune(said: pd.DataFrame, tags: pd.DataFrame, most: int, universal: float) 
     alive = said[said["reason"] == ""].assign(place=place)
     rank = alive.sort_values("place", kind="stable").groupby("frame_id").cumcount()
     beyond = rank.index[rank >= most]
-    said.loc[beyond, "reason"] = [f"pruned: {bits[row]:.2f} bits, {most} others have more" for row in beyond]
+    others = f"{counted(most, 'other')} {'has' if most == 1 else 'have'} more"
+    said.loc[beyond, "reason"] = [f"pruned: {bits[row]:.2f} bits, {others}" for row in beyond]
 
 
 def _captions(kept: pd.DataFrame, frames: pd.Series) -> list[str]:

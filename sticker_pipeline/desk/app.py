@@ -11,6 +11,8 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -37,6 +39,7 @@ from sticker_pipeline.desk.session import MOST_EXAMPLES, Session
 TOKEN = "x-desk-token"
 MOST_BYTES = 4_000_000  # of a request: the ids of some 100,000 frames
 FIRST_ROWS, MOST_ROWS = 120, 240  # FIRST_ROWS: PAGE of grid.js
+IMAGES_AT_ONCE = 2  # made small: more would make filters wait
 STATIC = {".js": "text/javascript", ".css": "text/css"}  # of pages/, by suffix
 POLICY = "; ".join(
     [
@@ -75,6 +78,14 @@ def desk_app(session: Session, *, read_only: bool = False) -> Any:
         first = _frames(session, name, {"count": str(FIRST_ROWS)}) if session.is_in_memory(name) else None
         return page(request, "character.html.jinja", name=name, first=first)
 
+    limiter = CapacityLimiter(IMAGES_AT_ONCE)
+
+    def few(handle: Callable[[Session, Request], Response]) -> Callable[[Request], Any]:
+        async def respond(request: Request) -> Response:
+            return await run_sync(handle, session, request, limiter=limiter)
+
+        return respond
+
     def writing(handle: Callable[[str, Any], Any], model: type[Body]) -> Callable[[Request], Any]:
         async def respond(request: Request) -> Response:
             if read_only:
@@ -110,9 +121,9 @@ def desk_app(session: Session, *, read_only: bool = False) -> Any:
         Route("/", index),
         Route("/c/{name}", character),
         Route("/static/{file}", _static),
-        Route("/c/{name}/cover.webp", lambda request: _cover(session, request)),
-        Route("/c/{name}/frame/{frame}", lambda request: _frame_image(session, request)),
-        Route("/c/{name}/image/{asset}/{file:path}", lambda request: _artifact_image(session, request)),
+        Route("/c/{name}/cover.webp", few(_cover)),
+        Route("/c/{name}/frame/{frame}", few(_frame_image)),
+        Route("/c/{name}/image/{asset}/{file:path}", few(_artifact_image)),
         *(Route(f"/c/{{name}}/api/{path}", _json(handle)) for path, handle in reading.items()),
         *(Route(f"/c/{{name}}/api/{path}", writing(*how), methods=["POST"]) for path, how in changing.items()),
     ]

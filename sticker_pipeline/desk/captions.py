@@ -41,7 +41,7 @@ class Files:
 
     @cached_property
     def of_name(self) -> dict[str, list[str]]:
-        """Name without a caption's suffix, folded -> the images that such a text may belong to."""
+        """Folded name of a text -> images that may own it."""
         found: dict[str, list[str]] = {}
         for image in self.images:
             for name in {image, _stem(image)}:
@@ -51,7 +51,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Captions:
-    """Captions of a character's images, as they are on the disk when first asked for.
+    """Captions on the disk, as they are when first asked for.
 
     `first`: tags that captions get anyway, by group.
     """
@@ -78,7 +78,7 @@ class Captions:
         return CaptionFile(image, file, data, words or usual)
 
     def file_of(self, image: str) -> str:
-        """Return the caption file of `image`, or the path of a new one.
+        """Return the caption file of `image`, or a new path.
 
         A new one is fox.txt for fox.png, or fox.png.txt where fox.txt would be of another image too. Raises EditError
         where both are taken by other texts.
@@ -114,7 +114,7 @@ class Captions:
         return sorted({other for name in names for other in self.files.of_name.get(name, ())})
 
     def _near(self, image: str) -> list[str]:
-        """Return the texts beside `image` that may belong to it or to its rivals."""
+        """Return the texts that may belong to `image` or its rivals."""
         texts = self._listed(image.rpartition("/")[0])
         names = {folded(name) for other in self._rivals(image) for name in (other, _stem(other))}
         return [text for name in sorted(names) for text in texts.get(name, ())]

@@ -68,7 +68,7 @@ def content(root: Path, file: str) -> bytes | None:
 
 
 def encoded_like(text: str, before: bytes | None) -> bytes:
-    """Encode `text` like `before`: with its mark, and its line ends where all are alike."""
+    """Encode `text` with the mark and uniform line ends of `before`."""
     mark = next((mark for mark, _ in MARKS if before and before.startswith(mark)), b"")
     codec = _CODECS.get(mark, "utf-8")
     old = before[len(mark) :].decode(codec) if before else ""

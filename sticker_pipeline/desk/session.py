@@ -98,7 +98,10 @@ class Session:
             return len(made), problems
 
     def undo(self, name: str) -> tuple[int, list[str]]:
-        """Undo the last step. Files that changed since stay as they are, and can be tried again."""
+        """Undo the last step.
+
+        Files that changed since stay as they are, and can be tried again.
+        """
         with self._lock:
             if not self._undo[name]:
                 return 0, ["There is nothing to undo."]
@@ -141,7 +144,7 @@ class Session:
         return Captions(character.folder, files, first)
 
     def _newer(self, name: str, files: Files) -> frozenset[str]:
-        """Return the images whose text is younger than the inventory: no update has read it."""
+        """Return the images with a text younger than the inventory."""
         inventory = self.store.find(name, "raw_media")
         if inventory is None:
             return frozenset()
@@ -179,7 +182,10 @@ class Session:
 
 @dataclass(frozen=True)
 class _Known:
-    """A character in memory: rows as read, and as shown with the captions of `edited` images."""
+    """A character in memory: rows as read, and as shown.
+
+    Shown are the captions of `edited` images on the disk.
+    """
 
     read: Rows
     shown: Rows

@@ -69,7 +69,7 @@ def _changed(text: str, groups: Mapping[str, Group], do: str, key: str, value: A
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether `value` is a text or number, or a list or mapping of these."""
+    """Tell whether `value` is plain, or a list or mapping of plain."""
     parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
     return all(isinstance(part, str | int | float) for part in parts)
 

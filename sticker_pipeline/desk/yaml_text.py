@@ -198,7 +198,7 @@ def _line_of(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _flow_cuts(text: str, places: Sequence[tuple[int, int]], out: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the parts to cut out of a flow value: entries with their commas.
+    """Return the parts to cut: entries of a flow value, with commas.
 
     Comments between them stay.
     """

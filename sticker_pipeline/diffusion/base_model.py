@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sticker_pipeline.core.files.space import SpaceError, writing
-from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.core.texts import UserError, are, counted
 from sticker_pipeline.diffusion.architectures import CONFIGS, least_tensors, write_config_folder
 from sticker_pipeline.diffusion.base_configs import read_config, why_not_index, why_not_part, why_not_sides
 from sticker_pipeline.diffusion.families import FAMILIES
@@ -185,8 +185,8 @@ def _part_header(folder: Path) -> Header:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
         raise BaseModelError(
-            f"{index} names {len(names)} files, and {len(missing)} of them are missing: {', '.join(missing[:3])}. "
-            "Download them too."
+            f"{index} names {counted(len(names), 'file')}, and {len(missing)} of them {are(len(missing))} missing: "
+            f"{', '.join(missing[:3])}. Download all of them."
         )
     return {tensor: value for name in names for tensor, value in _tensors(folder / name).items()}
 

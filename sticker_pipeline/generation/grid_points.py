@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sticker_pipeline.core.settings import GenerationSettings, SamplingGridSettings
-from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.core.texts import UserError, counted
 
 
 class SamplingGridError(UserError):
@@ -85,6 +85,7 @@ def check_size(points: int, images: int, settings: SamplingGridSettings) -> None
     """Raise SamplingGridError where `points` of `images` each exceed `most_images`."""
     if points * images > settings.most_images:
         raise SamplingGridError(
-            f"The sampling grid would generate {points} settings of {images} images each, {points * images} in all, "
-            f"and sampling_grid.most_images is {settings.most_images}. Give its axes fewer values, or raise that."
+            f"The sampling grid would generate {counted(points, 'setting')} of {counted(images, 'image')} each, "
+            f"{points * images} in all, and sampling_grid.most_images is {settings.most_images}. Give its axes fewer "
+            "values, or raise that."
         )

@@ -9,7 +9,7 @@ import numpy as np
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.settings import MAX_TOKENS, ConsistencySettings
-from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.core.texts import UserError, counted
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 
 SHOWN = 160  # letters of a prompt in a message
@@ -162,7 +162,9 @@ def prompts_of_words(words: Sequence[Sequence[str]], omitted: float, count: int,
             prompts[join_tags(said)] = None
         if len(prompts) == count:
             return list(prompts)
-    raise PromptError(f"These lists of words do not give {count} different prompts. Add words, or ask for fewer.")
+    raise PromptError(
+        f"These lists of words do not give {counted(count, 'different prompt')}. Add words, or ask for fewer."
+    )
 
 
 def distillation_prompts(settings: ConsistencySettings) -> tuple[list[str], list[str]]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from sticker_pipeline.core.images import labelled_grid
 from sticker_pipeline.core.settings import GenerationSettings, SamplingGridSettings
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.generation.generate import without_loras
 from sticker_pipeline.generation.grid_points import (
     Adapters,
@@ -112,7 +113,7 @@ def grid_sheets(plan: GridPlan, files: Mapping[GridPoint, Sequence[Path]]) -> di
             for scale, steps in down
         ]
         found[f"grid_{medium}" + (f"_style_{weight:g}" if plan.adapters.style else "")] = labelled_grid(
-            [f"{steps} steps\nCFG {scale:g}" for scale, steps in down],
+            [f"{counted(steps, 'step')}\nCFG {scale:g}" for scale, steps in down],
             [f"character {character:g}" + (f"\nLCM {lcm:g}" if plan.adapters.lcm else "") for lcm, character in across],
             images,
         )

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.media.frame import MediaError, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.png_pixels import (
@@ -181,7 +182,7 @@ class _Reader:
         if not whole:
             raise MediaError(f"{problem or 'the APNG has no frame'}, before its first frame is whole")
         if len(whole) < declared and not problem:
-            problem = f"the APNG declares {declared} frames and has {len(whole)}"
+            problem = f"the APNG declares {counted(declared, 'frame')} and has {len(whole)}"
         return self._png(tuple(whole), partly_whole(problem, len(whole)) if problem else "")
 
     def _png(self, images: tuple[SubImage, ...], note: str) -> Png:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sticker_pipeline.core.files.inside import OutsideError, SpecialFileError, TooLargeError, read_bytes
 from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.media.frame import MediaError
 
 IN_ANNEX = "kept in git-annex: fetch it with `git annex get`"
@@ -19,7 +20,7 @@ def check_pixels(width: int, height: int, limits: MediaSettings) -> None:
 def check_frames(n_frames: int, limits: MediaSettings) -> None:
     """Raise MediaError beyond max_frames."""
     if n_frames > limits.max_frames:
-        raise MediaError(f"more than {limits.max_frames} frames ({_named('max_frames')})")
+        raise MediaError(f"more than {counted(limits.max_frames, 'frame')} ({_named('max_frames')})")
 
 
 def check_seconds(milliseconds: int, limits: MediaSettings) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 
 from sticker_pipeline.core.files.space import writing
 from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.media.frame import MediaError, clear_hidden_colour, partly_whole
 from sticker_pipeline.media.limits import check_frames, check_pixels, check_seconds
 from sticker_pipeline.media.video_colour import MOST_STRETCHED, Canvas, VideoColours, filters, stated_colours
@@ -141,7 +142,7 @@ def video_frames(
             _check_filters(ffmpeg.complaints)
             raise MediaError(f"frame {count} of the video is damaged ({_cause(ffmpeg.complaints)})")
     if count < len(video.starts_ms):
-        raise MediaError(f"only {count} of the video's {len(video.starts_ms)} frames can be decoded")
+        raise MediaError(f"only {count} of the video's {counted(len(video.starts_ms), 'frame')} can be decoded")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from sticker_pipeline.core.files.space import SpaceError, enough, writing
 from sticker_pipeline.core.known_models import FetchError, Source
 from sticker_pipeline.core.storage import atomic_file, file_sha256
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.models import hub
 from sticker_pipeline.models.arriving import part_of
 from sticker_pipeline.models.content import parse_json, why_refused
@@ -149,7 +150,7 @@ def _bring(
     left = sum(max(0, wanted[name].bytes - _arrived(staging / name)) for name in arriving)
     enough(models, left, f"{source.name} from {source.repo}", say)
     if arriving:
-        say(f"{source.name}: {len(arriving)} files of {source.repo} at {revision[:12]}")
+        say(f"{source.name}: {counted(len(arriving), 'file')} of {source.repo} at {revision[:12]}")
     files = {}
     for name, expected in wanted.items():
         path = (staging if name in absent else folder) / name

@@ -24,6 +24,7 @@ from sticker_pipeline.training.logs.results import checkpoint_epochs
 from sticker_pipeline.training.spec import FILE_NAME, load_spec, without_paths
 
 OUTCOMES = {
+    "first": "the first one",
     "new": "it replaces the one before",
     "again": "the same LoRA was released before, and is current again",
     "already": "the LoRA is released already",
@@ -40,7 +41,8 @@ def release_that_counts(
     """
     if may_be_released(checks):
         published = publish(folder, candidate(), time)
-        return published.release, OUTCOMES[published.outcome]
+        is_first = published.outcome == "new" and published.release.record.number == 1
+        return published.release, OUTCOMES["first" if is_first else published.outcome]
     stays = current(folder)
     return stays, f"{'it stays' if stays else 'nothing is released yet'}: the new LoRA is {decision(checks)}"
 

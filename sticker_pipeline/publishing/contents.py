@@ -22,6 +22,7 @@ from sticker_pipeline.benchmark.style_choice import METRICS as STYLE_METRICS
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.profile import Profile, toy_note
 from sticker_pipeline.core.storage import Artifact, ArtifactStore, StorageError, profile_scope, style_scope
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.publishing.charts import Curve
 from sticker_pipeline.publishing.history import refused_candidate, release_history
 from sticker_pipeline.publishing.report import (
@@ -279,13 +280,14 @@ def training(log: pd.DataFrame | None, fixed: pd.DataFrame | None) -> Training |
         return None
     window = max(1, len(log) // SMOOTHED)
     smooth = log["loss"].rolling(window, min_periods=1)
-    loss = Curve(f"mean of {window} steps", "m-lora", _floats(log["step"]), _floats(smooth.mean()))
+    loss = Curve(f"mean of {counted(window, 'step')}", "m-lora", _floats(log["step"]), _floats(smooth.mean()))
     rates = {"U-Net": "lr_unet", "text encoder": "lr_text_encoder"}
     names = {"train": "trained on", "holdout": "held out", "validation": "validation"}
     seconds = float(log["seconds"].sum()) if "seconds" in log else math.nan
     took = f", {seconds / 60:.1f} minutes of steps" if math.isfinite(seconds) else ""
     return Training(
-        summary=f"{log['epoch'].nunique()} epochs, {len(log)} steps{took}; loss at the end {loss.y[-1]:.4f}.",
+        summary=f"{counted(log['epoch'].nunique(), 'epoch')}, {counted(len(log), 'step')}{took}; loss at the end "
+        f"{loss.y[-1]:.4f}.",
         loss=(loss,),
         fixed=tuple(
             Curve(names.get(str(split), str(split)), look, _floats(part["epoch"]), _floats(part["loss"]))

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from sticker_pipeline.core.texts import are, counted
 from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.sampling.weights import effective_images, group_shares, source_shares, source_similarity
 
@@ -26,7 +27,7 @@ def enough_images(trained: pd.DataFrame) -> Verdict:
     """
     table = trained.groupby("group", sort=True).agg(sources=("source_id", "nunique"), frames=("frame_id", "size"))
     sources = trained["source_id"].nunique()
-    summary = f"{sources} sources to train on"
+    summary = f"{counted(sources, 'source')} to train on"
     if sources < TOO_FEW:
         summary += f": too few to learn a character from, or to measure it. Add images until there are {FEW} or more."
     elif sources < FEW:
@@ -46,7 +47,7 @@ def different_enough(frames: pd.DataFrame) -> Verdict:
     likeness = source_similarity(first.assign(source_id="all")).get("all", 1.0)
     effective = count / (1 + (count - 1) * likeness) if count else 0.0
     passed = effective >= FEW_DIFFERENT or count < TOO_FEW
-    summary = f"{count} sources are as different as {effective:.1f} unrelated images"
+    summary = f"{counted(count, 'source')} {are(count)} as different as {effective:.1f} unrelated images"
     if not passed:
         summary += ": they show nearly one drawing. Add other poses, framings and backgrounds."
     return Verdict(passed, summary, _closest_pairs(first))
@@ -67,7 +68,8 @@ def balanced(weights: pd.DataFrame) -> Verdict:
     advice = (
         "; ".join(faults) + ": change `share` in character.yaml, or the mode" if faults else "the groups are balanced"
     )
-    return Verdict(not faults, f"{len(weights)} frames count as {effective:.1f} equal images; {advice}.", groups)
+    count = f"{counted(len(weights), 'frame')} {'counts' if len(weights) == 1 else 'count'}"
+    return Verdict(not faults, f"{count} as {effective:.1f} equal images; {advice}.", groups)
 
 
 def _closest_pairs(first: pd.DataFrame, most: int = 20) -> pd.DataFrame:

@@ -5,6 +5,8 @@ Probabilities are in `sampling/weights.py`.
 
 import numpy as np
 
+from sticker_pipeline.core.texts import counted
+
 # Tolerance: N·p this far below a whole number counts as that number.
 WHOLE = 1e-9
 
@@ -40,7 +42,7 @@ def epoch_order(probabilities: np.ndarray, n_samples: int, seed: int, epoch: int
 def _expected(probabilities: np.ndarray, n_samples: int) -> np.ndarray:
     values = np.asarray(probabilities, dtype=np.float64)
     if n_samples < 1:
-        raise ValueError(f"an epoch of {n_samples} samples: it needs at least 1")
+        raise ValueError(f"an epoch of {counted(n_samples, 'sample')}: it needs at least 1")
     if not len(values) or not (values >= 0).all() or abs(values.sum() - 1) > WHOLE:
         raise ValueError(f"{len(values)} probabilities that sum to {values.sum()}: they must be ≥ 0 and sum to 1")
     return values / values.sum() * n_samples

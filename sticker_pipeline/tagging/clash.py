@@ -8,6 +8,7 @@ import pandas as pd
 
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.storage import ArtifactStore, StorageError
+from sticker_pipeline.core.texts import are, counted
 from sticker_pipeline.core.verdict import Verdict, listed
 from sticker_pipeline.models.content import parse_json
 from sticker_pipeline.tagging.captions import parse_caption
@@ -83,11 +84,12 @@ def universal_tags(
     found = table[(having >= UNIVERSAL_CHARACTERS) & (2 * having >= len(shares))]
     evidence = found.sort_index().rename_axis("tag").reset_index()
     if evidence.empty:
-        return Verdict(True, f"no tag is on nearly all images of several of {len(shares)} characters.", evidence)
+        return Verdict(
+            True, f"no tag is on nearly all images of several of {counted(len(shares), 'character')}.", evidence
+        )
     tags = listed(evidence["tag"])
-    summary = (
-        f"on nearly all images of several of {len(shares)} characters that share its style: {tags}. In a LoRA of all "
-    )
+    among = counted(len(shares), "character")
+    summary = f"on nearly all images of several of {among} that share its style: {tags}. In a LoRA of all "
     return Verdict(False, summary + "of them, these words would blend the characters: blacklist them.", evidence)
 
 
@@ -127,7 +129,8 @@ def caption_length(
     if over.empty:
         return Verdict(True, f"The longest caption has {longest} of {most} tokens.", evidence)
     summary = (
-        f"{len(over)} of {len(table)} captions are longer than the {most} tokens that are read (up to {longest}): "
+        f"{len(over)} of {counted(len(table), 'caption')} {are(len(over))} longer than the {most} tokens that are "
+        f"read (up to {longest}): "
     )
     return Verdict(False, summary + "the rest is lost. Blacklist tags, or shorten written captions.", evidence)
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sticker_pipeline.core.character import Curation, Group
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
-from sticker_pipeline.core.texts import closest
+from sticker_pipeline.core.texts import closest, counted
 from sticker_pipeline.tagging.captions import format_caption, parse_caption
 from sticker_pipeline.tagging.categories import ORDER, category_of
 from sticker_pipeline.tagging.implications import implied_by
@@ -213,7 +213,8 @@ def _mark_rare(rows: _Rows, frames: pd.DataFrame, curation: Curation) -> None:
     alive = rows.alive
     seen = pd.DataFrame({"tag": rows.tag[alive], "source": source[rows.frame[alive]]}).drop_duplicates()
     count = np.bincount(seen["tag"], minlength=len(rows.names))
-    texts = np.array([f"rare: on {n} of at least {curation.min_images} images" for n in count], dtype=object)
+    least = counted(curation.min_images, "image")
+    texts = np.array([f"rare: on {n} of at least {least}" for n in count], dtype=object)
     which = alive & (count < curation.min_images)[rows.tag]
     rows.reason[which] = texts[rows.tag[which]]
 

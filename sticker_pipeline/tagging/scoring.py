@@ -20,6 +20,7 @@ from sticker_pipeline.core.caching import checksum, read_entry, read_png
 from sticker_pipeline.core.files.space import writing
 from sticker_pipeline.core.schemas import Column, TableSchema, typed
 from sticker_pipeline.core.storage import atomic_file
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.tagging import wd14
 
 # A killed run loses the work since its last shard. 256 frames take a full-size tagger minutes on a CPU; 30,000 frames
@@ -224,7 +225,9 @@ def tag_table(
     `scores` is float32 [N, T] for N frame_ids and T labels.
     """
     if scores.shape != (len(frame_ids), len(labels)):
-        raise ValueError(f"scores are {list(scores.shape)} for {len(frame_ids)} frames and {len(labels)} labels")
+        raise ValueError(
+            f"scores are {list(scores.shape)} for {counted(len(frame_ids), 'frame')} and {len(labels)} labels"
+        )
     frames, tags = _chosen(scores, wd14.category_columns(labels), limits)
     names = np.array([label.name for label in labels], dtype=object)
     rank = np.empty(len(labels), dtype=np.int64)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from sticker_pipeline.core.storage import content_hash, file_sha256
-from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.core.texts import UserError, counted
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -240,7 +240,7 @@ def _checked_input(path: Path, session: "onnxruntime.InferenceSession") -> tuple
         raise TaggerError(f"{path}: a WD14 tagger reads one float32 [N, S, S, 3]; this model reads {described}.{hint}")
     if isinstance(shape[0], int) and shape[0] != 1:
         raise TaggerError(
-            f"{path}: exported for exactly {shape[0]} images at a time; export it with a free batch size."
+            f"{path}: exported for exactly {counted(shape[0], 'image')} at a time; export it with a free batch size."
         )
     return inputs[0].name, shape[1], shape[0] == 1
 
@@ -291,6 +291,7 @@ def _run(tagger: Tagger, part: np.ndarray) -> np.ndarray:
         return tagger.session.run(None, {tagger.input_name: part})[0]
     except Exception as error:  # onnxruntime's exceptions share no narrower public base
         raise TaggerError(
-            f"{tagger.folder / MODEL_FILE} failed on {tagger.provider} with {len(part)} images at a time: {error}. "
+            f"{tagger.folder / MODEL_FILE} failed on {tagger.provider} with {counted(len(part), 'image')} at a time: "
+            f"{error}. "
             "A smaller `tagging: {batch_size: 1}` or `provider: cpu` in character.yaml may help."
         ) from error

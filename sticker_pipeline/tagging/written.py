@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sticker_pipeline.core.character import HEAVIEST
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.tagging.captions import cut_weights, format_caption, habits, misread_weights, parse_caption
 from sticker_pipeline.tagging.wd14 import spelled
 
@@ -71,4 +72,4 @@ def _chosen_lines(lines: Sequence[str], first: Sequence[str]) -> tuple[Sequence[
     begins = [_said(tags[0][0]) if (tags := parse_caption(line)) else "" for line in lines]
     if len(lines) < 2 or not first or any(tag != _said(first[0]) for tag in begins):
         return lines, []
-    return lines[:1], [f"{len(lines)} captions, each beginning with the trigger: the first is taken"]
+    return lines[:1], [f"{counted(len(lines), 'caption')}, each beginning with the trigger: the first is taken"]

@@ -18,7 +18,7 @@ from sticker_pipeline.core.caching import file_hashes, read_memo, write_memo
 from sticker_pipeline.core.files.inside import sha256
 from sticker_pipeline.core.settings import BucketSettings, MediaSettings
 from sticker_pipeline.core.storage import content_hash
-from sticker_pipeline.core.texts import is_unicode
+from sticker_pipeline.core.texts import counted, is_unicode
 from sticker_pipeline.dataset.buckets import BucketError, assign_buckets
 from sticker_pipeline.dataset.kohya import CaptionFile, read_caption_file
 from sticker_pipeline.dataset.manifest import TRAIN
@@ -77,7 +77,7 @@ def read_regularisation(
         raise SpecError(f"regularisation: {folder} has no usable image.")
     sizes = {by_name[name]: sizes[by_name[name]] for name in names}
     if missing := list(captions.values()).count(""):
-        note(f"regularisation: {missing} of {len(captions)} images have no caption: theirs is empty")
+        note(f"regularisation: {missing} of {counted(len(captions), 'image')} without a caption, taken as empty")
     sides = np.array(list(sizes.values()), dtype=np.int64)
     try:
         chosen = assign_buckets(sides[:, 0], sides[:, 1], resolution, buckets)

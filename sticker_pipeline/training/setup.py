@@ -16,6 +16,7 @@ import torch
 from sticker_pipeline.core.files.space import Say, writing
 from sticker_pipeline.core.settings import TrainingSettings
 from sticker_pipeline.core.storage import content_hash, discard
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.diffusion.base_model import part_files
 from sticker_pipeline.diffusion.text import TextModels
 from sticker_pipeline.training import ema
@@ -71,7 +72,7 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
     unseen = {HOLDOUT: read_holdout(spec), VALIDATION: read_validation(spec)}
     check_optimizer(settings)
     accelerator = make_accelerator(spec)
-    progress.note(f"{spec.name}: {len(table)} images, base model {spec.base}, on {accelerator.device}")
+    progress.note(f"{spec.name}: {counted(len(table), 'image')}, base model {spec.base}, on {accelerator.device}")
     memory = plan_memory(spec, table, accelerator, progress.note)
     progress.note(memory.line())
     models = load_models(
@@ -102,15 +103,18 @@ def set_up(spec: TrainingSpec, progress: Progress, stop: StopRequest) -> Prepare
 
     device = Device(accelerator, torch.device("cpu") if memory.phasing else accelerator.device)
     read = partial(load_latents, vae_sha=vae_sha, spec=spec, models=models, device=device)
-    latents = read(views, count=counted(progress, stop, "latents"))
+    latents = read(views, count=counting(progress, stop, "latents"))
     probes = [probe(TRAIN, table, latents)]
     for split, their in their_views.items():
-        probes.append(probe(split, unseen[split], read(their, count=counted(progress, stop, f"{split} latents"))))
-    placed = to_device(models, spec, captions, how, device, counted(progress, stop, "captions"))
+        probes.append(probe(split, unseen[split], read(their, count=counting(progress, stop, f"{split} latents"))))
+    placed = to_device(models, spec, captions, how, device, counting(progress, stop, "captions"))
     make_cheaper(models.unet, *placed.encoders, on=accelerator.device, settings=settings, memory=memory)
 
     run = make_run(spec, mark, table, accelerator, models, placed, layers, latents)
-    progress.note(f"{len(layers)} adapters; {run.plan.total_steps} steps in {settings.epochs} epochs")
+    progress.note(
+        f"{counted(len(layers), 'adapter')}; {counted(run.plan.total_steps, 'step')} in "
+        f"{counted(settings.epochs, 'epoch')}"
+    )
     if found:
         restore_state(run, found)
         progress.note(f"goes on after step {len(run.history.log)} of {run.plan.total_steps}, from {found}")
@@ -219,7 +223,7 @@ def begin_output(spec: TrainingSpec, memory: MemoryPlan, *, afresh: bool) -> Non
         write_plan(memory, spec.output / "memory.json")
 
 
-def counted(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, int], None]:
+def counting(progress: Progress, stop: StopRequest, what: str) -> Callable[[int, int], None]:
     """Callback (done, total) that reports now and then, and stops when asked."""
 
     def count(done: int, total: int) -> None:

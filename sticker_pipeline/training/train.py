@@ -13,6 +13,7 @@ import torch
 
 from sticker_pipeline.core.files.space import writing
 from sticker_pipeline.core.storage import atomic_file
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.diffusion.lora.file import LoraFile, with_one_alpha, write_lora
 from sticker_pipeline.training import ema
 from sticker_pipeline.training.accel.cuda_graph import forget
@@ -169,7 +170,7 @@ def stop_if_asked(run: Run, stop: StopRequest) -> None:
     keep(run)
     with averaged(run):
         path = save(run, f"interrupted_step_{step:04d}", run.history.epochs_done)
-    raise Interrupted(number, f"{step} of {run.plan.total_steps} steps are saved in {path}; run again to go on")
+    raise Interrupted(number, f"{step} of {counted(run.plan.total_steps, 'step')} saved in {path}; run again to go on")
 
 
 def keep(run: Run) -> None:

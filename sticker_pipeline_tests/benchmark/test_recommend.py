@@ -99,7 +99,7 @@ def test_where_all_have_a_fault_none_is_recommended_and_the_best_says_why() -> N
     none, nothing = recommendations(rows, [2, 1])
     assert none.setting is None and none.metrics == {}
     assert none.why.endswith("has a fault; the best is hazy (white veil +25 %).")
-    assert nothing.setting is None and nothing.why == "No setting of at most 1 steps was tried."
+    assert nothing.setting is None and nothing.why == "No setting of at most 1 step was tried."
 
 
 def test_json_has_no_numbers_that_json_has_not() -> None:
@@ -198,7 +198,7 @@ def test_a_setting_counts_while_the_loras_that_it_uses_are_the_same(now: str | N
 
 def test_advice_is_said_in_words() -> None:
     setting = {"style_weight": 0.0, "character_weight": 0.8, "lcm_weight": 1.0, "steps": 2, "guidance_scale": 1.0}
-    none = Recommendation(1, None, "No setting of at most 1 steps was tried.", {})
+    none = Recommendation(1, None, "No setting of at most 1 step was tried.", {})
     fast = Recommendation(2, {**setting, "scheduler": "lcm"}, "why", {"quality": 0.5})
     bare = Recommendation(4, {**setting, "character_weight": 0.0, "lcm_weight": 0.0}, "why", {"quality": 0.25})
     assert headline([none]) == headline([]) == "every setting has a fault"

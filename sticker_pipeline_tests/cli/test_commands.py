@@ -542,11 +542,11 @@ def test_loras_are_merged_into_a_new_file(tmp_path: Path) -> None:
         write_lora(tmp_path / f"{name}.safetensors", LoraFile({key: adapter}), "float16")
     one, two, out = (str(tmp_path / f"{name}.safetensors") for name in ("one", "two", "out"))
     result = run("merge-loras", out, f"{one}:0.5", f"{two}:-1")
-    assert result.exit_code == 0 and "1 modules of rank 4 or less, nothing is lost" in result.output
+    assert result.exit_code == 0 and "1 module of rank 4 or less, nothing is lost" in result.output
     merged = read_lora(Path(out)).adapters[key]
     torch.testing.assert_close(merged.up @ merged.down * merged.alpha / merged.rank, torch.full((4, 3), -19.0))
     cut = run("merge-loras", str(tmp_path / "cut.safetensors"), f"{one}:0.5", f"{two}:-1", "--rank", "1")
-    assert "1 modules of rank 1 or less, 0.00 % of the change is lost" in cut.output  # both are of rank 1
+    assert "1 module of rank 1 or less, 0.00 % of the change is lost" in cut.output  # both are of rank 1
     for arguments, sentence in (
         ([out, f"{one}:1"], "is there already"),
         ([str(tmp_path / "new.safetensors"), one], "write FILE:WEIGHT"),

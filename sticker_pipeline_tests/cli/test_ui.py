@@ -145,8 +145,10 @@ def test_one_signal_ends_all_of_it(tmp_path: Path, number: signal.Signals) -> No
         command.process.send_signal(number)
         status, said = command.ends()
     assert status == 128 + number
+    address = f"http://127.0.0.1:{command.port}"
     assert said.splitlines() == [
-        f"The Dagster UI is at http://127.0.0.1:{command.port}. Ctrl-C ends it. Its log is {command.frameworks}.",
+        f"The Dagster UI is at {address}, the desk at {address}/desk. Ctrl-C ends them. "
+        f"The log is {command.frameworks}.",
         "Stopping: what is under way is saved first. Once more ends it at once.",
         "The UI has ended, and all that it had started.",
     ], "the terminal has our lines alone"

@@ -35,7 +35,7 @@ def started_step(log: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen,
         family: list[psutil.Process] = []
         try:
             deadline = time.monotonic() + 240
-            while "progress" not in log.read_text():
+            while "progress {'step'" not in log.read_text():  # not what it counts before
                 assert step.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
                 time.sleep(0.1)
             family = psutil.Process(step.pid).children(recursive=True)

@@ -100,7 +100,7 @@ def test_what_cannot_be_reached_says_how_near_it_came(monkeypatch):
         DatasetError, match=r"at most 1e-05 in an epoch of at most 50 .* smallest error is 0\.001, with 2 "
     ):
         choose_repeats(p, 1e-5)
-    with pytest.raises(DatasetError, match="51 images are more than"):
+    with pytest.raises(DatasetError, match="an epoch may have 50 images, and here are 51"):
         choose_repeats(np.full(51, 1 / 51), 0.5)
 
 

@@ -93,7 +93,7 @@ def test_the_tags_that_say_most_are_kept() -> None:
     assert tags.index[:5].tolist() == ["blue hair", "red hair", "outline", "smile", "waving"]
     assert set(found.rows["caption"]) == {"red hair", "blue hair"}
     assert found.dropped.set_index(["frame_id", "tag"])["reason"]["ada/a1", "smile"] == (
-        "pruned: 0.81 bits, 1 others have more"
+        "pruned: 0.81 bits, 1 other has more"
     )
     assert tags["kept"].to_dict()["red hair"] == 4
 

@@ -361,7 +361,7 @@ WHY_LEFT_OUT = {
     "folder": r"rivals is a folder",
     "endless": "its file cannot be read .*too long.* Make it readable, or name another one",
     "long": "with its trigger a prompt has .* tokens, and 225 are read: shorten the trigger",
-    "nan": "1 of 3 keys hold values that are not finite .* Name an earlier file",
+    "nan": "1 of 3 keys holds values that are not finite .* Name an earlier file",
     "overflow": "values that are not finite .* Use a lower strength",
     "memory": r"there was not enough memory to generate with it \(CUDA out of memory.*batch_size",
     "other-base": r"is for a module of \(7, 7\)",

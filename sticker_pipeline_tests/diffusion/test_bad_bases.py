@@ -475,8 +475,8 @@ FOLDERS: list[tuple[str, str, str, Callable[[Path], None], str]] = [
         "sd15",
         "sd15",
         index_without_parts,
-        "{base}/unet/diffusion_pytorch_model.safetensors.index.json names 2 files, and 1 of them are missing: "
-        "diffusion_pytorch_model-00002-of-00002.safetensors. Download them too.",
+        "{base}/unet/diffusion_pytorch_model.safetensors.index.json names 2 files, and 1 of them is missing: "
+        "diffusion_pytorch_model-00002-of-00002.safetensors. Download all of them.",
     ),
     (
         "a variant",

@@ -29,7 +29,7 @@ def test_a_refused_lora_changes_nothing(tmp_path: Path) -> None:
     release, outcome = release_that_counts(folder, BAD, never, TIME)
     assert release is None and outcome.startswith("nothing is released yet: the new LoRA is ")
     first, outcome = release_that_counts(folder, GOOD, lambda: candidate(tmp_path / "a", b"a"), TIME)
-    assert first is not None and outcome == OUTCOMES["new"]
+    assert first is not None and outcome == OUTCOMES["first"] == "the first one"
     stays, outcome = release_that_counts(folder, BAD, never, TIME)
     assert stays == first and outcome.startswith("it stays: the new LoRA is ")
     assert [each.record.number for each in all_releases(folder)] == [1]

@@ -51,7 +51,7 @@ def test_rows_of_all_images(folder: Path, tmp_path: Path) -> None:
     assert table["probability"].tolist() == pytest.approx([0.5 / 3] * 3)
     assert [Path(path) for path in table["path"]] == [folder / file for file in table["file"]]
     assert table["regularisation"].all() and table["frame_id"].is_unique
-    assert notes == ["regularisation: 1 of 3 images have no caption: theirs is empty"]
+    assert notes == ["regularisation: 1 of 3 images without a caption, taken as empty"]
 
 
 def test_they_stand_beside_the_training_set_and_are_prepared_like_it(

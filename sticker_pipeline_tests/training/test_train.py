@@ -323,7 +323,7 @@ def test_processes_that_train_together_stop_at_the_same_step(make_spec: SpecMake
         device=torch.device("cpu"),
         gather=lambda mine: torch.cat([mine, torch.tensor([15])]),  # only the other one has had the signal
     )
-    with pytest.raises(Interrupted, match=r"1 of 6 steps are saved in .*interrupted_step_0001"):
+    with pytest.raises(Interrupted, match=r"1 of 6 steps saved in .*interrupted_step_0001"):
         stop_if_asked(replace(run, accelerator=first_of_two), lambda: None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sticker_pipeline.core.kohya_settings.answers import Answer, Rule, differs, ignored, refused, same, taken
 from sticker_pipeline.core.kohya_settings.form import EXTRA, Form
 from sticker_pipeline.core.optimizer_table import BY_KOHYA_NAME, OPTIMIZERS, Optimizer
-from sticker_pipeline.core.texts import closest
+from sticker_pipeline.core.texts import closest, counted
 
 
 def rates(form: Form) -> tuple[float, float]:
@@ -239,7 +239,9 @@ def _warmup_steps(form: Form) -> Answer:
         return _warmup_fraction(form, steps, "a share of all steps")
     if not form["max_train_steps"] or form["max_train_epochs"]:
         return refused("the number of steps is not known beforehand here. Give the warm-up in percent: lr_warmup")
-    return _warmup_fraction(form, int(steps) / form["max_train_steps"], f"of {form['max_train_steps']} steps")
+    return _warmup_fraction(
+        form, int(steps) / form["max_train_steps"], f"of {counted(form['max_train_steps'], 'step')}"
+    )
 
 
 def _warmup_fraction(form: Form, fraction: float, why: str) -> Answer:

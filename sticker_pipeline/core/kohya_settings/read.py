@@ -32,7 +32,7 @@ from sticker_pipeline.core.kohya_settings.form import (
 from sticker_pipeline.core.kohya_settings.kinds import no_lora
 from sticker_pipeline.core.kohya_settings.rules import KINDS, answer
 from sticker_pipeline.core.settings import BucketSettings, TrainingSettings
-from sticker_pipeline.core.texts import quoted
+from sticker_pipeline.core.texts import are, counted, quoted
 
 COLUMNS = ["key", "value", "verdict", "effect"]
 NOT_STATED = "(not in the file)"
@@ -61,7 +61,7 @@ def read_kohya_settings(path: Path, target: Target, roots: Sequence[Path] = ANYW
     if found.refusals:
         listed = found.refusals[:MOST_FAULTS]
         more = len(found.refusals) - len(listed)
-        rest = [f"{more:,} more keys are refused."] if more else []
+        rest = [f"{counted(more, 'more key')} {are(more)} refused."] if more else []
         raise KohyaSettingsError("\n".join(f"{path}: {refusal}" for refusal in [*listed, *rest]))
     return found
 

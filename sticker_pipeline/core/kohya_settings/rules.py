@@ -22,6 +22,7 @@ from sticker_pipeline.core.kohya_settings.answers import (
 from sticker_pipeline.core.kohya_settings.form import EXTRA, Form, Row
 from sticker_pipeline.core.kohya_settings.kinds import type_fault
 from sticker_pipeline.core.kohya_settings.optimization import OPTIMIZATION, rates
+from sticker_pipeline.core.texts import are, counted
 
 
 def answer(row: Row, form: Form) -> Answer:
@@ -215,7 +216,8 @@ def _max_train_steps(form: Form) -> Answer:
         return ignored("max_train_epochs takes precedence")
     images = steps * max(form["train_batch_size"], 1) * max(form["gradient_accumulation_steps"], 1)
     epochs = form.target.epochs
-    return taken(f"{steps} steps are {images} images", epochs=epochs, samples_per_epoch=math.ceil(images / epochs))
+    why = f"{counted(steps, 'step')} {are(steps)} {counted(images, 'image')}"
+    return taken(why, epochs=epochs, samples_per_epoch=math.ceil(images / epochs))
 
 
 def _epoch(form: Form) -> Answer:

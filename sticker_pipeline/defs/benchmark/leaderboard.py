@@ -8,6 +8,7 @@ from sticker_pipeline.benchmark.side_by_side import by_character, shown_characte
 from sticker_pipeline.core.character import character_folders
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import StorageError, write_table
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import ROW_COUNT, SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.step import open_step
 from sticker_pipeline.defs.automation import ACROSS_CHARACTERS, NIGHT_IS_DONE
@@ -47,7 +48,8 @@ def leaderboard(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.M
         without = sorted({folder.name for folder in character_folders(workspace.characters_folder)} - measured.keys())
         return work.publish(
             {
-                SUMMARY: f"{len(measured)} characters" + (f", {len(without)} not measured yet" if without else ""),
+                SUMMARY: f"{counted(len(measured), 'character')}"
+                + (f", {len(without)} not measured yet" if without else ""),
                 "similarity": inline_image(similarity_image(similarity), "similarity of all characters"),
                 "not_measured_yet": _told_of(without),
                 "leaderboard": table(shown[shown["metric"] == SIMILARITY], most=MOST_ROWS),
@@ -69,6 +71,6 @@ def _left_out(measured: int, shown: int) -> list[str]:
     if shown == measured:
         return []
     return [
-        f"The best and the worst {shown} of {measured} characters by the new LoRA's similarity. index.parquet has all, "
-        "and so has the report."
+        f"The best and the worst {shown} of {counted(measured, 'character')} by the new LoRA's similarity. "
+        "index.parquet has all, and so has the report."
     ]

@@ -13,6 +13,7 @@ from sticker_pipeline.core.files.space import SpaceError, refusal
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.profile import toy_note
 from sticker_pipeline.core.storage import file_sha256, write_table
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, note, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.progress import step_count
@@ -94,7 +95,7 @@ def samples(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mater
         grid = grid_of_files(staging, files, labels, seeds, most=len(labels))
         return work.publish(
             {
-                SUMMARY: f"{len(shown[BASE])} images each of {', '.join(shown)}",
+                SUMMARY: f"{counted(len(shown[BASE]), 'image')} each of {', '.join(shown)}",
                 **note(toy_note(profile)),
                 "same_noise": inline_image(grid, "the same prompts and noise"),
                 "prompts": table(pd.DataFrame([vars(prompt) for prompt in prompts])),

@@ -13,6 +13,7 @@ from sticker_pipeline.benchmark.grid_table import SAMPLING_GRID
 from sticker_pipeline.benchmark.recommend import advice_table, headline, recommendations, write_recommendations
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.on_request import GROUP, on_request
 from sticker_pipeline.dagster_kit.one_off import OneOff
@@ -80,8 +81,8 @@ def sampling_grid(context: dg.AssetExecutionContext, config: GridConfig, workspa
         adapters = adapters_of(lora, character, profile, store)
         plan = plan_grid(adapters, prompts, sorted(references), profile.sampling_grid, profile.generation)
         context.log.info(
-            f"{len(plan.points)} settings of {len(plan.requests)} images each: {plan.images} images. Images that "
-            "exist are not generated again."
+            f"{counted(len(plan.points), 'setting')} of {counted(len(plan.requests), 'image')} each: "
+            f"{counted(plan.images, 'image')}. Images that exist are not generated again."
         )
         check_images(work, plan.images, profile.resolution)
         generator = open_generator(profile, work.roots["generation"]["base"], store, step_count(context, plan.images))
@@ -101,7 +102,7 @@ def sampling_grid(context: dg.AssetExecutionContext, config: GridConfig, workspa
             image.save(work.staging / f"{title}.png")
         return work.publish(
             {
-                SUMMARY: f"{len(rows)} settings of {name}; {headline(advice)}",
+                SUMMARY: f"{counted(len(rows), 'setting')} of {name}; {headline(advice)}",
                 "recommended": table(advice_table(advice), most=len(advice)),
                 "why": dg.MetadataValue.md(bullets(each.why for each in advice)),
                 "pareto": inline_image(chart, "quality against seconds"),

@@ -4,6 +4,7 @@ import dagster as dg
 
 from sticker_pipeline.core.images import bar_chart
 from sticker_pipeline.core.storage import write_table
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.automation import WHEN_STALE
@@ -41,7 +42,8 @@ def frame_weights(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
         bars = dict(zip(by_source["source_id"], by_source["share"], strict=True))
         return work.publish(
             {
-                SUMMARY: f"{len(rows)} frames of {len(sources)} sources count as {effective:.1f} equal images",
+                SUMMARY: f"{counted(len(rows), 'frame')} of {counted(len(sources), 'source')}: as many as "
+                f"{effective:.1f} equal images",
                 "effective_images": effective,
                 "groups": table(groups),
                 "group_shares": inline_image(weights.group_chart(groups), "group shares"),

@@ -4,7 +4,7 @@ import dagster as dg
 
 from sticker_pipeline.core.files.space import frame_bytes
 from sticker_pipeline.core.storage import write_table
-from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.core.texts import UserError, counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_room
@@ -41,8 +41,8 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         accepted = int(counts.get("accepted", 0))
         if not accepted:
             raise NoMedia(
-                f"{work.character.folder} holds no image that can be used "
-                f"({len(inventory)} files looked at). Put GIFs and images into {', '.join(work.character.groups)}."
+                f"{work.character.folder} holds no image that can be used ({counted(len(inventory), 'file')} looked "
+                f"at). Put GIFs and images into {', '.join(work.character.groups)}."
             )
         rejected = inventory[inventory["status"] == "rejected"]
         for row in rejected.itertuples():
@@ -57,7 +57,8 @@ def raw_media(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         write_table(captions, work.staging, WRITTEN_CAPTIONS)
         return work.publish(
             {
-                SUMMARY: f"{accepted} files accepted, {len(rejected)} rejected, {counts.get('ignored', 0)} ignored",
+                SUMMARY: f"{counted(accepted, 'file')} accepted, {len(rejected)} rejected, "
+                f"{counts.get('ignored', 0)} ignored",
                 "accepted": accepted,
                 "rejected": len(rejected),
                 "written_captions": len(captions),
@@ -104,7 +105,8 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         dropped = rows[~rows["kept"]]
         return work.publish(
             {
-                SUMMARY: f"{len(kept)} of {len(rows)} frames kept, from {rows['source_id'].nunique()} files",
+                SUMMARY: f"{len(kept)} of {counted(len(rows), 'frame')} kept, from "
+                f"{counted(rows['source_id'].nunique(), 'file')}",
                 "kept_frames": inline_image(sheets.kept_sheet(cells), "kept frames"),
                 "kept": len(kept),
                 "dropped": len(dropped),

@@ -8,6 +8,7 @@ import pandas as pd
 from sticker_pipeline.core.files.space import tagged_bytes
 from sticker_pipeline.core.images import bar_chart
 from sticker_pipeline.core.storage import write_csv, write_table
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import BRIEF
 from sticker_pipeline.dagster_kit.progress import step_count
@@ -66,7 +67,8 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         write_table(tags, work.staging, WD14_TAGS)
         return work.publish(
             {
-                SUMMARY: f"{len(files)} frames: {scored.computed} newly tagged, {scored.cached} from the cache",
+                SUMMARY: f"{counted(len(files), 'frame')}: {scored.computed} newly tagged, {scored.cached} from the "
+                "cache",
                 "computed": scored.computed,
                 "from_cache": scored.cached,
                 "tagger": work.profile.tagger.name,

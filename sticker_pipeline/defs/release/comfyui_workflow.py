@@ -6,6 +6,7 @@ import pandas as pd
 from sticker_pipeline.benchmark.releases import RECORD, Record
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.progress import step_count
@@ -75,7 +76,7 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
         write_table(index, work.staging, WORKFLOWS)
         return work.publish(
             {
-                SUMMARY: f"release {record.number}: {len(index)} images that carry their workflow",
+                SUMMARY: f"release {record.number}: {counted(len(index), 'image')} with the workflow inside",
                 "how_to_use": dg.MetadataValue.md(how_to_open(profile, record, base)),
                 "settings": table(configs_table(record, configs), most=len(configs)),
                 "left_out": dg.MetadataValue.md(bullets(advice["left_out"])),

@@ -9,6 +9,7 @@ import dagster as dg
 from sticker_pipeline.core.address import ui_address
 from sticker_pipeline.core.markdown import letters
 from sticker_pipeline.core.storage import ALL, ArtifactStore, StorageError
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.checks import UNMEASURED
 from sticker_pipeline.dagster_kit.compat import last_evaluations
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
@@ -53,8 +54,8 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
         )
         return work.publish(
             {
-                SUMMARY: f"{len(valid)} characters, index of {written.index_bytes / 1e6:.2f} MB; {written.made} pages "
-                f"made, {written.taken_over} as they were",
+                SUMMARY: f"{counted(len(valid), 'character')}, index of {written.index_bytes / 1e6:.2f} MB; "
+                f"{counted(written.made, 'page')} made, {written.taken_over} taken over",
                 "page": dg.MetadataValue.path((work.store.folder(ALL, "report") / INDEX_PAGE).absolute()),
                 "to_open_it": "sticker-pipeline report; a click on the path copies it, as browsers open no "
                 "file from here",

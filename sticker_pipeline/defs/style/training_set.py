@@ -4,6 +4,7 @@ import dagster as dg
 
 from sticker_pipeline.core.images import sheet_of_files
 from sticker_pipeline.core.storage import link_or_copy, write_table
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import TRAIN
@@ -48,8 +49,8 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
         shown = sheet_of_files(work.staging / IMAGES, trained["file"].tolist(), SHEET_CELLS)
         return work.publish(
             {
-                SUMMARY: f"{len(trained)} frames of {trained['source_id'].nunique()} sources of "
-                f"{len(work.subject.members)} characters, {per_image.mean():.1f} tags per caption",
+                SUMMARY: f"{counted(len(trained), 'frame')} of {counted(trained['source_id'].nunique(), 'source')} of "
+                f"{counted(len(work.subject.members), 'character')}, {per_image.mean():.1f} tags per caption",
                 "trained_on": inline_image(shown, "training images"),
                 "tags_per_caption": float(per_image.mean()),
                 "sources": table(splits),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sticker_pipeline.core.storage import atomic_file
-from sticker_pipeline.core.texts import UserError
+from sticker_pipeline.core.texts import UserError, are, counted
 from sticker_pipeline.diffusion.families import FAMILIES
 from sticker_pipeline.diffusion.lora.key_map import path_of
 from sticker_pipeline.models.content import why_not_safetensors
@@ -240,13 +240,14 @@ def _refuse_incomplete(parts: "Mapping[str, Mapping[str, torch.Tensor]]", path: 
     half = [module for module, found in parts.items() if MAGNITUDE in found and not {DOWN, UP} <= found.keys()]
     if half:
         raise LoraError(
-            f"{path} is half a DoRA: {len(half)} of {len(parts)} modules have magnitudes without both matrices: key "
-            f"{lacking[0]!r} is missing. Save it again whole, or name another file."
+            f"{path} is half a DoRA: {len(half)} of {counted(len(parts), 'module')} "
+            f"{'has' if len(half) == 1 else 'have'} magnitudes without both matrices: key {lacking[0]!r} is missing. "
+            "Save it again whole, or name another file."
         )
     modules = {key.partition(".")[0] for key in lacking}
     raise LoraError(
-        f"{path}: {len(modules)} of {len(parts)} modules are not whole: key {lacking[0]!r} is missing. Save it again, "
-        "or name another file."
+        f"{path}: {len(modules)} of {counted(len(parts), 'module')} {are(len(modules))} not whole: key {lacking[0]!r} "
+        "is missing. Save it again, or name another file."
     )
 
 
@@ -258,21 +259,22 @@ def _refuse_values(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
     ]
     if packed:
         raise LoraError(
-            f"{path}: {len(packed)} of {len(tensors)} keys are of a type that is not read here, as {packed[0]!r} "
-            f"({kinds[packed[0]]}): name the file in float16, bfloat16 or float32."
+            f"{path}: {len(packed)} of {counted(len(tensors), 'key')} {are(len(packed))} of a type that is not read "
+            f"here, as {packed[0]!r} ({kinds[packed[0]]}): name the file in float16, bfloat16 or float32."
         )
     none = [key for key, value in tensors.items() if key.endswith(f".{ALPHA}") and not value.float().any()]
     if none:
         raise LoraError(
-            f"{path}: {len(none)} of {len(tensors)} keys are an alpha of 0, as {none[0]!r}: sd-scripts reads that as "
-            "the rank, and ComfyUI as no change at all. Write the alpha that it was trained with, or name another file."
+            f"{path}: {len(none)} of {counted(len(tensors), 'key')} {are(len(none))} an alpha of 0, as {none[0]!r}: "
+            "sd-scripts reads that as the rank, and ComfyUI as no change at all. Write the alpha that it was trained "
+            "with, or name another file."
         )
     broken = [key for key, value in tensors.items() if not value.float().isfinite().all()]
     if broken:
         raise LoraError(
-            f"{path}: {len(broken)} of {len(tensors)} keys hold values that are not finite (NaN or infinity), as "
-            f"{broken[0]!r}: its training failed, and its images are black. Name an earlier file of that "
-            "training, or another one."
+            f"{path}: {len(broken)} of {counted(len(tensors), 'key')} {'holds' if len(broken) == 1 else 'hold'} "
+            f"values that are not finite (NaN or infinity), as {broken[0]!r}: its training failed, and its images are "
+            "black. Name an earlier file of that training, or another one."
         )
 
 

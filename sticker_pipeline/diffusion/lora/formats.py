@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sticker_pipeline.core.storage import content_hash
+from sticker_pipeline.core.texts import are, counted
 from sticker_pipeline.diffusion.families import FAMILIES
 from sticker_pipeline.diffusion.lora.file import (
     ALPHA,
@@ -108,8 +109,8 @@ def read_any_lora(path: Path, family: str = "sd15") -> LoraFile:
     stated = configurations(metadata, path, beside=own or path.name == PEFT_FILE)
     if own and not stated:
         raise LoraError(
-            f"{path} is peft's own file ({len(tensors)} keys), and {path.with_name(CONFIGURATION)}, which says how "
-            "strong it is, is not beside it: copy it there."
+            f"{path} is peft's own file ({counted(len(tensors), 'key')}), and {path.with_name(CONFIGURATION)}, which "
+            "says how strong it is, is not beside it: copy it there."
         )
     renamed = _renamed(tensors, stated, family, path)
     adapters = joined(renamed, family, path)
@@ -146,12 +147,12 @@ def _refuse_unknown(unknown: Sequence[str], keys: int, encoder: str | None, fami
     bare = [key for key in unknown if _TEXT_PATH.match(key.removeprefix(_PEFT_PREFIX))]
     if bare and encoder is None:
         raise LoraError(
-            f"{path}: {len(bare)} of {keys} keys are of a text encoder, as {bare[0]!r}, and it is unknown of which: "
-            f"put `text_encoder.` or `text_encoder_2.` in front of them."
+            f"{path}: {len(bare)} of {counted(keys, 'key')} {are(len(bare))} of a text encoder, as {bare[0]!r}, and "
+            "it is unknown of which: put `text_encoder.` or `text_encoder_2.` in front of them."
         )
     raise LoraError(
-        f"{path}: {len(unknown)} of {keys} keys are of no module that a LoRA for {FAMILY_NAMES[family]} changes, as "
-        f"{unknown[0]!r}: name a file that was trained for this base model."
+        f"{path}: {len(unknown)} of {counted(keys, 'key')} {are(len(unknown))} of no module that a LoRA for "
+        f"{FAMILY_NAMES[family]} changes, as {unknown[0]!r}: name a file that was trained for this base model."
     )
 
 
@@ -160,8 +161,8 @@ def _refuse_other_family(tensors: "Tensors", metadata: Mapping[str, str], family
         if found != family:
             name, own = FAMILY_NAMES[found], FAMILY_NAMES[family]
             raise LoraError(
-                f"{path} is a LoRA for {name} ({reason}; {len(tensors)} keys), and this base model is {own}: name "
-                "another file."
+                f"{path} is a LoRA for {name} ({reason}; {counted(len(tensors), 'key')}), and this base model is "
+                f"{own}: name another file."
             )
 
 
@@ -295,6 +296,7 @@ def _refuse_lost_alpha(adapters: Mapping[str, Adapter], metadata: Mapping[str, s
         return
     if {adapter.rank for adapter in adapters.values()} != {alpha}:
         raise LoraError(
-            f"{path}: the header's 'ss_network_alpha' is {text[:60]}, and none of {len(adapters)} modules has an "
-            "alpha: it is unknown whether the matrices contain it already. Name the file that its trainer wrote."
+            f"{path}: the header's 'ss_network_alpha' is {text[:60]}, and none of {counted(len(adapters), 'module')} "
+            "has an alpha: it is unknown whether the matrices contain it already. Name the file that its trainer "
+            "wrote."
         )

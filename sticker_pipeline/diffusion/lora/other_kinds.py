@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.diffusion.lora.file import LoraError
 
 _NO_LORA = "It is no LoRA: name a LoRA file."
@@ -98,5 +99,6 @@ def refuse_kinds(keys: Collection[str], path: Path, kinds: Collection[Kind] = KI
         concerned = [key for key in keys if pattern.search(key)]
         if concerned:
             raise LoraError(
-                f"{path} is {kind.name}: {len(concerned)} of {len(keys)} keys, as {concerned[0]!r}. {kind.remedy}"
+                f"{path} is {kind.name}: {len(concerned)} of {counted(len(keys), 'key')}, as {concerned[0]!r}. "
+                f"{kind.remedy}"
             )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sticker_pipeline.core.files.space import writing
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.diffusion.families import FAMILIES
 from sticker_pipeline.diffusion.lora.apply import apply_lora
 from sticker_pipeline.diffusion.lora.file import LoraFile, read_lora, write_lora
@@ -57,7 +58,9 @@ def distil(spec: ConsistencySpec, progress: Progress, stop: StopRequest = lambda
     keep_at_times = periodically(partial(keep_state, run), spec.state_seconds)
     while len(run.log) < total:
         if (number := stop()) is not None:
-            raise Interrupted(number, f"{len(run.log)} of {total} steps are kept in {keep_state(run)}; run again")
+            raise Interrupted(
+                number, f"{len(run.log)} of {counted(total, 'step')} kept in {keep_state(run)}; run again"
+            )
         run.log.append(distillation_step(run))
         progress.show(state(run.log, total, 1), always=len(run.log) == total)
         keep_at_times()
@@ -88,7 +91,7 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
         apply_lora(models.unet, models.text_encoders, lora, family=spec.family)
     move([*models.text_encoders, models.unet, models.vae], device)
     texts = encoded_texts(models, spec, trained.clip_skip)
-    count = counted(progress, stop)
+    count = counting(progress, stop)
     latents = encoded_images(models, spec, tuning, count) if tuning else generated_latents(models, spec, texts, count)
     move([*models.text_encoders, models.vae], "cpu")
     settings = spec.adapters()
@@ -101,7 +104,7 @@ def set_up(spec: ConsistencySpec, progress: Progress, stop: StopRequest) -> Dist
         checkpoint_gradients(models.unet)
     weights = weights_of(layers.values(), dtype)
     group = {"name": "unet", "params": weights.learned, "peak": settings.learning_rate_unet}
-    progress.note(f"{len(layers)} adapters; {spec.settings.steps} steps")
+    progress.note(f"{counted(len(layers), 'adapter')}; {counted(spec.settings.steps, 'step')}")
     return Distillation(
         spec=spec,
         fingerprint=fingerprint(spec),
@@ -158,7 +161,7 @@ def encoded_texts(models: Models, spec: ConsistencySpec, clip_skip: int) -> Enco
     return Encoded(torch.cat([part.hidden.cpu() for part in parts]), torch.cat(pooled) if pooled else None)
 
 
-def counted(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:
+def counting(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]:
     """Callback that reports how many images are ready, and stops when asked.
 
     Only generated images are kept: encoding is fast.
@@ -166,7 +169,7 @@ def counted(progress: Progress, stop: StopRequest) -> Callable[[int, int], None]
 
     def count(done: int, total: int) -> None:
         if (number := stop()) is not None:
-            raise Interrupted(number, f"{done} of {total} images are ready; run again to go on")
+            raise Interrupted(number, f"{done} of {counted(total, 'image')} ready; run again to go on")
         progress.count("images", done, total)
 
     return count

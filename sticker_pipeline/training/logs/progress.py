@@ -60,8 +60,7 @@ class Progress:
     ) -> None:
         self._write, self._send, self._clock = write, send, clock
         self._seconds_between_lines = seconds_between_lines
-        self._line_due = self._message_due = float("-inf")
-        self._count_line_due = self._count_message_due = float("-inf")  # the first step is shown at once
+        self._due: dict[str, float] = {}
 
     def note(self, text: str) -> None:
         """Write a line about a rare event."""
@@ -69,12 +68,9 @@ class Progress:
 
     def count(self, what: str, done: int, total: int) -> None:
         """Show a count after an interval, or at the end."""
-        now = self._clock()
-        if now >= self._count_line_due or done == total:
-            self._count_line_due = now + self._seconds_between_lines
+        if self._is_due(f"line of {what}", self._seconds_between_lines, always=done == total):
             self._write(f"{what} {done}/{total}")
-        if self._send and (now >= self._count_message_due or done == total):
-            self._count_message_due = now + SECONDS_BETWEEN_MESSAGES
+        if self._send and self._is_due(f"message of {what}", SECONDS_BETWEEN_MESSAGES, always=done == total):
             self._send({"counted": what, "done": done, "total": total})
 
     def report(self, **message: Any) -> None:
@@ -84,13 +80,17 @@ class Progress:
 
     def show(self, state: State, *, always: bool = False) -> None:
         """Show `state` after an interval, or `always` (at an epoch's end)."""
-        now = self._clock()
-        if always or now >= self._line_due:
-            self._line_due = now + self._seconds_between_lines
+        if self._is_due("line", self._seconds_between_lines, always=always):
             self._write(state.line())
-        if self._send and (always or now >= self._message_due):
-            self._message_due = now + SECONDS_BETWEEN_MESSAGES
+        if self._send and self._is_due("message", SECONDS_BETWEEN_MESSAGES, always=always):
             self._send(state.message())
+
+    def _is_due(self, kind: str, seconds: float, *, always: bool) -> bool:
+        now = self._clock()
+        if not always and now < self._due.get(kind, now):
+            return False
+        self._due[kind] = now + seconds
+        return True
 
 
 @contextmanager

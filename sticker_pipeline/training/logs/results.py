@@ -9,6 +9,7 @@ from PIL import Image
 
 from sticker_pipeline.core.images import labelled_grid
 from sticker_pipeline.core.storage import Artifact, link_or_copy
+from sticker_pipeline.core.texts import counted
 
 KEPT = ("checkpoints/epoch_*", "samples/*", "tensorboard/*", "*.parquet", "*.json")
 MEMORY = "memory.json"
@@ -40,7 +41,7 @@ def collect(output: Path, staging: Path) -> None:
 def headline(folder: Path, log: pd.DataFrame) -> str:
     """Summary line of the training in `folder` with this `log`."""
     return (
-        f"{_epochs(folder)} epochs, {len(log)} steps, {log['seconds'].sum():.0f} s of steps, "
+        f"{counted(_epochs(folder), 'epoch')}, {counted(len(log), 'step')}, {log['seconds'].sum():.0f} s of steps, "
         f"last loss {log['loss'].tail(20).mean():.4f}"
     )
 

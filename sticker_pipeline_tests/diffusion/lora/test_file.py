@@ -139,7 +139,7 @@ def test_hashes_are_those_that_clients_compute(tmp_path: Path) -> None:
                 f"{KEY}.lora_up.weight": torch.zeros(6, 4),
                 f"{KEY}.alpha": torch.tensor(float("nan")),
             },
-            "1 of 3 keys hold values that are not finite",
+            "1 of 3 keys holds values that are not finite",
         ),
         (
             {
@@ -155,14 +155,14 @@ def test_hashes_are_those_that_clients_compute(tmp_path: Path) -> None:
                 f"{KEY}.lora_up.weight": torch.zeros(8, 4),
                 f"{KEY}.alpha": torch.tensor(0),
             },
-            "1 of 3 keys are an alpha of 0, .*: sd-scripts reads that as the rank",
+            "1 of 3 keys is an alpha of 0, .*: sd-scripts reads that as the rank",
         ),
         (
             {
                 f"{KEY}.lora_down.weight": torch.zeros(4, 8, dtype=torch.int8),
                 f"{KEY}.lora_up.weight": torch.zeros(8, 4),
             },
-            r"1 of 2 keys are of a type that is not read here.*int8",
+            r"1 of 2 keys is of a type that is not read here.*int8",
         ),
         ({f"{CONV_KEY}.lora_mid.weight": torch.zeros(4, 4, 3, 3)}, "lora_mid"),
         ({}, "no LoRA at all"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sticker_pipeline.core.texts import counted
 from sticker_pipeline.diffusion.lora.file import LoraError
 from sticker_pipeline.diffusion.lora.formats import read_any_lora
 from sticker_pipeline_tests.tiny_models import build_tiny_pipeline, build_tiny_sdxl
@@ -64,7 +65,9 @@ def refusal(path: Path, tensors: dict[str, torch.Tensor], family: str, metadata:
 )
 def test_each_kind_is_named_with_its_keys(tmp_path: Path, keys: list[str], kind: str, concerned: int) -> None:
     message = refusal(tmp_path / "rival.safetensors", {key: torch.ones(1) for key in keys}, "sd15")
-    assert re.search(rf"rival.safetensors is .*{kind}.*: {concerned} of {len(keys)} keys, as '", message), message
+    assert re.search(rf"rival.safetensors is .*{kind}.*: {concerned} of {counted(len(keys), 'key')}, as '", message), (
+        message
+    )
     assert re.search("[Nn]ame|name another file", message)
 
 
@@ -77,10 +80,10 @@ def test_sd2_is_told_by_its_text_encoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        (["dora_scale"], "is half a DoRA: 1 of 1 modules"),
-        (["dora_scale", "lora_up.weight"], "is half a DoRA: 1 of 1 modules .*lora_down.weight' is missing"),
-        (["lora_down.weight"], "1 of 1 modules are not whole: key .*lora_up.weight' is missing"),
-        (["alpha"], "1 of 1 modules are not whole"),
+        (["dora_scale"], "is half a DoRA: 1 of 1 module"),
+        (["dora_scale", "lora_up.weight"], "is half a DoRA: 1 of 1 module .*lora_down.weight' is missing"),
+        (["lora_down.weight"], "1 of 1 module is not whole: key .*lora_up.weight' is missing"),
+        (["alpha"], "1 of 1 module is not whole"),
     ],
 )
 def test_modules_that_are_not_whole(tmp_path: Path, parts: list[str], message: str) -> None:

@@ -301,7 +301,7 @@ def test_json_that_cannot_be_read(tmp_path: Path, text: str) -> None:
         (0.0, {"lora_adapter_metadata": '{"lora_alpha": 16}'}, "an alpha of 0"),
         (None, {"lora_adapter_metadata": '{"lora_alpha": 16}', "lora_alpha": "8"}, "stated twice, and differently"),
         (None, {"lora_adapter_metadata": '{"lora_alpha": 16, "unet.lora_alpha": 8}'}, "stated twice, and differently"),
-        (None, {"ss_network_alpha": "8"}, "none of 1 modules has an alpha"),
+        (None, {"ss_network_alpha": "8"}, "none of 1 module has an alpha"),
     ],
 )
 def test_scales_that_contradict_one_another(
@@ -394,5 +394,5 @@ def test_the_files_of_public_reports() -> None:
         for prefix in ("lora_te1", "lora_te2")
         for name, alpha in stated.items()
     }
-    with pytest.raises(LoraError, match=r"nan\.safetensors: 1 of 3 keys hold values that are not finite"):
+    with pytest.raises(LoraError, match=r"nan\.safetensors: 1 of 3 keys holds values that are not finite"):
         read_any_lora(REPORTED / "nan.safetensors")

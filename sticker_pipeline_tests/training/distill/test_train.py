@@ -141,7 +141,7 @@ def test_stopped_while_images_are_drawn_and_later(make_consistency_spec: Consist
     spec = make_consistency_spec(settings={"steps": 3})
     whole = distil(spec.model_copy(update={"output": tmp_path / "whole"}), QUIET)
     lines: list[str] = []
-    with pytest.raises(Interrupted, match="4 of 6 images are ready"):
+    with pytest.raises(Interrupted, match="4 of 6 images ready"):
         distil(spec, Progress(lines.append), lambda: 15 if "images 0/6" in lines else None)
     lines.clear()
     with pytest.raises(Interrupted, match="1 of 3 steps") as stopped:

@@ -38,15 +38,17 @@ def test_lines_every_5_s_messages_every_2_s_and_both_at_an_epochs_end() -> None:
 
 
 def test_counts_come_at_intervals_and_at_the_end() -> None:
-    times = iter([0.0, 1.0, 2.0, 3.0, 3.5])
+    now = [0.0]
     lines: list[str] = []
     messages: list[dict[str, Any]] = []
-    progress = Progress(lines.append, messages.append, clock=lambda: next(times))
-    for done in (1, 2, 3, 4, 9):
+    progress = Progress(lines.append, messages.append, clock=lambda: now[0])
+    for now[0], done in ((0.0, 1), (1.0, 2), (2.0, 3), (3.0, 4), (3.5, 9)):
         progress.count("latents", done, 9)
     assert lines == ["latents 1/9", "latents 9/9"]
     assert [message["done"] for message in messages] == [1, 3, 9]
     assert messages[-1] == {"counted": "latents", "done": 9, "total": 9}
+    progress.show(STATE)
+    assert lines[-1] == STATE.line() and messages[-1] == STATE.message(), "a count delays no state"
 
 
 def test_state_is_the_pace_of_the_last_steps() -> None:
