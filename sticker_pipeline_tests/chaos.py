@@ -23,6 +23,7 @@ GONE_SECONDS = 90.0  # two graces of the trainer's, and room: nothing outlives i
 WORKER, SUPERVISOR, TRAINER = (
     f"sticker_pipeline.{name}" for name in ("cli.work", "training.supervisor", "training")
 )  # as their command lines have them
+ENDED = (0, 3)  # made, or refused by the gate
 HAVE_TIMES = ("released_lora", "comfyui_workflow")  # when a LoRA was released stands in these
 SETTINGS = """\
 trigger: skv_{name}

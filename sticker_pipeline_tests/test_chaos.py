@@ -24,7 +24,7 @@ def test_kills_change_nothing(tmp_path: Path) -> None:
     chaos.add_characters(characters, draws=48)
     (characters / "moth").rename(tmp_path / "moth")  # one character is enough here
     command = chaos.start(chaos.workspace(tmp_path / "undisturbed", characters))
-    assert command.process.wait() == 0, "".join(command.lines)
+    assert command.process.wait() in chaos.ENDED, "".join(command.lines)
     wanted = chaos.versions(tmp_path / "undisturbed")
     assert {"anki/frames", "anki/lora", "anki/samples", "anki/benchmark"} <= wanted.keys()
     assert list(killed(tmp_path, KILLS, 40.0, random.Random(seed), wanted)) == []
@@ -50,7 +50,7 @@ def test_one_signal_ends_the_command_as_a_whole(tmp_path: Path) -> None:
         assert "moth character_line" not in shown
         if steps:
             assert f"goes on after step {steps} of " in shown
-        (saved,) = re.findall(r"stopped by SIGINT; (\d+) of \d+ steps saved", shown)
+        (saved,) = re.findall(r"stopped by SIGINT; (\d+) of 1,200 steps saved", shown)
         steps = int(saved)
         with dg.DagsterInstance.from_config(variables["DAGSTER_HOME"]) as instance:
             assert instance.get_runs(limit=1)[0].status == dg.DagsterRunStatus.CANCELED

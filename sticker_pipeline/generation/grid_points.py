@@ -86,6 +86,6 @@ def check_size(points: int, images: int, settings: SamplingGridSettings) -> None
     if points * images > settings.most_images:
         raise SamplingGridError(
             f"The sampling grid would generate {counted(points, 'setting')} of {counted(images, 'image')} each, "
-            f"{points * images} in all, and sampling_grid.most_images is {settings.most_images}. Give its axes fewer "
-            "values, or raise that."
+            f"{points * images:,} in all, and sampling_grid.most_images is {settings.most_images:,}. Give its axes "
+            "fewer values, or raise that."
         )

@@ -55,7 +55,7 @@ def test_a_training_with_other_values(made: Bench) -> None:
     assert lora.settings["one_off"] == given
     assert lora.settings["training"]["settings"] == spec.settings.model_dump(mode="json")
     summary = str(made.metadata("lora", NAME)["summary"])
-    assert summary.startswith("1 epochs, 2 steps") and summary.endswith(
+    assert summary.startswith("1 epoch, 2 steps") and summary.endswith(
         "; made with epochs = 1, samples_per_epoch = 16, rank = 4, learning_rate_unet = 0.002, seed = 5 by its launch, "
         "not as character.yaml says"
     )
@@ -98,8 +98,8 @@ def test_a_sampling_grid_of_another_grid(made: Bench) -> None:
         ),
         (
             {"character_weights": MANY[:10_000], "guidance_scales": MANY[-9_000:]},
-            "The sampling grid would generate 90000000 settings of 2 images each, 180000000 in all, and "
-            "sampling_grid.most_images is 5000. Give its axes fewer values, or raise that.",
+            "The sampling grid would generate 90,000,000 settings of 2 images each, 180,000,000 in all, and "
+            "sampling_grid.most_images is 5,000. Give its axes fewer values, or raise that.",
         ),
     ],
 )  # fmt: skip
