@@ -48,7 +48,8 @@ FILE_NAME = "character.yaml"
 ALL_LINKS = "_all.links"  # <name>.links for all characters: none can be called _all
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
-REGULARISATION, RIVALS = "regularisation", "rivals"  # folders that are not groups
+REGULARISATION, RIVALS, PACK = "regularisation", "rivals", "pack"
+NO_GROUPS = (REGULARISATION, RIVALS, PACK)  # folders that are not groups
 SYSTEM_FOLDERS = frozenset(
     {
         *("@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", ".@__thumb"),  # NAS systems
@@ -256,6 +257,52 @@ class Benchmark(Strict):
         return rivals
 
 
+SLOT_PATTERN = r"^[a-z0-9][a-z0-9_]{0,47}$"
+Slot = Annotated[str, StringConstraints(pattern=SLOT_PATTERN)]
+Platform = Literal[
+    "telegram", "whatsapp", "line", "discord", "signal", "imessage", "slack", "matrix", "mastodon", "misskey", "kakao"
+]
+
+
+DEFAULT_PLATFORMS: list[Platform] = ["telegram", "whatsapp", "line", "discord", "signal"]
+
+
+class Pack(Strict):
+    """The character's sticker pack.
+
+    A person's choices are in `pack/picks.yaml` of its folder, not here.
+    """
+
+    title: Plain | None = Field(None, description="title of the pack; without it, the character's name")
+    author: Plain = Field("", description="who publishes it; WhatsApp and Signal show it")
+    platforms: list[Platform] = Field(DEFAULT_PLATFORMS, min_length=1, description="packs are made for these")
+    size: int = Field(40, ge=1, le=200, description="most stickers in the pack, the character's own included")
+    slots: list[Slot] | None = Field(
+        None, description="what is said with the stickers, in their order, such as hello or thanks; without it, all"
+    )
+    prompts: dict[Slot, Prompt] = Field(
+        default_factory=dict, description="a slot, and the tags to generate it with; also slots of your own"
+    )
+    seeds: int = Field(4, ge=0, le=64, description="images generated for each slot, to choose from; 0: none")
+    own: Literal["first", "last", "none"] = Field(
+        "first",
+        description="the character's own stickers and GIFs: preferred to generated ones, used where no generated one "
+        "will do, or left out",
+    )
+    outline: float = Field(
+        8.0, ge=0, le=32, description="width of the white outline in pixels of a sticker of 512 pixels; 0: none"
+    )
+    shadow: bool = Field(False, description="a soft shadow below the outline")
+    motion: Literal["none", "bounce", "shake", "pulse"] = Field("none", description="how stills move")
+
+    @field_validator("platforms", "slots")
+    @classmethod
+    def _each_once(cls, names: list[str] | None) -> list[str] | None:
+        if names and (twice := [name for name, times in Counter(names).items() if times > 1]):
+            raise ValueError(f"each may occur once, and these are there twice: {', '.join(twice)}")
+        return names
+
+
 class Settings(Strict):
     trigger: Annotated[
         str, StringConstraints(strip_whitespace=True, pattern=r"^[^\s,():\\]+$"), AfterValidator(without_hidden)
@@ -279,15 +326,21 @@ class Settings(Strict):
         default_factory=dict, description="overrides of the profile's sampling_grid settings"
     )
     benchmark: Benchmark = Benchmark()
+    pack: Pack | None = Field(None, description="a sticker pack; the line `pack:` alone asks for one")
 
     @model_validator(mode="before")
     @classmethod
     def _empty_sections_are_defaults(cls, data: Any) -> Any:
-        """Read null sections (all lines commented out) as defaults."""
+        """Read null sections as defaults; `pack:` alone asks for a pack.
+
+        A section is null where all its lines are commented out.
+        """
         if not isinstance(data, dict):
             return data
         sections = set(cls.model_fields) - {"trigger"}
         kept = {key: value for key, value in data.items() if value is not None or key not in sections}
+        if "pack" in data and data["pack"] is None:
+            kept["pack"] = {}
         if isinstance(kept.get("groups"), dict):
             kept["groups"] = {name: {} if group is None else group for name, group in kept["groups"].items()}
         return kept
@@ -359,6 +412,8 @@ def _folders_of(groups: Iterable[str], subfolders: list[str], path: Path, roots:
     find, folders = name_finder(subfolders), {}
     for group in groups:
         found = find(group)
+        if found is None and group.lower() in NO_GROUPS:
+            raise CharacterError(f"{path}: groups.{group}: a folder of this name is never a group: rename it.")
         if found is None:
             leaving = _links_out(path.parent, roots)
             if link := name_finder(leaving)(group):
@@ -381,7 +436,7 @@ def _links_out(folder: Path, roots: Sequence[Path]) -> dict[str, str]:
     """
     found = {}
     for entry in list_folder(folder, roots)[1]:
-        if entry.is_link and not is_system_folder(entry.name) and entry.name not in (RIVALS, REGULARISATION):
+        if entry.is_link and not is_system_folder(entry.name) and entry.name not in NO_GROUPS:
             try:
                 status(folder / entry.name, roots)
             except OutsideError as error:
@@ -396,7 +451,7 @@ def _media_folders(folder: Path, roots: Sequence[Path]) -> list[str]:
         entries = [name for name in folders_in(folder, roots) if is_unicode(name)]
     except OSError as error:
         raise CharacterError(f"{folder} cannot be read: {error.strerror}.") from error
-    found = sorted(name for name in entries if not is_system_folder(name) and name not in (RIVALS, REGULARISATION))
+    found = sorted(name for name in entries if not is_system_folder(name) and name not in NO_GROUPS)
     if hidden := [name for name in found if hidden_letters(name)]:
         raise CharacterError(
             f"{folder}: the name of the folder {quoted(hidden[0])} holds invisible characters "

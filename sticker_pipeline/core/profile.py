@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sticker_pipeline.core.character import FILE_NAME, Character, describe_problems, may_lead
+from sticker_pipeline.core.character import FILE_NAME, Character, Pack, describe_problems, may_lead
 from sticker_pipeline.core.files.inside import OutsideError, real_path
 from sticker_pipeline.core.known_models import known_name
 from sticker_pipeline.core.kohya_settings.form import KohyaSettingsError, Target
@@ -269,6 +269,20 @@ def character_profile(character: Character, models: Path) -> Profile:
     _check_regularisation(changed, character)
     model = changed.tagging.model
     return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
+
+
+def with_pack(character: Character, values: Mapping[str, Any]) -> Character:
+    """Return the character as if `pack:` of its character.yaml had `values`.
+
+    Raises ProfileError, with the key, for an unknown or invalid value.
+    """
+    stated = (character.settings.pack or Pack()).model_dump()
+    try:
+        pack = Pack.model_validate({**stated, **values})
+    except ValidationError as error:
+        source = "The launch's configuration: pack"
+        raise ProfileError("\n".join(describe_problems(source, error, Pack))) from error
+    return replace(character, settings=character.settings.model_copy(update={"pack": pack}))
 
 
 def with_values(character: Character, profile: Profile, section: str, values: Mapping[str, Any]) -> Character:

@@ -6,6 +6,7 @@ Pixels are unpacked in `media/png_pixels.py`. Source: PNG specification, third e
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 from PIL import Image
@@ -27,13 +28,17 @@ from sticker_pipeline.media.stills import exif_orientation, upright
 
 DISPOSE_BACKGROUND, DISPOSE_PREVIOUS = 1, 2
 BLEND_SOURCE = 0
+METRE = 1  # unit of pHYs
 APPLES = "a PNG of an iPhone's app, in Apple's own form: convert it to PNG"
 CHECKED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT")
 
 
 @dataclass
 class SubImage:
-    """A frame control chunk and the file spans of its compressed pixels."""
+    """A frame control chunk and the file spans of its compressed pixels.
+
+    `delay_ms`: as stored; `duration_ms`: the same in whole ms.
+    """
 
     width: int
     height: int
@@ -42,6 +47,7 @@ class SubImage:
     duration_ms: int
     dispose: int
     blend: int
+    delay_ms: Fraction = Fraction(0)
     spans: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -49,7 +55,8 @@ class SubImage:
 class Png:
     """Everything in the file but the pixels.
 
-    `images` is empty for a still; its compressed pixels lie at `spans`. `note` is empty for a whole file.
+    `images` is empty for a still; its compressed pixels lie at `spans`. `note` is empty for a whole file. `loops`: how
+    often an animation plays, 0 for ever. `dots_per_metre`: the smaller of both directions; None: not stated.
     """
 
     width: int
@@ -59,6 +66,8 @@ class Png:
     spans: tuple[tuple[int, int], ...]
     images: tuple[SubImage, ...]
     note: str
+    loops: int = 0
+    dots_per_metre: int | None = None
 
 
 def read_png(data: bytes, limits: MediaSettings) -> Png:
@@ -137,7 +146,8 @@ class _Reader:
         self.size = (0, 0)
         self.images: list[SubImage] = []
         self.declared_frames: int | None = None
-        self.whole = self.sequence = 0
+        self.whole = self.sequence = self.loops = 0
+        self.dots_per_metre: int | None = None
         self.spans: list[tuple[int, int]] = []
 
     def take(self, kind: bytes, start: int, end: int) -> None:
@@ -153,6 +163,9 @@ class _Reader:
             self.orientation = exif_orientation(b"Exif\0\0" + content)
         elif kind == b"acTL" and not self.spans and len(content) == 8:
             self.declared_frames = int.from_bytes(content[:4], "big")
+            self.loops = int.from_bytes(content[4:], "big")
+        elif kind == b"pHYs" and not self.spans and len(content) == 9 and content[8] == METRE:
+            self.dots_per_metre = min(int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big"))
         elif kind == b"fcTL" and self.declared_frames is not None:
             self.whole = len(self.images)
             self._take_control(content)
@@ -189,7 +202,8 @@ class _Reader:
         found = self.pixel_chunks
         profile = unpacked_profile(found[b"iCCP"]) if b"iCCP" in found else b""
         rules = PixelRules(found[b"IHDR"], found.get(b"PLTE", b""), found.get(b"tRNS", b""), profile)
-        return Png(*self.size, self.orientation, rules, tuple(self.spans), images, note)
+        place = (*self.size, self.orientation, rules, tuple(self.spans), images, note)
+        return Png(*place, self.loops, self.dots_per_metre)
 
     def _has_all(self, spans: Spans, width: int, height: int) -> bool:
         try:
@@ -225,8 +239,8 @@ class _Reader:
         if not width or not height or left + width > self.size[0] or top + height > self.size[1]:
             raise _Damage("the APNG is damaged (a frame reaches outside the canvas)")
         check_frames(len(self.images) + 1, self.limits)
-        duration = _delay_ms(int.from_bytes(content[20:22], "big"), int.from_bytes(content[22:24], "big"))
-        self.images.append(SubImage(width, height, left, top, duration, content[24], content[25]))
+        delay = _delay_ms(int.from_bytes(content[20:22], "big"), int.from_bytes(content[22:24], "big"))
+        self.images.append(SubImage(width, height, left, top, round(delay), content[24], content[25], delay))
 
     def _check_sequence(self, number: bytes) -> None:
         if int.from_bytes(number, "big") != self.sequence:
@@ -234,8 +248,8 @@ class _Reader:
         self.sequence += 1
 
 
-def _delay_ms(numerator: int, denominator: int) -> int:
-    return round(1000 * numerator / (denominator or 100))
+def _delay_ms(numerator: int, denominator: int) -> Fraction:
+    return Fraction(1000 * numerator, denominator or 100)
 
 
 def _sub_pixels(data: bytes, png: Png, image: SubImage, number: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from sticker_pipeline.media.limits import check_frames, check_pixels
 
 SIGNATURES = (b"GIF87a", b"GIF89a")
 EXTENSION, IMAGE, TRAILER, GRAPHIC_CONTROL = 0x21, 0x2C, 0x3B, 0xF9
+LOOPING = (b"\xff\x0bNETSCAPE2.0\x03\x01", b"\xff\x0bANIMEXTS1.0\x03\x01")
 RESTORE_BACKGROUND, RESTORE_PREVIOUS = 2, 3
 
 
@@ -47,12 +48,16 @@ class SubImage:
 
 @dataclass(frozen=True)
 class Gif:
-    """A GIF file without its pixels; `note` says what is missing, if anything."""
+    """A GIF file without its pixels; `note` says what is missing, if anything.
+
+    `loops`: how often it plays, 0 for ever; 1 without a looping extension.
+    """
 
     width: int
     height: int
     images: tuple[SubImage, ...]
     note: str
+    loops: int = 1
 
 
 class _CutOff(Exception):
@@ -86,7 +91,7 @@ def read_gif(data: bytes, limits: MediaSettings) -> Gif:
     # As in Chromium: the first image enlarges a smaller or empty logical screen.
     width, height = max(width, images[0].left + images[0].width), max(height, images[0].top + images[0].height)
     check_pixels(width, height, limits)
-    return Gif(width, height, tuple(images), note)
+    return Gif(width, height, tuple(images), note, _loops(data, at))
 
 
 def gif_frames(data: bytes, gif: Gif) -> Iterator[tuple[np.ndarray, int]]:
@@ -127,6 +132,16 @@ def _images(data: bytes, at: int, global_palette: bytes) -> Iterator[SubImage]:
             at, control = image.data_end, Control()
         else:
             raise _CutOff(f"the GIF is damaged at byte {at}")
+
+
+def _loops(data: bytes, at: int) -> int:
+    """Return how often the GIF plays, from the extension before its images."""
+    while at < len(data) and data[at] == EXTENSION:
+        if data.startswith(LOOPING, at + 1):
+            repeats = _u16(data, at + 16)
+            return repeats + 1 if repeats else 0
+        at = _skip_blocks(data, at + 2)
+    return 1
 
 
 def _sub_image(data: bytes, at: int, global_palette: bytes, control: Control) -> SubImage:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from sticker_pipeline.core.character import (
     FILE_NAME,
+    PACK,
     REGULARISATION,
     RIVALS,
     CharacterError,
@@ -59,9 +60,10 @@ INVENTORY = TableSchema(
     ),
 )
 # Names skipped at the top of a folder, and why; "" omits them from the inventory.
-OF_A_CHARACTER = {FILE_NAME: "", RIVALS: ""}
+OF_A_CHARACTER = {FILE_NAME: "", RIVALS: "", PACK: ""}
 OF_ANY_FOLDER = {
     FILE_NAME: "a character's settings, which are made anew",
+    PACK: "the folder pack is for picks and overrides of the sticker pack: rename it to take it as a group",
     RIVALS: "the folder rivals is for other people's LoRAs: rename it to take it as a group",
     REGULARISATION: "the folder regularisation is for images of no character: rename it to take it as a group",
 }

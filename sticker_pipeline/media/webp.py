@@ -13,17 +13,24 @@ from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.limits import check_frames, check_pixels
 from sticker_pipeline.media.stills import PILLOW_ERRORS, image_pixels, open_image
 
-ANIMATION_FLAG = 0x02
+ANIMATION_FLAG, ALPHA_FLAG = 0x02, 0x10
+LOSSLESS_ALPHA = 1 << 28  # in the header of VP8L
 
 
 @dataclass(frozen=True)
 class Webp:
-    """Canvas size, frame delays (empty for a still) and colour profile."""
+    """Canvas size, frame delays (empty for a still) and colour profile.
+
+    `has_alpha`: declared, or the first frame leaves a part of the canvas free. `loops`: how often an animation plays, 0
+    for ever.
+    """
 
     width: int
     height: int
     durations_ms: tuple[int, ...]
     profile: bytes
+    has_alpha: bool = False
+    loops: int = 0
 
 
 def read_webp(data: bytes, limits: MediaSettings) -> Webp:
@@ -34,7 +41,8 @@ def read_webp(data: bytes, limits: MediaSettings) -> Webp:
     if _end(data) > len(data):
         raise MediaError("the WebP is cut off")
     size = (0, 0)
-    animated = False
+    animated = has_alpha = False
+    loops = 0
     durations: list[int] = []
     profile = b""
     for kind, start, end in _chunks(data):
@@ -43,15 +51,20 @@ def read_webp(data: bytes, limits: MediaSettings) -> Webp:
             size = _size(kind, content)
             check_pixels(*size, limits)
         if kind == b"VP8X" and content:
-            animated = bool(content[0] & ANIMATION_FLAG)
+            animated, has_alpha = bool(content[0] & ANIMATION_FLAG), bool(content[0] & ALPHA_FLAG)
+        elif kind == b"VP8L" and not durations:
+            has_alpha = has_alpha or bool(int.from_bytes(content[1:5], "little") & LOSSLESS_ALPHA)
+        elif kind == b"ANIM":
+            loops = int.from_bytes(content[4:6], "little")
         elif kind == b"ICCP":
             profile = data[start:end]
         elif kind == b"ANMF" and animated:
             durations.append(int.from_bytes(content[12:15], "little"))
+            has_alpha = has_alpha or (len(durations) == 1 and _frame_size(content) != size)
         check_frames(len(durations), limits)
     if not all(size) or (animated and not durations):
         raise MediaError("the WebP has no image")
-    return Webp(*size, tuple(durations), profile)
+    return Webp(*size, tuple(durations), profile, has_alpha, loops)
 
 
 def mended(data: bytes) -> bytes:
@@ -88,6 +101,11 @@ def _end(data: bytes) -> int:
     """Return the RIFF's end; some writers count its first eight bytes."""
     size = int.from_bytes(data[4:8], "little")
     return size if size == len(data) else 8 + size
+
+
+def _frame_size(content: bytes) -> tuple[int, int]:
+    """Return the size in the header of an ANMF chunk."""
+    return 1 + int.from_bytes(content[6:9], "little"), 1 + int.from_bytes(content[9:12], "little")
 
 
 def _size(kind: bytes, content: bytes) -> tuple[int, int]:

@@ -207,7 +207,10 @@ traversal = st.lists(st.sampled_from(PARTS), min_size=1, max_size=8).map("/".joi
     traversal,
 )
 def test_no_path_reads_a_file_that_is_not_an_image_of_the_character(client: TestClient, begin: str, path: str) -> None:
-    answer = client.get(f"/{begin}{path}")
+    address = f"/{begin}{path}"
+    if address.startswith("//"):  # the test client takes it as a host
+        address = f"/./{address}"
+    answer = client.get(address)
     assert answer.status_code < 500
     if answer.status_code == 200:
         kind = answer.headers["content-type"].partition(";")[0]

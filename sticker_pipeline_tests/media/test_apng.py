@@ -2,10 +2,12 @@
 
 import struct
 import zlib
+from fractions import Fraction
 
 import pytest
 
 from sticker_pipeline.core.settings import MediaSettings
+from sticker_pipeline.media.apng import read_png
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
 from sticker_pipeline.media.header import read_header
@@ -188,3 +190,20 @@ def test_interlaced_images_are_whole_when_each_of_their_passes_is(size, depth, c
     assert next(decode_bytes(whole, LIMITS)).rgba.shape == (height, width, 4)
     with pytest.raises(MediaError, match="not complete"):
         next(decode_bytes(head + chunk(b"IDAT", zlib.compress(raw[:-1])) + END, LIMITS))
+
+
+def test_loops_delays_and_density_are_read():
+    images = [ApngImage(solid(RED, 2, 1), delay=(1, 3)), ApngImage(solid(GREEN, 2, 1), delay=(2, 0))]
+    parts = apng_chunks(2, 1, images)
+    parts[1] = chunk(b"acTL", struct.pack(">II", 2, 7)) + chunk(b"pHYs", struct.pack(">IIB", 2835, 2834, 1))
+    png = read_png(b"".join(parts), LIMITS)
+    assert (png.loops, png.dots_per_metre) == (7, 2834)
+    assert [image.delay_ms for image in png.images] == [Fraction(1000, 3), 20]
+    assert [image.duration_ms for image in png.images] == [333, 20]
+
+
+@pytest.mark.parametrize("content", [struct.pack(">IIB", 2835, 2835, 0), b"", bytes(8)])
+def test_density_without_unit_is_none(content):
+    parts = apng_chunks(2, 1, [ApngImage(solid(RED, 2, 1))])
+    parts.insert(1, chunk(b"pHYs", content))
+    assert read_png(b"".join(parts), LIMITS).dots_per_metre is None

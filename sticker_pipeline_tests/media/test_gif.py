@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.media.decode import decode_bytes
 from sticker_pipeline.media.frame import MediaError
+from sticker_pipeline.media.gif import read_gif
 from sticker_pipeline.media.header import read_header
 from sticker_pipeline_tests.media.makers import PALETTE, GifImage, composited, gif, gif_image, solid
 
@@ -215,3 +216,19 @@ def test_damage_is_reported_and_nothing_else(data):
             assert frame.rgba.dtype == np.uint8
     except MediaError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("extensions", "loops"),
+    [
+        (b"", 1),
+        (b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00", 0),
+        (b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x02\x00\x00", 3),  # so many repetitions of the first time
+        (b"\x21\xfe\x03abc\x00\x21\xff\x0bANIMEXTS1.0\x03\x01\x00\x00\x00", 0),
+        (b"\x21\xff\x0bXMP DataXMP\x01a\x00", 1),
+    ],
+)
+def test_loops_are_read(extensions, loops):
+    data = gif(2, 1, [GifImage([[0, 0]]), GifImage([[1, 1]])])
+    at = data.index(b"\x21\xf9")
+    assert read_gif(data[:at] + extensions + data[at:], LIMITS).loops == loops

@@ -1,0 +1,1 @@
+"""Sticker packs: images cut out, outlined, placed, encoded for each platform."""
