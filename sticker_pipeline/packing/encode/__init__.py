@@ -1,0 +1,1 @@
+"""Encoders, one for each format."""
