@@ -40,6 +40,8 @@ VARIABLES = (
     Variable("STICKER_GUARD", "the mark of every process that a guard has started", internal=True),
     Variable("STICKER_LIFELINE", "says that standard input is the lifeline of the process", internal=True),
     Variable("CIVITAI_TOKEN", "the API key for downloads from Civitai that need a login; sent to civitai.com alone"),
+    Variable("TELEGRAM_BOT_TOKEN", "the token of the bot that sends packs to Telegram; sent to the Bot API alone"),
+    Variable("TELEGRAM_USER_ID", "the number of the Telegram account that owns the packs"),
     Variable("HF_TOKEN", "the token for models of the Hugging Face hub that need a login"),
     Variable("HF_ENDPOINT", "the address of a mirror of the Hugging Face hub", "the public hub"),
     Variable("HF_HUB_OFFLINE", "forbids downloads from the hub"),

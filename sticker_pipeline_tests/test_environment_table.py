@@ -10,7 +10,7 @@ from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.environment_table import VARIABLES
 
 PACKAGE = REPOSITORY / "sticker_pipeline"
-NAME = re.compile(r"\b(?:STICKER_[A-Z_]+|CIVITAI_TOKEN)\b")
+NAME = re.compile(r"\b(?:STICKER_[A-Z_]+|CIVITAI_TOKEN|TELEGRAM_(?:BOT_TOKEN|USER_ID))\b")
 NOT_VARIABLES = {"STICKER_MARGIN"}  # a constant of the embedded drawings
 DEFAULTS = """
 from types import SimpleNamespace
