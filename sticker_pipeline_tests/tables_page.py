@@ -19,8 +19,8 @@ Each table is a Parquet file in the folder of its artifact, with the types of pa
 of columns; a number that may be missing is NaN.
 """
 
-STAGES = ["media", "sampling", "tagging", "dataset", "lora_training", "benchmark", "generation", "publishing", "style"]
-STAGES += ["on_request"]
+STAGES = ["media", "sampling", "tagging", "dataset", "lora_training", "benchmark", "generation", "publishing"]
+STAGES += ["packing", "style", "on_request"]
 Table = tuple[str, str, dg.TableSchema]  # its file, what there is one row for, its columns
 
 

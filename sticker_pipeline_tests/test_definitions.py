@@ -18,6 +18,7 @@ LINE = [
     "raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set", "lora", "selected_lora",
     "samples", "benchmark", "released_lora", "comfyui_workflow",
 ]  # fmt: skip
+PACK_LINE = ["released_lora", "pack_candidates", "sticker_pack"]
 STYLE_LINE = ["style/training_set", "style/lora", "style/selected_lora"]
 ASKED_FOR = ["character_lcm_lora", "profile/lcm_lora", "sampling_grid"]
 TABLES = {
@@ -33,6 +34,8 @@ TABLES = {
     "benchmark": ["index", "compared"],
     "released_lora": ["sources"],
     "comfyui_workflow": ["index"],
+    "pack_candidates": ["index"],
+    "sticker_pack": ["index", "choice", "accepted"],
     "leaderboard": ["index"],
     "sampling_grid": ["index"],
     "style/training_set": ["index", "tags", "dropped"],
@@ -62,8 +65,8 @@ def test_the_line_of_assets(definitions: dg.Definitions) -> None:
     dg.Definitions.validate_loadable(definitions)
     graph = definitions.resolve_asset_graph()
     made = [key.to_user_string() for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
-    assert set(made) == {*LINE, *STYLE_LINE, *ASKED_FOR, "leaderboard", "report"}
-    for line in (LINE, STYLE_LINE):
+    assert set(made) == {*LINE, *PACK_LINE, *STYLE_LINE, *ASKED_FOR, "leaderboard", "report"}
+    for line in (LINE, PACK_LINE, STYLE_LINE):
         for before, after in itertools.pairwise(line):
             assert made.index(before) < made.index(after)
 

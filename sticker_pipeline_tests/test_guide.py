@@ -118,6 +118,11 @@ def small_settings(project: Project) -> None:
         file.write(SMALL)
 
 
+def few_slots(project: Project) -> None:
+    with (project.characters / "luma" / "character.yaml").open("a") as file:
+        file.write("pack: {slots: [hello, angry], seeds: 1, size: 6}\n")
+
+
 def a_lora(project: Project) -> None:
     shutil.copy(
         project.store.read("luma", "selected_lora").folder / "lora.safetensors", project.root / "luma.safetensors"
@@ -167,6 +172,8 @@ LAUNCH = "dg launch --assets"
 STEPS = [
     Step("sticker-pipeline new-character luma ~/Images/luma", "sticker-pipeline update luma", images),
     Step("sticker-pipeline update luma", "LoRA:", small_settings),
+    Step("sticker-pipeline pack luma", "sticker_pack/pack.html", few_slots),
+    Step("sticker-pipeline pack ~/Images/luma --platform telegram --out ~/luma-pack", "luma-pack/pack.html"),
     Step("sticker-pipeline trace ~/Images/luma/gifs/talk.gif", "gifs/talk.gif"),
     Step("sticker-pipeline trace luma.safetensors", "gifs/talk.gif", a_lora),
     Step("sticker-pipeline ui --help", "--allow-host"),

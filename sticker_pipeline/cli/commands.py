@@ -15,6 +15,7 @@ from sticker_pipeline.cli.characters import explain_kohya, export_kohya, import_
 from sticker_pipeline.cli.doctor import doctor
 from sticker_pipeline.cli.guarded import guarded, work
 from sticker_pipeline.cli.models import check_base, fetch_models, merge_loras
+from sticker_pipeline.cli.pack import pack, send_pack
 from sticker_pipeline.cli.releases import releases, roll_back
 from sticker_pipeline.cli.tracing import trace
 from sticker_pipeline.cli.work import Commands, check_artifacts
@@ -165,6 +166,8 @@ for command in (
     check_base,
     merge_loras,
     releases,
+    pack,
+    send_pack,
     roll_back,
     trace,
     doctor,

@@ -7,8 +7,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 import dagster as dg
@@ -27,6 +28,7 @@ from sticker_pipeline.dagster_kit.checks import cut_off
 from sticker_pipeline.dagster_kit.compat import asset_specs, free_places, new_run_id
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, process_tags
 from sticker_pipeline.dagster_kit.history import History
+from sticker_pipeline.dagster_kit.one_off import ONE_OFF
 from sticker_pipeline.dagster_kit.restored import stale_now
 from sticker_pipeline.dagster_kit.scope import Scope
 from sticker_pipeline.defs.benchmark.checks import benchmark_checks
@@ -36,7 +38,7 @@ from sticker_pipeline.defs.scopes import of_all, of_character, of_style
 from sticker_pipeline.roots.across import artifacts_across
 from sticker_pipeline.roots.style import named_styles, ready_styles
 
-LORA, TRAINING_SET = dg.AssetKey("lora"), dg.AssetKey("training_set")
+LORA, TRAINING_SET, PACK = (dg.AssetKey(name) for name in ("lora", "training_set", "sticker_pack"))
 Outcome = Literal["made", "refused", "failed"]
 BAD_INPUT = (CharacterError, ProfileError, StorageError)  # of one character; the others continue
 
@@ -79,7 +81,7 @@ def update(
     workspace: Workspace,
     characters: Sequence[tuple[Character, Profile]],
     console: Console,
-    jobs: Sequence[str] = ("dataset_line", "character_line", "style_line"),
+    jobs: Sequence[str] = ("dataset_line", "character_line", "pack_line", "style_line"),
     stopping: Stopping | None = None,
 ) -> Updated:
     """Materialize the stale assets of each character, their styles and the leaderboard.
@@ -99,7 +101,8 @@ def update(
             continue
         # A job of one character changes no other's artifacts: one snapshot of the store serves all.
         glance = Look(Snapshot(workspace.store.root), work.history())
-        names = [character.name for character, _ in characters if character.name not in failed]
+        working = [character for character, _ in characters if character.name not in failed]
+        names = [one.name for one in working if job != "pack_line" or one.settings.pack is not None]
         for asset in asset_specs(glance.history.graph, CHARACTERS):
             glance.history.read_noted(asset.key, names)
         for name in names:
@@ -111,6 +114,42 @@ def update(
         if _brought_up_to_date(work, "leaderboard_table", across, work.look()) != "made":
             failed.append("leaderboard")
     return Updated(failed, refused)
+
+
+def make_pack(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    workspace: Workspace,
+    character: Character,
+    profile: Profile,
+    platforms: Sequence[str],
+    console: Console,
+    stopping: Stopping | None = None,
+) -> bool:
+    """Materialize the character's dataset and pack if stale; return True on success.
+
+    It needs no `pack:` in character.yaml. `platforms`: in place of those of character.yaml; empty for those. Raises
+    Stopped as `update` does.
+    """
+    own = [(character, profile)]
+    if update(definitions, instance, workspace, own, console, ("dataset_line",), stopping).failed:
+        return False
+    work = Work(definitions, instance, workspace.store, console, stopping or Stopping())
+    scope = replace(of_character(workspace, character.name), is_wanted=lambda asset, subject: True)
+
+    def stale() -> list[dg.AssetKey]:
+        found = _stale_now(work, "pack_line", scope, work.look())
+        again = platforms or _is_one_off(workspace.store, character.name)
+        return [*found, PACK] if again and PACK not in found else found
+
+    values = {"ops": {PACK.to_user_string(): {"config": {"platforms": list(platforms)}}}} if platforms else {}
+    return _make_stale(work, "pack_line", character.name, character.name, stale, values) == "made"
+
+
+def _is_one_off(store: ArtifactStore, name: str) -> bool:
+    """Tell whether the pack was made with values of a launch."""
+    found = store.find(name, PACK.to_user_string())
+    return found is not None and ONE_OFF in found.settings
 
 
 def _forewarned(characters: Mapping[str, tuple[Character, Profile]], workspace: Workspace, name: str) -> list[str]:
@@ -172,7 +211,12 @@ def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -
 
 
 def _make_stale(
-    work: Work, job: str, place: str, partition: str | None, look: Callable[[], Sequence[dg.AssetKey]]
+    work: Work,
+    job: str,
+    place: str,
+    partition: str | None,
+    look: Callable[[], Sequence[dg.AssetKey]],
+    values: Mapping[str, Any] = MappingProxyType({}),
 ) -> Outcome:
     work.stopping.check()
     title = f"{partition} {job}" if partition else job
@@ -182,7 +226,7 @@ def _make_stale(
         partial(_say, work.console, title),
         work.stopping.check,
     ):
-        return _materialize(work, job, look(), partition)
+        return _materialize(work, job, look(), partition, values)
 
 
 def _stale_now(work: Work, job: str, scope: Scope[Any], look: Look) -> list[dg.AssetKey]:
@@ -201,7 +245,14 @@ def _say(console: Console, title: str, text: str) -> None:
     tell(f"{title}: {text}", console=console, style="dim")
 
 
-def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: str | None) -> Outcome:
+def _materialize(
+    work: Work,
+    job: str,
+    stale: Sequence[dg.AssetKey],
+    partition: str | None,
+    values: Mapping[str, Any] = MappingProxyType({}),
+) -> Outcome:
+    """Run the job on `stale` assets; `values`: of the run's configuration."""
     say = partial(tell, *(((partition, "bold"), f" {job}") if partition else ((job, "bold"),)), console=work.console)
     if not stale:
         say(": up to date")
@@ -217,7 +268,7 @@ def _materialize(work: Work, job: str, stale: Sequence[dg.AssetKey], partition: 
             partition_key=partition,
             asset_selection=list(stale),
             raise_on_error=False,
-            run_config={"loggers": {"terminal": {"config": {}}}},
+            run_config={"loggers": {"terminal": {"config": {}}}, **values},
             run_id=run_id,
             tags={UPDATE_TAG: "true", **process_tags()},
         )

@@ -163,6 +163,88 @@ def release_command(stopping: Stopping | None, name: str, number: int) -> None:
             )
 
 
+PLATFORMS = click.option("--platform", "platforms", multiple=True)
+
+
+@main.command("pack")
+@click.argument("name")
+@PLATFORMS
+@click.pass_obj
+def pack_command(stopping: Stopping | None, name: str, platforms: tuple[str, ...]) -> None:
+    """Materialize the dataset and the pack of the character NAME."""
+    from sticker_pipeline.cli.update import make_pack
+    from sticker_pipeline.definitions import defs
+    from sticker_pipeline.defs.resources import workspace_from_environment
+
+    workspace = workspace_from_environment()
+    check_folders(workspace)
+    valid, problems = workspace.valid_characters()
+    _check_known([name], [character.name for character, _ in valid], problems, workspace.characters_folder)
+    character, profile = next(pair for pair in valid if pair[0].name == name)
+    if workspace.store.find(name, "released_lora") is None:
+        tell(
+            ("note:", "yellow"),
+            f" {name} has no release: the pack is of its own stickers. sticker-pipeline update {name}",
+        )
+    with _opened() as instance:
+        made = make_pack(defs(), instance, workspace, character, profile, platforms, CONSOLE, stopping or Stopping())
+    if not made:
+        raise click.ClickException("The pack was not made; see above.")
+    _tell_pack(workspace.store.folder(name, "sticker_pack"))
+
+
+@main.command("pack-folder")
+@click.argument("source", type=click.Path(path_type=Path))
+@PLATFORMS
+@click.option("--out", type=click.Path(path_type=Path))
+@click.pass_obj
+def pack_folder_command(stopping: Stopping | None, source: Path, platforms: tuple[str, ...], out: Path | None) -> None:
+    """Pack the images in the folder SOURCE."""
+    import time
+
+    from sticker_pipeline.core.character import CharacterError, Pack
+    from sticker_pipeline.core.progress import counter, throttled
+    from sticker_pipeline.core.settings import MediaSettings
+    from sticker_pipeline.core.texts import UserError
+    from sticker_pipeline.defs.resources import workspace_from_environment
+    from sticker_pipeline.packing.folder import pack_folder, target_of
+
+    workspace = workspace_from_environment()
+    check_folders(workspace)
+    count = counter(throttled(lambda progress: tell(f"  {progress.text}"), 5.0, time.monotonic))
+    settings = Pack.model_validate({"platforms": list(platforms)} if platforms else {})
+    target, stop = out or target_of(source), stopping or Stopping()
+    try:
+        made = pack_folder(
+            source, target, settings, MediaSettings(), workspace.store.cache("stickers"), count, stop.check
+        )
+    except (UserError, CharacterError) as error:
+        raise click.ClickException(str(error)) from error
+    for problem in made.problems:
+        tell(("note:", "yellow"), f" {problem}")
+    _tell_pack(target)
+
+
+def _tell_pack(folder: Path) -> None:
+    """Print the sets, failed checks and places of a pack."""
+    import pandas as pd
+
+    from sticker_pipeline.core.texts import counted
+    from sticker_pipeline.packing.checks import read_verdicts
+    from sticker_pipeline.packing.pack import SHEET, VERDICTS
+    from sticker_pipeline.packing.page import PAGE
+
+    index = pd.read_parquet(folder / "index.parquet")
+    for (platform, name), files in index.groupby(["platform", "set"], sort=False)["file"]:
+        place = folder / str(platform) / str(name)
+        tell((f"{platform:<10}", "bold"), f" {counted(len(files), 'sticker'):>12}  {place}")
+    for name, verdict in read_verdicts((folder / VERDICTS).read_text(encoding="utf-8")).items():
+        if not verdict.passed:
+            tell((f"{name}:", "yellow"), f" {verdict.summary}")
+    tell(f"Look at it: {folder / SHEET}")
+    tell(f"Choose:     {folder / PAGE}")
+
+
 def check_artifacts(artifacts: str) -> None:
     """Raise ClickException if STICKER_ARTIFACTS is unusable."""
     from sticker_pipeline.core.storage import ArtifactStore, StorageError

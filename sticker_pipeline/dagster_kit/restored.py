@@ -33,14 +33,17 @@ def observe_and_restore(
 def stale_now(
     history: History, assets: Sequence[dg.AssetKey], scope: Scope[Any], store: ArtifactStore
 ) -> list[dg.AssetKey]:
-    """Return those of `assets` (upstream first) that are out of date now.
+    """Return those of `assets` that are wanted and out of date now.
 
-    Observes the roots and restores the history first. Raises errors of loading the scope, and StorageError.
+    assets: upstream first. Observes the roots and restores the history first. Raises errors of loading the scope, and
+    StorageError.
     """
-    scope = scope.loaded(scope.load())
+    subject = scope.load()
+    scope = scope.loaded(subject)
     specs = compat.asset_specs(history.graph, scope.partitions)
     observe_and_restore(history, specs, scope, store, scope.values(store))
-    return stale_assets(history, assets, scope.partition)
+    wanted = [asset for asset in assets if scope.is_wanted(asset, subject)]
+    return stale_assets(history, wanted, scope.partition)
 
 
 def restore(

@@ -82,6 +82,7 @@ class Scope(Generic[Subject]):
     - `artifacts`: returns an upstream asset's artifacts by input name.
     - `versions`: returns the input entries of a part's value.
     - `check`: raises an error that prevents a step.
+    - `is_wanted`: tells whether an asset is made without anybody's request.
     - `change`: returns the subject with other values in a settings section, or raises their error. None: not supported.
     """
 
@@ -95,6 +96,7 @@ class Scope(Generic[Subject]):
     artifacts: Callable[[str, ArtifactStore], Mapping[str, Artifact | None]]
     versions: Callable[[str, Any], Mapping[str, str]] = one_hash
     check: Callable[[Any], None] = lambda subject: None
+    is_wanted: Callable[[dg.AssetKey, Any], bool] = lambda asset, subject: True
     change: Callable[[Any, str, Mapping[str, Any]], Any] | None = None
 
     def artifact_name(self, asset: dg.AssetKey) -> str:

@@ -1,7 +1,7 @@
 """Steps: each makes one asset of a scope: finds inputs, publishes, reports."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -105,11 +105,12 @@ def open_step(
     *,
     also_current: bool = False,
     config: OneOff | None = None,
+    optional: Collection[str] = (),
 ) -> Iterator[Step[Subject]]:
     """Open the artifacts and roots that the asset's `deps` name.
 
     Raises an error with a remedy before any work. Raises MadeMeanwhile if nothing is left to do (see `once`), unless
-    `also_current`. `config` has the launch's values.
+    `also_current`. `config` has the launch's values. `optional`: artifacts that may be missing.
     """
     end_with_run()
     scope = scope_of(workspace, context.partition_key if context.has_partition_key else ALL)
@@ -128,7 +129,8 @@ def open_step(
         inputs: dict[str, Artifact] = {}
         for name in (scope.artifact_name(dep) for dep in deps if dep not in values):
             for entry, found in scope.artifacts(name, store).items():
-                inputs[entry] = found or store.read(scope.place, name)
+                if found or name not in optional:
+                    inputs[entry] = found or store.read(scope.place, name)
         versions = {entry: artifact.data_version for entry, artifact in inputs.items()} | scope.part_versions(
             spec, values
         )
@@ -187,7 +189,7 @@ def check_not_made(
     """Raise MadeMeanwhile if another run made the artifact from equal `inputs` and code.
 
     For a person's run, only if published since its request. A person's run and its retries need the same `given` values
-    too.
+    too, and so does every run with such values.
     """
     try:
         artifact = store.find(scope.place, scope.artifact_name(context.asset_key))
@@ -199,7 +201,7 @@ def check_not_made(
     record = context.instance.get_run_record_by_id(context.run_id)
     assert record is not None
     tags = {tag for tag, value in record.dagster_run.tags.items() if value}
-    if not tags & BY_ITSELF and artifact.settings.get(ONE_OFF, {}) != dict(given):
+    if (given or not tags & BY_ITSELF) and artifact.settings.get(ONE_OFF, {}) != dict(given):
         return
     by_a_person = not tags & NOT_BY_A_PERSON
     if not by_a_person or store.published_at(artifact) > record.create_timestamp.timestamp():

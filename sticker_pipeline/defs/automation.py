@@ -128,13 +128,13 @@ RETRAIN_AT = schedule(os.environ)
 _tick = On.cron_tick_passed(RETRAIN_AT)
 _changed = (On.any_deps_match(On.data_version_changed()) | On.code_version_changed() | _tick).with_label("changed")
 # The inverse, `_changed.since(newly_requested)`, would lose a change right after a request.
-_not_requested_since = (~On.newly_requested().since(_changed)).with_label("not_requested_since_it_changed")
-_idle = ~On.in_progress() & ~On.any_deps_in_progress()
+NOT_REQUESTED_SINCE = (~On.newly_requested().since(_changed)).with_label("not_requested_since_it_changed")
+IDLE = ~On.in_progress() & ~On.any_deps_in_progress()
 
 _judged = On.all_checks_match(On.check_passed() | On.check_failed() | On.in_progress(), blocking_only=True)
 _to_make = (OutOfDate() | (~_judged).with_label("without_a_verdict")).with_label("to_make")
 
-WHEN_STALE = (_to_make & ~AboveOutOfDate() & _idle & _not_requested_since).with_label("when_stale")
+WHEN_STALE = (_to_make & ~AboveOutOfDate() & IDLE & NOT_REQUESTED_SINCE).with_label("when_stale")
 """As soon as its inputs have changed and are settled.
 
 Also once if a blocking check has no result for it, as after the history was deleted: its step ends at once, and its
@@ -149,7 +149,7 @@ _refused = (_check_stops & ~AboveOutOfDate() & ~On.any_deps_in_progress()).with_
 _due = (_tick & OutOfDate()).since(On.newly_requested() | On.newly_updated() | _refused)
 
 NIGHTLY_WHEN_STALE = (
-    _due.with_label("out_of_date_at_the_tick") & OutOfDate() & ~AboveOutOfDate() & _idle & _no_check_stops
+    _due.with_label("out_of_date_at_the_tick") & OutOfDate() & ~AboveOutOfDate() & IDLE & _no_check_stops
 ).with_label("nightly_when_stale")
 """At a tick of the schedule, if out of date then, once everything above it is settled.
 
@@ -163,7 +163,7 @@ WHEN_STALE_AND_CHECKED = (WHEN_STALE & _no_check_stops).with_label("when_stale_a
 None may have failed with an error. A failure of the gate is always an error.
 """
 
-WHEN_RELEASE_CHANGES = (OutOfDate() & ~On.any_deps_match(On.missing()) & _idle & _not_requested_since).with_label(
+WHEN_RELEASE_CHANGES = (OutOfDate() & ~On.any_deps_match(On.missing()) & IDLE & NOT_REQUESTED_SINCE).with_label(
     "when_release_changes"
 )
 """As soon as its inputs have changed, even if something above is out of date.
@@ -174,7 +174,7 @@ A release is not made again.
 _without_characters = dg.AssetSelection.assets(*(root.key for root in ALL_ROOTS))
 _something_is_made = On.any_deps_match(~On.missing()).ignore(_without_characters)
 
-ACROSS_CHARACTERS = (_not_requested_since & ~On.in_progress() & _something_is_made).with_label("across_characters")
+ACROSS_CHARACTERS = (NOT_REQUESTED_SINCE & ~On.in_progress() & _something_is_made).with_label("across_characters")
 """As soon as an asset of any character has changed, and at each tick of the schedule.
 
 Missing assets of other characters do not matter.

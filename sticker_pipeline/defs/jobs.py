@@ -3,9 +3,17 @@
 import dagster as dg
 
 from sticker_pipeline.defs.partitions import CHARACTERS, STYLES
-from sticker_pipeline.defs.scopes import OF_ALL, ON_REQUEST, SELECTED_STYLE_LORA, STYLE_LORA, STYLE_TRAINING_SET
+from sticker_pipeline.defs.scopes import (
+    OF_ALL,
+    ON_REQUEST,
+    PACK_ASSETS,
+    SELECTED_STYLE_LORA,
+    STYLE_LORA,
+    STYLE_TRAINING_SET,
+)
 
 ACROSS = dg.AssetSelection.assets(*OF_ALL)
+BY_THEMSELVES = dg.AssetSelection.assets(*ON_REQUEST, *PACK_ASSETS)
 
 dataset_line = dg.define_asset_job(
     "dataset_line",
@@ -15,7 +23,7 @@ dataset_line = dg.define_asset_job(
 )
 character_line = dg.define_asset_job(
     "character_line",
-    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS - dg.AssetSelection.assets(*ON_REQUEST),
+    selection=dg.AssetSelection.assets("raw_media").downstream() - ACROSS - BY_THEMSELVES,
     partitions_def=CHARACTERS,
     description="One character, from its files to its benchmark table.",
 )
@@ -24,6 +32,12 @@ style_line = dg.define_asset_job(
     selection=dg.AssetSelection.assets(STYLE_TRAINING_SET, STYLE_LORA, SELECTED_STYLE_LORA),
     partitions_def=STYLES,
     description="One style, from the datasets of the characters that share it to its LoRA.",
+)
+pack_line = dg.define_asset_job(
+    "pack_line",
+    selection=dg.AssetSelection.assets(*PACK_ASSETS),
+    partitions_def=CHARACTERS,
+    description="One character's sticker pack, from its release and its own stickers; also without `pack:`.",
 )
 compare_sampling_settings = dg.define_asset_job(
     "compare_sampling_settings",

@@ -12,8 +12,8 @@ from typing import Any
 
 import dagster as dg
 
-from sticker_pipeline.core.character import Character
-from sticker_pipeline.core.profile import Profile, check_models, load_profile, with_values
+from sticker_pipeline.core.character import PACK, Character
+from sticker_pipeline.core.profile import Profile, check_models, load_profile, with_pack, with_values
 from sticker_pipeline.core.storage import ALL, ASSETS, Artifact, ArtifactStore, profile_scope, style_scope
 from sticker_pipeline.dagster_kit import scope
 from sticker_pipeline.dagster_kit.scope import Root, Scope, observable_roots, one_hash, own_artifact
@@ -81,6 +81,14 @@ CHARACTER_ROOTS = (
             "recommended_release": "the settings that the sampling grid recommends for the released LoRA",
         },
     ),
+    Root(
+        dg.AssetKey(["character", "pack"]),
+        "The sticker pack, and a person's picks.",
+        {
+            "pack_candidates": "the slots and their tags, and the number of seeds",
+            "pack": "the section `pack` of character.yaml, and the files in the folder pack",
+        },
+    ),
 )
 STYLE_ROOTS = (
     Root(
@@ -129,6 +137,7 @@ KEYS = {artifact: dg.AssetKey(key.split("/")) for artifact, key in ASSETS.items(
 STYLE_TRAINING_SET, STYLE_LORA = KEYS["style_training_set"], KEYS["style_lora"]
 SELECTED_STYLE_LORA, LCM_LORA = KEYS["selected_style_lora"], KEYS["lcm_lora"]
 ON_REQUEST = frozenset({dg.AssetKey("sampling_grid"), dg.AssetKey("character_lcm_lora"), LCM_LORA})  # slow
+PACK_ASSETS = frozenset({dg.AssetKey("pack_candidates"), dg.AssetKey("sticker_pack")})  # by `pack:`, or on request
 EVERYBODY = "all characters"  # name of the scope of_all
 OF_ALL = ("leaderboard", "report")  # assets of all characters together
 
@@ -165,6 +174,7 @@ def of_character(workspace: Workspace, name: str) -> Scope[OneCharacter]:
         value=lambda part, own, store: character.value(part, own.character, own.profile, store),
         artifacts=partial(own_artifact, name),
         check=lambda own: check_models(own.profile),
+        is_wanted=lambda asset, own: asset not in PACK_ASSETS or own.character.settings.pack is not None,
         change=partial(_with_values, workspace),
     )
 
@@ -174,6 +184,8 @@ def _with_values(workspace: Workspace, own: OneCharacter, section: str, values: 
 
     Raises ProfileError.
     """
+    if section == PACK:
+        return OneCharacter(with_pack(own.character, values), own.profile)
     changed = with_values(own.character, own.profile, section, values)
     return OneCharacter(changed, workspace.profile(changed))
 

@@ -169,6 +169,18 @@ def _character_files(
     yield from _art(identity, rng)
 
 
+PACKS = {
+    "pip_comet": """
+# A sticker pack, from the release and the stickers and GIFs here. `sticker-pipeline pack pip_comet` makes it alone.
+pack:
+  platforms: [telegram, whatsapp]
+  slots: [hello, good_night, thanks, sorry, agree, refuse, laugh, cry, angry, kiss, surprised, cheer]
+  seeds: 2              # images for each slot, to choose from
+  size: 24              # stickers in all
+"""
+}  # one is enough for a demo
+
+
 def character_yaml(name: str, identity: Identity) -> str:
     word = name.replace("_", "")
     inherent = ", ".join(tag for tag in identity_tags(identity) if VOCABULARY[tag] != "count")
@@ -201,7 +213,7 @@ benchmark:
   holdout: 0.3          # share of each group's sources that are references, never trained on
   prompts:              # attributes of the images to generate
 {prompts}
-"""
+{PACKS.get(name, "")}"""
 
 
 # --- animations ------------------------------------------------------------------------------------------------------

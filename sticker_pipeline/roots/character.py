@@ -9,7 +9,7 @@ from typing import Any
 from sticker_pipeline.benchmark.recommend import FILE_NAME, RecommendError, read_recommendations, settings_for
 from sticker_pipeline.benchmark.releases import baseline_release, events, releases_folder
 from sticker_pipeline.core.caching import file_hashes, folder_hashes
-from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.character import PACK, Character, Pack
 from sticker_pipeline.core.files.inside import sha256
 from sticker_pipeline.core.profile import Profile
 from sticker_pipeline.core.storage import ArtifactStore, content_hash
@@ -215,6 +215,18 @@ def _recommended_release(character: Character, profile: Profile, store: Artifact
     return _recommended_for(character, profile, store, "released_lora", f"{character.name}.safetensors")
 
 
+def _pack_candidates(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    pack = character.settings.pack or Pack()
+    return {"slots": pack.slots, **pack.model_dump(mode="json", include={"prompts", "seeds", "own"})}
+
+
+def _pack(character: Character, profile: Profile, store: ArtifactStore) -> Value:
+    pack, folder = character.settings.pack or Pack(), character.folder / PACK
+    hash_file = partial(sha256, roots=character.roots)
+    own = folder_hashes(folder, store.cache("hashes"), hash_file) if folder.is_dir() else {}
+    return {**pack.model_dump(mode="json", exclude={"prompts", "seeds"}), "files": content_hash(own)}
+
+
 def regularisation_folder(character: Character, profile: Profile) -> Path | None:
     """Return training.regularisation, relative to the character's folder."""
     name = profile.training.regularisation
@@ -241,4 +253,6 @@ VALUES: dict[str, Callable[[Character, Profile, ArtifactStore], Value]] = {
     "gate": _gate,
     "roll_backs": _roll_backs,
     "recommended_release": _recommended_release,
+    "pack_candidates": _pack_candidates,
+    "pack": _pack,
 }

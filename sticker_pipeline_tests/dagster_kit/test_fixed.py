@@ -1,15 +1,17 @@
-"""A launch chooses assets, a partition, and values for two steps; other configuration is refused."""
+"""A launch chooses assets, a partition, and values for three steps; other configuration is refused."""
 
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from sticker_pipeline.core.character import Pack
 from sticker_pipeline.core.profile import OVERRIDABLE
 from sticker_pipeline.dagster_kit.fixed import NO_VALUES, NoValues
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.benchmark.sampling_grid import GridConfig
+from sticker_pipeline.defs.pack.sticker_pack import PackConfig
 from sticker_pipeline.defs.training.lora import LoraConfig
 
 PRELOAD = {"start_method": {"forkserver": {"preload_modules": ["antigravity"]}}}
@@ -26,7 +28,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "a logger's settings": {"loggers": {"terminal": {"config": {"log_level": "DEBUG"}}}},
     "inputs": {"inputs": {"frames": {"pickle": {"path": "elsewhere/theirs"}}}},
 }
-ONE_OFF: dict[str, type[OneOff]] = {"lora": LoraConfig, "sampling_grid": GridConfig}
+ONE_OFF: dict[str, type[OneOff]] = {"lora": LoraConfig, "sampling_grid": GridConfig, "sticker_pack": PackConfig}
 DEFINITIONS = defs()
 JOBS = {job.name: job for job in DEFINITIONS.resolve_all_job_defs()}
 
@@ -44,7 +46,7 @@ def test_a_launch_that_configures_anything_is_refused(job: str, attack: str) -> 
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_no_step_takes_an_input_and_two_take_values_of_the_settings(job: str) -> None:
+def test_no_step_takes_an_input_and_three_take_values_of_the_settings(job: str) -> None:
     for node in JOBS[job].graph.nodes:
         fields = getattr(node.definition.config_schema.config_type, "fields", {})
         assert set(fields) == set(ONE_OFF[node.name].model_fields if node.name in ONE_OFF else ())
@@ -56,7 +58,8 @@ def test_no_step_takes_an_input_and_two_take_values_of_the_settings(job: str) ->
 
 @pytest.mark.parametrize("config", ONE_OFF.values(), ids=ONE_OFF)
 def test_a_launch_names_settings_each_explained_and_none_by_default(config: type[OneOff]) -> None:
-    assert set(config.model_fields) <= set(OVERRIDABLE[config.section].model_fields)
+    model = Pack if config.section == "pack" else OVERRIDABLE[config.section]
+    assert set(config.model_fields) <= set(model.model_fields)
     assert all(field.default is None and field.description for field in config.model_fields.values())
 
 

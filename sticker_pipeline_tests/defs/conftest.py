@@ -58,8 +58,8 @@ class Bench:
         character = self.workspace.character(name)
         return character, self.workspace.profile(character)
 
-    def stale(self, name: str) -> list[str]:
-        graph = self.definitions.resolve_job_def("character_line").asset_layer.asset_graph
+    def stale(self, name: str, job: str = "character_line") -> list[str]:
+        graph = self.definitions.resolve_job_def(job).asset_layer.asset_graph
         assets = [key for key in graph.toposorted_asset_keys if key in graph.materializable_asset_keys]
         history = History(self.instance, self.definitions.resolve_asset_graph())
         return [key.path[-1] for key in stale_now(history, assets, of_character(self.workspace, name), self.store)]

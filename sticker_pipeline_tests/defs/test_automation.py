@@ -6,6 +6,7 @@ blocking check warns of `bo`, which stops nothing.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -24,6 +25,7 @@ DATASET = ["raw_media", "frames", "frame_weights wd14_tags", "curated_tags", "tr
 TRAINED = ["lora", "selected_lora", "samples", "benchmark"]
 RELEASED = ["leaderboard released_lora", "comfyui_workflow report"]
 REFUSED = ["leaderboard", "report"]
+PACK = ["pack_candidates", "sticker_pack"]
 
 pytestmark = pytest.mark.skipif(RETRAIN_AT != NIGHTLY, reason="STICKER_RETRAIN is set: the nights are others")
 
@@ -279,6 +281,76 @@ def test_a_week_in_which_artifacts_are_deleted(week: Month) -> None:
     assert week.settled() == ["benchmark:ada leaderboard", "leaderboard"]
     assert world.artifacts == artifacts
     week.noon(7)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of all characters; the automation reads there who asks for a pack."""
+    monkeypatch.setenv("STICKER_CHARACTERS", str(tmp_path))
+    return tmp_path
+
+
+def write(settings: Path, name: str, text: str = "") -> Path:
+    (settings / name).mkdir(exist_ok=True)
+    path = settings / name / "character.yaml"
+    path.write_text(f"trigger: skv_{name}\n{text}", encoding="utf-8")
+    return path
+
+
+def test_a_week_of_packs(week: Month, settings: Path) -> None:
+    """Only for who asks: at once, once for each change, and again for picks and for a release."""
+    world = week.world
+    write(settings, "ada")
+    write(settings, "bo")
+    week.noon(3)
+    assert week.settled() == [], "nobody asks"
+    write(settings, "ada", "pack: {}\n")
+    world.edit("ada", "pack", "asked for")
+    assert week.settled() == of("ada", PACK)
+
+    week.noon(4)
+    world.edit("ada", "pack", "picks.yaml")
+    assert week.settled() == of("ada", PACK[1:])
+    world.edit("ada", "pack_candidates", "other slots")
+    assert week.settled() == of("ada", PACK)
+    world.edit("bo", "pack", "picks.yaml")
+    world.edit("bo", "pack_candidates", "other slots")
+    assert week.settled() == [], "bo does not ask"
+
+    week.noon(5)  # a GIF: a pack with it by day, once the dataset is there, and one with the next release
+    world.edit("ada", "media", "second")
+    world.edit("bo", "media", "second")
+    assert week.settled() == both(of("ada", DATASET + PACK), of("bo", DATASET))
+    after_the_release = [""] * len([*TRAINED, "released_lora"]) + of("ada", PACK)
+    assert week.night() == both([HEARTBEAT], of("ada,bo", TRAINED + RELEASED), after_the_release)
+
+    week.noon(6)  # a character with too few images for a LoRA gets a pack of its own files
+    write(settings, "cleo", "pack: {}\n")
+    world.few.add("cleo")
+    world.add("cleo")
+    assert week.settled() == both(of("cleo", DATASET + PACK), REFUSED)
+
+    week.noon(7)  # nobody asks any more
+    write(settings, "cleo")
+    write(settings, "ada")
+    for name in ("ada", "cleo"):
+        world.edit(name, "pack", "asked for no more")
+        world.edit(name, "pack_candidates", "other slots again")
+    assert week.settled() == []
+    week.noon(8)
+
+
+def test_a_pack_that_fails_is_tried_again_when_something_changes_or_at_night(week: Month, settings: Path) -> None:
+    world = week.world
+    write(settings, "ada", "pack: {}\n")
+    week.noon(3)
+    world.broken.add(("pack_candidates", "ada"))
+    world.edit("ada", "pack", "asked for")
+    assert week.settled() == of("ada", PACK[:1])
+    assert week.night() == both([HEARTBEAT], of("ada", PACK[:1]))
+    world.broken.clear()
+    world.edit("ada", "pack_candidates", "fewer seeds")
+    assert week.settled() == of("ada", PACK)
 
 
 def test_only_verdicts_on_the_latest_benchmark_count(world: World) -> None:

@@ -1,0 +1,1 @@
+"""Assets of the stage `packing`: a character's sticker pack."""
