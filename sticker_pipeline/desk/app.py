@@ -28,13 +28,14 @@ from sticker_pipeline.core.character import CharacterError, character_names, des
 from sticker_pipeline.core.profile import ProfileError
 from sticker_pipeline.core.storage import content_hash
 from sticker_pipeline.core.texts import UserError
-from sticker_pipeline.desk import captions, images, rows, settings_file
+from sticker_pipeline.desk import captions, images, pack, rows, settings_file
 from sticker_pipeline.desk.edits import Conflict, EditError
 from sticker_pipeline.desk.images import NoImage
 from sticker_pipeline.desk.overview import Subject, overview
 from sticker_pipeline.desk.requests import Body, CaptionChange, RollBack, SettingsChange
 from sticker_pipeline.desk.rows import FilterError
 from sticker_pipeline.desk.session import MOST_EXAMPLES, Session
+from sticker_pipeline.packing.page import PAGE
 
 TOKEN = "x-desk-token"
 MOST_BYTES = 4_000_000  # of a request: the ids of some 100,000 frames
@@ -107,6 +108,7 @@ def desk_app(session: Session, *, read_only: bool = False) -> Any:
         "sources": lambda name, query: _sources(session, name, query),
         "duplicates": lambda name, query: _duplicates(session, name, query),
         "overview": lambda name, query: _overview(session, name),
+        "pack": lambda name, query: pack.pack_of(session.character(name), session.store),
         "run": lambda name, query: session.runs.state(name),
     }
     changing: dict[str, tuple[Callable[[str, Any], Any], type[Body]]] = {
@@ -124,6 +126,7 @@ def desk_app(session: Session, *, read_only: bool = False) -> Any:
         Route("/c/{name}/cover.webp", few(_cover)),
         Route("/c/{name}/frame/{frame}", few(_frame_image)),
         Route("/c/{name}/image/{asset}/{file:path}", few(_artifact_image)),
+        Route("/c/{name}/pack/{file:path}", few(_pack_page)),
         *(Route(f"/c/{{name}}/api/{path}", _json(handle)) for path, handle in reading.items()),
         *(Route(f"/c/{{name}}/api/{path}", writing(*how), methods=["POST"]) for path, how in changing.items()),
     ]
@@ -359,7 +362,7 @@ def _frame_image(session: Session, request: Request) -> Response:
 def _artifact_image(session: Session, request: Request) -> Response:
     name, asset, file = (request.path_params[key] for key in ("name", "asset", "file"))
     session.character(name)
-    if asset not in ("lora", "samples"):
+    if asset not in ("lora", "samples", pack.ASSET):
         raise NoImage(f"no images of {asset} are shown")
     path = images.artifact_file(session.store, name, asset, file)
     if "full" in request.query_params:
@@ -370,11 +373,25 @@ def _artifact_image(session: Session, request: Request) -> Response:
     )
 
 
+def _pack_page(session: Session, request: Request) -> Response:
+    """Return the page of the character's pack, or an image of it."""
+    name, file = request.path_params["name"], request.path_params["file"]
+    session.character(name)
+    if file == PAGE:
+        headers = {**EACH_TIME, "content-security-policy": pack.PAGE_POLICY}
+        return HTMLResponse(pack.page_of(session.store, name), headers=headers)
+    return FileResponse(pack.page_image(session.store, name, file), headers=EACH_TIME)
+
+
 def _with_policy(app: Any) -> Any:
+    """Return `app` with POLICY on every answer that states no other."""
+
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         async def with_policy(message: Any) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", []), (b"content-security-policy", POLICY.encode())]
+                headers = message.get("headers", [])
+                if not any(key == b"content-security-policy" for key, _ in headers):
+                    headers = [*headers, (b"content-security-policy", POLICY.encode())]
                 message = {**message, "headers": headers}
             await send(message)
 

@@ -1,5 +1,6 @@
 """A small character on the disk with the artifacts of its dataset, for tests of the desk."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,15 +8,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sticker_pipeline.core.character import load_character
+from sticker_pipeline.core.character import Pack, load_character
 from sticker_pipeline.core.profile import character_profile
 from sticker_pipeline.core.schemas import TableSchema, typed
+from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.storage import ArtifactStore, write_table
 from sticker_pipeline.dataset.manifest import TRAINING_SET
 from sticker_pipeline.desk.session import Session
 from sticker_pipeline.media import frames as media_frames
 from sticker_pipeline.media.inventory import INVENTORY, scan
 from sticker_pipeline.media.sidecars import WRITTEN_CAPTIONS, read_captions
+from sticker_pipeline.packing.folder import pack_folder
 from sticker_pipeline.tagging.curation import CAPTIONS, DROPPED, curate
 from sticker_pipeline.tagging.scoring import WD14_TAGS
 from sticker_pipeline.tagging.written import written_captions
@@ -132,3 +135,21 @@ def publish(store: ArtifactStore, name: str, asset: str, *tables: tuple[pd.DataF
         for table, schema in tables:
             write_table(table, staging, schema)
         store.publish(staging, name, asset, code_version="1", inputs={}, settings={})
+
+
+def make_pack(root: Path, name: str = NAME) -> Path:
+    """Publish a pack of three drawn files, one of which moves and one of which is a copy; return its folder."""
+    store, source = ArtifactStore(root / "artifacts"), root / "drawn"
+    source.mkdir()
+    for file, count in (("hello", 1), ("thanks", 3)):
+        frames = [np.zeros((96, 96, 4), np.uint8) for _ in range(count)]
+        for number, frame in enumerate(frames):
+            frame[16:80, 16 + 8 * number : 64 + 8 * number] = 40 * count, 90, 200, 255
+        first, *others = map(Image.fromarray, frames)
+        first.save(source / f"{file}.png", save_all=bool(others), append_images=others, duration=120)
+    shutil.copy(source / "hello.png", source / "hello_2.png")
+    target, pack = root / "packed", Pack(platforms=["signal", "slack"])
+    pack_folder(source, target, pack, MediaSettings(), root / "cache", lambda *_: None, lambda: None)
+    with store.writing(name, "sticker_pack") as staging:
+        shutil.copytree(target, staging, dirs_exist_ok=True)
+        return store.publish(staging, name, "sticker_pack", code_version="1", inputs={}, settings={}).folder

@@ -55,6 +55,8 @@ def of_the_demo(root: Path) -> None:
             report(ui, somebody_else)
             desk(somebody_else, 1320, "desk")
             desk(somebody_else, 390, "desk-phone")
+            pack_page(ui, somebody_else, 1320, "pack-page")
+            pack_page(ui, somebody_else, 390, "pack-page-phone")
         for asset, key in (
             ("frames", "kept_frames"),
             ("curated_tags", "word_cloud"),
@@ -114,6 +116,15 @@ def desk(person: Person, width: int, name: str) -> None:
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_selector(".comparison img")
     save(person, f"{name}-compare")
+
+
+def pack_page(ui: Deployment, person: Person, width: int, name: str) -> None:
+    """Save the first candidates of the sticker pack's page."""
+    page = person.page
+    page.set_viewport_size({"width": width, "height": 760})
+    page.goto((ui.store.read(CHARACTER, "sticker_pack").folder / "pack.html").as_uri())
+    page.locator(".card .large").first.evaluate("(image) => image.decode()")
+    save(person, name)
 
 
 def training(ui: Deployment, person: Person) -> None:

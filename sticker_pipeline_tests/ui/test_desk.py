@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sticker_pipeline_tests.desk.example import NAME, TAGS, NoRuns, add_character, make_dataset, session
+from sticker_pipeline.packing.picks import load_picks
+from sticker_pipeline_tests.desk.example import NAME, TAGS, NoRuns, add_character, make_dataset, make_pack, session
 from sticker_pipeline_tests.desk.served import served
 from sticker_pipeline_tests.ui.listener import Listener, listening
 from sticker_pipeline_tests.ui.person import CHROMIUM, browser
@@ -22,6 +23,24 @@ ATTACK = """async ([url, name]) => {
   await attempt("beacon", async () => navigator.sendBeacon(`${url}/desk/c/${name}/api/update`, new Blob([body], {type: "text/plain"})));
   await attempt("image", () => new Promise((done) => { const image = new Image(); image.onload = () => done("seen"); image.onerror = () => done("not seen"); image.src = `${url}/desk/c/${name}/cover.webp`; }));
   await attempt("frame", () => new Promise((done) => { const frame = document.createElement("iframe"); frame.onload = () => { try { done(frame.contentDocument === null ? "closed" : frame.contentDocument.body.innerText); } catch (error) { done("closed"); } }; frame.src = `${url}/desk/c/${name}`; document.body.append(frame); setTimeout(done, 3000, "closed"); }));
+  return tried;
+}"""  # noqa: E501
+
+MORE_ATTACKS = """async (url) => {
+  const tried = {}, body = document.body;
+  const form = Object.assign(document.createElement("form"), {method: "POST", action: `${url}/api/update`, enctype: "text/plain"});
+  body.append(form);
+  form.submit();
+  await new Promise((done) => setTimeout(done, 500));
+  tried.form = location.pathname.endsWith("pack.html") ? "stays" : location.href;
+  tried.window = String(window.open(url));
+  const code = URL.createObjectURL(new Blob([`fetch("${url}/api/update", {method: "POST", headers: {"content-type": "application/json"}, body: "{}"})`]));
+  tried.worker = await new Promise((done) => { try { const one = new Worker(code); one.onerror = () => done("!"); one.onmessage = () => done("works"); setTimeout(done, 2000, "works"); } catch { done("!"); } });
+  body.append(Object.assign(document.createElement("script"), {textContent: "window.attacked = 1"}));
+  tried.inline = String(window.attacked);
+  document.querySelector("meta[http-equiv]").remove();
+  body.append(Object.assign(document.createElement("script"), {textContent: "window.attacked = 2"}));
+  tried.policy = String(window.attacked);
   return tried;
 }"""  # noqa: E501
 
@@ -165,7 +184,7 @@ def test_an_update_is_started(page: Any, runs: NoRuns) -> None:
     assert runs.asked == [("update", NAME)]
 
 
-@pytest.mark.parametrize("tab", ["images", "duplicates", "training", "compare", "gate", "releases", "settings"])
+@pytest.mark.parametrize("tab", ["images", "duplicates", "training", "compare", "gate", "releases", "pack", "settings"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_every_part_fits(chromium: Any, address: str, tab: str, width: int) -> None:
     page = chromium.new_page(viewport={"width": width, "height": 844})
@@ -173,6 +192,89 @@ def test_every_part_fits(chromium: Any, address: str, tab: str, width: int) -> N
     page.wait_for_selector(f"#{tab} *")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     page.close()
+
+
+def test_without_a_pack_one_line_says_how_to_get_one(page: Any) -> None:
+    page.get_by_role("tab", name="Pack").click()
+    page.get_by_text(f"sticker-pipeline pack {NAME}").wait_for()
+    assert page.locator("#pack > *").count() == 1
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_pack_is_shown_and_its_page_works(
+    chromium: Any, root: Path, address: str, tmp_path: Path, width: int
+) -> None:
+    make_pack(root)
+    page = chromium.new_page(viewport={"width": width, "height": 844}, accept_downloads=True)
+    page.goto(f"{address}/desk/c/{NAME}#pack")
+    page.locator(".stickers li").first.wait_for()
+    assert [text.split()[0] for text in page.locator(".stickers b").all_inner_texts()] == ["hello", "thanks"]
+    assert page.locator(".stickers img").first.evaluate("(image) => [image.clientWidth, image.clientHeight]") == [
+        128,
+        128,
+    ]
+    grounds = page.locator(".stickers .chat").evaluate_all(
+        "(all) => all.map((one) => getComputedStyle(one).backgroundColor)"
+    )
+    assert len(set(grounds)) == 2
+    assert page.locator(".gaps").inner_text().startswith("Gaps: no ")
+    assert "it shows the same as hello.png" in page.locator(".rejected").inner_text()
+    assert page.locator(".checks b", has_text="no gaps").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Choose other candidates").click()
+    choose_on_its_page(opened.value, tmp_path / "choice")
+    page.close()
+
+
+def choose_on_its_page(page: Any, folder: Path) -> None:
+    """Every image is there, the YAML is shown, and its download is read as picks."""
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.wait_for_url("**/pack/pack.html")
+    page.reload()  # so that all it says is heard
+    page.locator(".card .large").first.wait_for()
+    page.locator(".card .large").evaluate_all("(all) => all.forEach((one) => { one.loading = 'eager'; })")
+    loaded = "(all) => Promise.all(all.map((one) => one.decode().then(() => one.naturalWidth)))"
+    assert page.locator(".card .large").evaluate_all(loaded) == [200, 200, 200]
+    assert page.evaluate("window.opener") is None
+    copy = page.locator(".card").filter(has=page.get_by_text("hello_2", exact=False))
+    copy.get_by_role("button", name="Accept").click()
+    shown = page.input_value("#yaml")
+    assert shown.startswith('accept:\n  hello: "hello_2-')
+    copy.get_by_role("button", name="All chats").click()
+    page.get_by_role("button", name="Close").click()
+    assert not page.locator("#all").is_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download picks.yaml").click()
+    (folder / "pack").mkdir(parents=True)
+    download.value.save_as(folder / "pack" / "picks.yaml")
+    assert list(load_picks(folder).accept) == ["hello"]
+    (warning,) = complaints  # of every sandbox with an origin; an outer page could lift it, and no page may be outer
+    assert warning.startswith("An iframe which has both allow-scripts and allow-same-origin")
+
+
+def test_a_script_in_the_page_of_the_pack_cannot_reach_the_desk(
+    chromium: Any, root: Path, address: str, runs: NoRuns
+) -> None:
+    """Playwright runs the attack as a script that has got into the page: with the page's origin, beside its policy."""
+    make_pack(root)
+    page = chromium.new_page()
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(f"{address}/desk/c/{NAME}/pack/pack.html")
+    tried = page.evaluate(ATTACK, [address, NAME])
+    assert [tried[way][:1] for way in ("plain", "json", "read")] == ["!", "!", "!"]
+    assert tried["frame"] == "closed"
+    assert page.evaluate(MORE_ATTACKS, f"{address}/desk/c/{NAME}") == {
+        "form": "stays", "window": "null", "worker": "!", "inline": "undefined", "policy": "undefined"
+    }  # fmt: skip
+    assert page.url.endswith("/pack/pack.html")
+    assert len(page.context.pages) == 1
+    assert any("connect-src 'none'" in text for text in refused)
+    page.close()
+    assert runs.asked == []
 
 
 def test_other_pages_change_and_read_nothing(chromium: Any, address: str, runs: NoRuns) -> None:

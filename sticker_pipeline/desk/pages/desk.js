@@ -1,6 +1,7 @@
 // The page of one character: tabs, runs, and what is shown again after a change.
 import { body, byId, element, fill, read, say, tried, write } from "./dom.js";
 import { reloadImages, setGroups, startImages } from "./images.js";
+import { showPack } from "./pack.js";
 import { showComparison, showDuplicates, showGate, showReleases, showTraining } from "./sections.js";
 import { showSettings, startSettings } from "./settings.js";
 
@@ -10,6 +11,7 @@ let last;
 function tab(name) {
   for (const panel of document.querySelectorAll("[data-panel]")) panel.hidden = panel.id !== name;
   for (const button of document.querySelectorAll("[data-tab]")) button.setAttribute("aria-selected", button.dataset.tab === name);
+  if (name === "pack") showPack();
   if (name === "duplicates" && !byId("duplicates").childElementCount) showDuplicates();
   history.replaceState(null, "", `#${name}`);
 }
@@ -33,6 +35,7 @@ async function showAll() {
 async function refresh() {
   await tried(reloadImages);
   await showAll();
+  if (!byId("pack").hidden) await showPack();
 }
 
 async function follow() {
@@ -68,7 +71,8 @@ byId("undo").addEventListener("click", async () => {
 for (const button of document.querySelectorAll("[data-tab]")) button.addEventListener("click", () => tab(button.dataset.tab));
 startSettings(refresh);
 startImages(JSON.parse(byId("first").textContent), refresh);
-tab(["images", "duplicates", "training", "compare", "gate", "releases", "settings"].includes(location.hash.slice(1)) ? location.hash.slice(1) : "images");
+const names = [...document.querySelectorAll("[data-tab]")].map((button) => button.dataset.tab);
+tab(names.includes(location.hash.slice(1)) ? location.hash.slice(1) : "images");
 body.dataset.ready = "yes";
 showAll();
 follow();
