@@ -34,7 +34,7 @@ NAMED = re.findall(r"`([a-z_/]+\.py)::(test_[a-z_0-9]+)`", (DOCS / "guide" / "se
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 FILES = set(re.findall(r"`([\w/]+\.(?:py|csv|yaml))`", TEXT))
 KNOWN = [f"/{path.relative_to(REPOSITORY).as_posix()}" for path in REPOSITORY.glob("sticker_pipeline*/**/*.*")]
-GIVEN = {"character.yaml", "dagster.yaml", "workspace.yaml"}
+GIVEN = {"character.yaml", "dagster.yaml", "workspace.yaml", "pack/picks.yaml", "picks.yaml", "pack.yaml"}
 LAUNCHES = re.findall(r"bin/dg launch ((?:.+\\\n)*.+)", TEXT)
 KEYS = {*Settings.model_fields, *OVERRIDABLE}
 CHARACTER_YAML = [
