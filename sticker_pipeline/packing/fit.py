@@ -41,6 +41,7 @@ PER_RUNG = 0.89  # bytes of a rung, as a share of those of the rung above: measu
 FULL = 0.99  # of the limit, aimed at
 MOST_ENCODINGS = 8  # of the whole animation
 UNSEEN = 1e-6  # mean squared error (60 dB): less makes no difference, and the larger size is taken
+GOOD = 1e-4  # of the squared error, 40 dB: other sizes are not looked for
 NOTABLE = 0.98  # of the squared error: 0.1 dB less is worth another encoding
 FINE_SIDE = 2 * CHAT_SIDE  # larger originals look the same at chat size
 
@@ -164,10 +165,16 @@ class _Search:
                 return
         if len(self.sizes) > 1 or self.probe(_Choice(self.sizes[0], ladder[0])).error < self.least_error():
             likely = self.likely(ladder)
-            places = dict.fromkeys((likely, *self.other_sizes(likely, ladder)))
-            ranked = sorted(places, key=lambda at: self.error(_Choice(self.sizes[at[0]], ladder[at[1]])))
-            for place in dict.fromkeys((likely, *ranked[:STARTS])):
-                self.climb_from(place, ladder, STEPS)
+            self.climb_from(likely, ladder, STEPS)
+            if self.least_error() > GOOD:
+                self.climb_elsewhere(likely, ladder)
+
+    def climb_elsewhere(self, likely: tuple[int, int], ladder: tuple[Settings, ...]) -> None:
+        """Climb from the best of all sizes with about as many bytes."""
+        places = self.other_sizes(likely, ladder)
+        places.sort(key=lambda at: self.error(_Choice(self.sizes[at[0]], ladder[at[1]])))
+        for place in places[:STARTS]:
+            self.climb_from(place, ladder, STEPS)
 
     def other_sizes(self, place: tuple[int, int], ladder: tuple[Settings, ...]) -> list[tuple[int, int]]:
         """Return the places of all sizes with about as many bytes."""
