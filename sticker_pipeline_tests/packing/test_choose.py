@@ -40,6 +40,16 @@ def reasons(choice: pd.DataFrame) -> dict[str, str]:
     return dict(zip(choice["candidate"], choice["reason"], strict=True))
 
 
+def test_a_file_named_as_its_slot_comes_before_an_animation_that_mentions_it() -> None:
+    own = {"origin": "own", "slot": "good_morning"}
+    table = rows(
+        {**own, "own_slot": "buy_morning_coffee", "frames": 24},
+        {**own, "own_slot": "good_morning"},
+    )
+    found = chosen(choose(table, apart(2), ["good_morning"], NOTHING, BOUNDS))
+    assert found == {"good_morning": "c1", "buy_morning_coffee": "c0"}
+
+
 def test_the_best_of_each_slot_in_the_order_of_slots() -> None:
     table = rows(
         {"slot": "thanks"},
