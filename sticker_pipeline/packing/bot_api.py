@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from sticker_pipeline.core.files.limited_files import LimitedFileError, parse_json
+from sticker_pipeline.core.process.output import tell
 from sticker_pipeline.core.texts import TextError, UserError, counted, decoded, quoted, shortened
 
 API_URL = "https://api.telegram.org"
@@ -77,7 +78,7 @@ class BotApi:
 
     account: Account
     url: str = API_URL
-    say: Callable[[str], object] = print
+    say: Callable[[str], object] = tell
     wait: Callable[[float], object] = time.sleep
 
     def __post_init__(self) -> None:

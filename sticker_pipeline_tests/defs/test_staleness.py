@@ -28,6 +28,7 @@ from sticker_pipeline_tests.dagster_kit.resolver import statuses
 PAGE = REPOSITORY / "docs" / "explanation" / "staleness.md"
 SETTINGS = (
     "trigger: skv_ada\ngroups: {gifs: {}}\nbenchmark: {rivals: [{name: x, lora: rivals/x.safetensors, trigger: x}]}\n"
+    "pack: {}\n"
 )
 OTHERWISE: dict[str, Any] = {  # where another value has to be one of a kind
     "tagging.general_threshold": "mcut",
