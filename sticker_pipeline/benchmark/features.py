@@ -42,7 +42,8 @@ def mediums_of(character: Character) -> dict[str, str]:
 
 def embedded(embedder: Embedder, artifact: Artifact, files: Sequence[str]) -> np.ndarray:
     """Unit embeddings float32[n, d] of the artifact's `files`."""
-    return embed(embedder, (Image.open(artifact.folder / name) for name in files))
+    folder = artifact.fetched(files)
+    return embed(embedder, (Image.open(folder / name) for name in files))
 
 
 def holdout_references(
@@ -73,7 +74,7 @@ def tags_found(
     tagger: Tagger, profile: Profile, store: ArtifactStore, artifact: Artifact, files: list[str]
 ) -> np.ndarray:
     """Find tags on the artifact's `files`: bool[n, tags]."""
-    return tags_found_in(tagger, profile, store, artifact.folder, files)
+    return tags_found_in(tagger, profile, store, artifact.fetched(files), files)
 
 
 def tags_found_in(tagger: Tagger, profile: Profile, store: ArtifactStore, folder: Path, files: list[str]) -> np.ndarray:

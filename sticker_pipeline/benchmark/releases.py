@@ -222,7 +222,8 @@ class Published:
 
 
 def releases_folder(store: ArtifactStore, character: str) -> Path:
-    return store.folder(character, FOLDER)
+    """Return the folder for reading; `store.change` is for publishing and rolling back."""
+    return store.tree(character, FOLDER)
 
 
 def release_folder(folder: Path, number: int) -> Path:
@@ -231,7 +232,8 @@ def release_folder(folder: Path, number: int) -> Path:
 
 def released_characters(store: ArtifactStore) -> list[str]:
     """List the characters with releases, also removed ones."""
-    return sorted(pointer.parent.parent.name for pointer in store.root.glob(f"[a-z0-9]*/{FOLDER}/{POINTER}"))
+    found = store.characters_with_tree(FOLDER)
+    return [name for name in found if (releases_folder(store, name) / POINTER).is_file()]
 
 
 def current_number(folder: Path) -> int | None:
@@ -278,6 +280,12 @@ def events(folder: Path) -> list[Event]:
 def read(folder: Path, number: int) -> Release:
     """Read release `number`. Raises ReleaseError if missing or damaged."""
     return Release(release_folder(folder, number), _record(folder, number, Record))
+
+
+def whole(store: ArtifactStore, release: Release) -> Release:
+    """Return the release, once its LoRA is on this machine."""
+    store.bring(release.lora)
+    return release
 
 
 def hashes(folder: Path, number: int) -> Hashes:

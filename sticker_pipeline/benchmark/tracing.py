@@ -32,7 +32,7 @@ from sticker_pipeline.benchmark.releases import (
 from sticker_pipeline.core.files.inside import ANYWHERE
 from sticker_pipeline.core.files.inside import sha256 as file_sha256
 from sticker_pipeline.core.settings import MediaSettings
-from sticker_pipeline.core.storage import MANIFEST, Artifact, ArtifactStore, StorageError
+from sticker_pipeline.core.storage import Artifact, ArtifactStore, StorageError
 from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dataset.sources import SOURCES, by_source, read_sources
 from sticker_pipeline.media.crop import cropped
@@ -284,9 +284,8 @@ def _releases(store: ArtifactStore, searched: Searched) -> Iterator[tuple[str, i
 
 def _trainings(store: ArtifactStore, searched: Searched) -> Iterator[tuple[Artifact, dict[str, int]]]:
     """Yield each character's last training, and epochs by unreleased checkpoint."""
-    for manifest in sorted(store.root.glob(f"[a-z0-9]*/{TRAINING}/{MANIFEST}")):
+    for character in store.characters_with(TRAINING):
         with searched.noting():
-            character = manifest.parent.parent.name
             training, folder = store.read(character, TRAINING), releases_folder(store, character)
             released = {hashes(folder, number).sha256 for number in released_numbers(folder)}
             checkpoints = checkpoint_epochs(training).items()
@@ -366,7 +365,7 @@ def _files(store: ArtifactStore, searched: Searched) -> Iterator[_File]:
     for training, unreleased in _trainings(store, searched):
         searched.count(training.folder.parent.name, None)
         for name, epoch in unreleased.items():
-            yield _File(training.folder / name, training.sha256(name), partial(_trained, training, epoch))
+            yield _File(training.fetched([name]) / name, training.sha256(name), partial(_trained, training, epoch))
 
 
 def _released(store: ArtifactStore, character: str, number: int) -> Lora:

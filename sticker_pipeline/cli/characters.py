@@ -78,7 +78,7 @@ def export_kohya(name: str, folder: Path, max_error: float) -> None:
         exported = export_kohya(
             rows.table(),
             frames.table(),
-            frames.folder,
+            frames.fetched(),
             character,
             folder,
             batch_size=profile.training.batch_size,

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from sticker_pipeline.benchmark.releases import releases_folder, roll_back
+from sticker_pipeline.benchmark.releases import FOLDER, releases_folder, roll_back
 from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.core.texts import shortened
 from sticker_pipeline.dagster_kit.compat import failed_by_checks
@@ -79,7 +79,7 @@ class DagsterRuns:
         folder = releases_folder(self._store, name)
         if not folder.is_dir():
             raise EditError(f"{name} has no release.")
-        roll_back(folder, number, reason, datetime.now(UTC))
+        self._store.change(name, FOLDER, lambda folder: roll_back(folder, number, reason, datetime.now(UTC)))
         self._start(name, *SHOW_RELEASE, name, str(number))
 
     def cancel(self, name: str) -> bool:

@@ -68,18 +68,20 @@ def roll_back(name: str, number: int, reason: str) -> None:
 
     Later releases are kept, and not published again automatically; roll-back to their number brings them back.
     """
-    from sticker_pipeline.benchmark.releases import ReleaseError, roll_back
-    from sticker_pipeline.core.storage import MANIFEST
+    from sticker_pipeline.benchmark.releases import FOLDER, read, releases_folder, roll_back
+    from sticker_pipeline.core.storage import StorageError
     from sticker_pipeline.defs.resources import workspace_from_environment
 
-    folder = _releases(name)
+    _releases(name)
+    store = workspace_from_environment().store
     try:
-        release = roll_back(folder, number, reason, datetime.now(UTC))
-    except (ReleaseError, OSError) as error:
+        store.change(name, FOLDER, lambda folder: roll_back(folder, number, reason, datetime.now(UTC)))
+        release = read(releases_folder(store, name), number)
+    except (StorageError, OSError) as error:
         raise click.ClickException(str(error)) from error
     tell(f"Release {number} of {name} is the current one: {release.lora}")
     tell(f"Its prompt begins with {release.record.trigger}")
-    if (workspace_from_environment().store.folder(name, "released_lora") / MANIFEST).is_file():
+    if store.stamp(name, "released_lora"):
         work("release", name, str(number))
 
 

@@ -23,7 +23,7 @@ from sticker_pipeline.core.markdown import letters
 from sticker_pipeline.core.process.output import tell
 from sticker_pipeline.core.process.stopping import Stopped, Stopping
 from sticker_pipeline.core.profile import Profile, ProfileError
-from sticker_pipeline.core.storage import ArtifactStore, Snapshot, StorageError
+from sticker_pipeline.core.storage import ArtifactStore, StorageError
 from sticker_pipeline.dagster_kit.checks import cut_off
 from sticker_pipeline.dagster_kit.compat import asset_specs, free_places, new_run_id
 from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, process_tags
@@ -100,7 +100,7 @@ def update(
             failed += _update_styles(work, workspace, characters)
             continue
         # A job of one character changes no other's artifacts: one snapshot of the store serves all.
-        glance = Look(Snapshot(workspace.store.root), work.history())
+        glance = Look(workspace.store.snapshot(), work.history())
         working = [character for character, _ in characters if character.name not in failed]
         names = [one.name for one in working if job != "pack_line" or one.settings.pack is not None]
         for asset in asset_specs(glance.history.graph, CHARACTERS):

@@ -289,7 +289,7 @@ def _print_outcome(store: "ArtifactStore", names: Sequence[str]) -> None:
     """Print the leaderboard, and the places of what there is."""
     from sticker_pipeline.benchmark.tables import leaderboard_text
     from sticker_pipeline.core.address import ui_address
-    from sticker_pipeline.core.storage import ALL, MANIFEST, StorageError
+    from sticker_pipeline.core.storage import ALL, StorageError
 
     try:
         artifact = store.find(ALL, "leaderboard")
@@ -300,7 +300,7 @@ def _print_outcome(store: "ArtifactStore", names: Sequence[str]) -> None:
         raise click.ClickException(str(error)) from error
     tell(text)
     who = names[0] if len(names) == 1 else "<character>"
-    made = {asset for asset in OUTCOME for name in names if (store.folder(name, asset) / MANIFEST).is_file()}
+    made = {asset for asset in OUTCOME for name in names if store.stamp(name, asset)}
     tell("")
     for asset, (title, file) in OUTCOME.items():
         if asset in made:

@@ -9,12 +9,13 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 
@@ -83,9 +84,20 @@ class StorageError(UserError):
     """An artifact that is missing, damaged, or not made by this project."""
 
 
+class Superseded(StorageError):
+    """A write that another one came before; nothing was replaced."""
+
+
+def _is_here(names: Iterable[str] | None) -> None:
+    """Bring no files: they are on this machine."""
+
+
 @dataclass(frozen=True)
 class Artifact:
-    """A published artifact folder; equal content has an equal `data_version`."""
+    """A published artifact; equal content has an equal `data_version`.
+
+    `folder`: `.../<scope>/<asset>` on this machine; an object store's files come with `fetched`. `uri`: for people.
+    """
 
     folder: Path
     asset: str
@@ -94,6 +106,16 @@ class Artifact:
     inputs: dict[str, str]
     settings: dict[str, Any]
     files: dict[str, dict[str, Any]]
+    uri: str = ""
+    bring: Callable[[Iterable[str] | None], None] = field(default=_is_here, compare=False, repr=False)
+
+    def fetched(self, names: Iterable[str] | None = None) -> Path:
+        """Return the folder, with the files `names` (default: all) on this machine.
+
+        Raises StorageError for a file that the object store lacks.
+        """
+        self.bring(names)
+        return self.folder
 
     def table(self, name: str = INDEX) -> pd.DataFrame:
         """Return a published table with today's column names."""
@@ -124,12 +146,14 @@ class Artifact:
 
     def _without(self, name: str) -> StorageError:
         asset = asset_of(self.folder.name)
-        return StorageError(f"{self.folder} has no {name}: it is of an earlier version, materialize '{asset}' again.")
+        return StorageError(
+            f"{self.uri or self.folder} has no {name}: it is of an earlier version, materialize '{asset}' again."
+        )
 
     def _published(self, name: str, read: Callable[[Path], Read], sha256: Callable[[Read], str]) -> Read:
         if name not in self.files:
             raise self._without(name)
-        path = self.folder / name
+        path = self.fetched([name]) / name
         try:
             found = _while_exchanged(self.folder, lambda: read(path))
         except OSError as error:
@@ -143,9 +167,8 @@ class ArtifactStore:
     """Artifacts in `<root>/<scope>/<asset>/`, caches in `<root>/_cache/`."""
 
     def __init__(self, root: Path | str) -> None:
-        if "://" in str(root):
-            raise StorageError(f"STICKER_ARTIFACTS={root}: only folders on this machine are supported.")
         self.root = Path(root).absolute()
+        self._seen: dict[Hashable, Any] | None = None
 
     def folder(self, scope: str, asset: str) -> Path:
         """Return an artifact's folder. Raises StorageError for an invalid scope."""
@@ -156,13 +179,27 @@ class ArtifactStore:
             raise StorageError(f"{shortened(scope)!r} is the name of no character, style or profile.")
         return self.root / scope
 
-    def once(self, what: Hashable, read: Callable[[], Read]) -> Read:
-        """Return the result of `read`; a Snapshot calls it once per `what`."""
-        return read()
+    def snapshot(self) -> Self:
+        """Return a store that reads each artifact once: for surveys, not for writing."""
+        return self._with({})
 
-    def afresh(self) -> "ArtifactStore":
+    def afresh(self) -> Self:
         """Return a store without a snapshot's results."""
-        return ArtifactStore(self.root)
+        return self._with(None)
+
+    def _with(self, seen: dict[Hashable, Any] | None) -> Self:
+        store = copy(self)
+        store._seen = seen
+        return store
+
+    def once(self, what: Hashable, read: Callable[[], Read]) -> Read:
+        """Return the result of `read`; a snapshot calls it once per `what`."""
+        if self._seen is None:
+            return read()
+        if what not in self._seen:
+            self._seen[what] = read()
+        found: Read = self._seen[what]
+        return found
 
     def cache(self, kind: str) -> Path:
         """Return the cache folder of one kind; deleting it is always safe.
@@ -175,16 +212,35 @@ class ArtifactStore:
         """Return a folder for work that survives interruptions, such as checkpoints."""
         return _folder(self._place(scope) / ".work" / name)
 
+    def uri(self, scope: str, asset: str) -> str:
+        """Return an artifact's address, for people."""
+        return str(self.folder(scope, asset))
+
     def find(self, scope: str, asset: str) -> Artifact | None:
         """Return the artifact, or None. Raises StorageError for a damaged one."""
+        return self.once(("artifact", scope, asset), lambda: self._find(scope, asset))
+
+    def stamp(self, scope: str, asset: str) -> str:
+        """Return a text that changes when the artifact is published; empty without one."""
+        try:
+            about = (self.folder(scope, asset) / MANIFEST).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        return f"{about.st_ino} {about.st_size} {about.st_mtime_ns}"
+
+    def characters_with(self, asset: str) -> list[str]:
+        """List the characters with this artifact, also removed ones."""
+        return sorted(path.parent.parent.name for path in self.root.glob(f"[a-z0-9]*/{asset}/{MANIFEST}"))
+
+    def _find(self, scope: str, asset: str) -> Artifact | None:
         folder = self.folder(scope, asset)
         _finish_interrupted_swap(folder)
         try:
-            return _artifact(folder, read_bytes(folder / MANIFEST))
+            return artifact_from(folder, read_bytes(folder / MANIFEST))
         except FileNotFoundError:
             # it is being exchanged, or just was, or has its earlier name
             if _previous(folder).exists() or (folder / MANIFEST).is_file() or _renamed_to(folder):
-                return self.find(scope, asset)
+                return self._find(scope, asset)
             return None
         except OSError as error:
             raise _damaged(folder / MANIFEST, folder, error.strerror or str(error)) from error
@@ -194,7 +250,7 @@ class ArtifactStore:
         artifact = self.find(scope, asset)
         if artifact is None:
             raise StorageError(
-                f"{self.folder(scope, asset)} does not exist: materialize '{asset_of(asset)}' of '{scope}' first."
+                f"{self.uri(scope, asset)} does not exist: materialize '{asset_of(asset)}' of '{scope}' first."
             )
         return artifact
 
@@ -203,7 +259,8 @@ class ArtifactStore:
         """Yield a new empty folder beside the artifact, deleted at the end.
 
         `publish` moves it into place. One block at a time writes an artifact: others wait and `say` for whom (`run`:
-        this Dagster run, named to them). Raises SpaceError for a full disk or a refused write.
+        this Dagster run, named to them). Raises SpaceError for a full disk or a refused write. In an object store,
+        others on other machines are not waited for: `publish` tells who came first.
         """
         with (
             writing(self.folder(scope, asset)),
@@ -213,7 +270,7 @@ class ArtifactStore:
             staging = self._place(scope) / f".{asset}.{uuid.uuid4().hex[:8]}"
             try:
                 staging.mkdir(parents=True)
-                (staging / BEGUN).touch()
+                (staging / BEGUN).write_text(self._version(scope, asset), encoding="utf-8")
                 yield staging
             except FileNotFoundError as error:
                 if staging.is_dir() or not _is_inside(error, staging):
@@ -221,6 +278,41 @@ class ArtifactStore:
                 raise _removed(staging) from error
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
+
+    def tree(self, scope: str, name: str) -> Path:
+        """Return a folder that is changed in place, such as the releases, for reading.
+
+        An object store leaves out files over 1 MB: `bring` fetches them.
+        """
+        return self.folder(scope, name)
+
+    def change(self, scope: str, name: str, do: Callable[[Path], Read]) -> Read:
+        """Return `do(folder)`, which changes the whole tree `name`.
+
+        In an object store `do` is called again where another machine changed the tree meanwhile.
+        """
+        return do(self.folder(scope, name))
+
+    def bring(self, path: Path) -> Path:
+        """Return `path`, a file of a tree, once it is on this machine."""
+        return path
+
+    def characters_with_tree(self, name: str) -> list[str]:
+        """List the characters with this tree, also removed ones."""
+        return sorted(path.parent.name for path in self.root.glob(f"[a-z0-9]*/{name}"))
+
+    @contextmanager
+    def working(self, scope: str, name: str) -> Iterator[Callable[[], None]]:
+        """Open the folder `work(scope, name)` for one process; yield a function that saves it.
+
+        An object store brings what another machine saved. There, that function and an error save the folder; both raise
+        Superseded where another process opened it since.
+        """
+        yield lambda: None
+
+    def finish_work(self, scope: str, name: str) -> None:
+        """Discard the folder `work(scope, name)`."""
+        discard(self._place(scope) / ".work" / name)
 
     def claim(self, scope: str, work: str) -> Path:
         """Return the claim file for `work` on the scope (`core/files/claims.py`)."""
@@ -272,12 +364,14 @@ class ArtifactStore:
         settings: Mapping[str, Any],
         content: Callable[[str], bool] = lambda name: True,
     ) -> Artifact:
-        """Write the manifest and rename `staging` to the artifact's place.
+        """Write the manifest and put `staging` into the artifact's place.
 
         The bytes are synced to the disk before. `content` selects the files (posix paths in the folder) of the data
-        version: not logs with timings.
+        version: not logs with timings. Where another writer published since `writing` began, its artifact is returned
+        if made from equal inputs, settings and code. Raises Superseded for another one.
         """
         try:
+            before = (staging / BEGUN).read_text(encoding="utf-8")
             (staging / BEGUN).unlink()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise _removed(staging) from error
@@ -298,10 +392,37 @@ class ArtifactStore:
         }
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         sync_tree(staging)
+        if self._put(staging, scope, asset, before):
+            return self.afresh().read(scope, asset)
+        return self._of_the_first(scope, asset, manifest)
+
+    def _version(self, scope: str, asset: str) -> str:
+        """Return the manifest's version, empty without one: `_put` replaces only this."""
+        try:
+            return hashlib.sha256(read_bytes(self.folder(scope, asset) / MANIFEST)).hexdigest()
+        except OSError:  # none, or a damaged one
+            return ""
+
+    def _put(self, staging: Path, scope: str, asset: str, before: str) -> bool:
+        """Replace version `before` by `staging`; False where it is another one by now."""
         final = self.folder(scope, asset)
-        _swap_in(staging, final)
+        with _exchanging(final):
+            _mend(final)
+            if self._version(scope, asset) not in ("", before):
+                return False
+            _swap_in(staging, final)
         sync_folder(final.parent)
-        return self.read(scope, asset)
+        return True
+
+    def _of_the_first(self, scope: str, asset: str, manifest: Mapping[str, Any]) -> Artifact:
+        first = self.afresh().read(scope, asset)
+        made_from = json.loads(json.dumps([manifest[name] for name in ("code_version", "inputs", "settings")]))
+        if [first.code_version, first.inputs, first.settings] == made_from:
+            return first
+        raise Superseded(
+            f"Another run published '{asset_of(asset)}' of '{scope}' since this one began, from other inputs, settings "
+            "or code. Nothing was replaced. Materialize it again if it is out of date."
+        )
 
 
 def _folder(path: Path) -> Path:
@@ -344,7 +465,7 @@ def _is_inside(error: OSError, folder: Path) -> bool:
     return not names or any(name.is_relative_to(folder) for name in names)
 
 
-def _artifact(folder: Path, data: bytes) -> Artifact:
+def artifact_from(folder: Path, data: bytes) -> Artifact:
     """Read the manifest `data`. Raises StorageError for an invalid one."""
     types = {"asset": str, "code_version": str, "data_version": str, "inputs": dict, "settings": dict, "files": dict}
     try:
@@ -356,7 +477,7 @@ def _artifact(folder: Path, data: bytes) -> Artifact:
         raise _damaged(folder / MANIFEST, folder, _said(error)) from error
     if wrong:
         raise _damaged(folder / MANIFEST, folder, f"{wrong[0]} is of a wrong type")
-    return Artifact(folder=folder, **values)
+    return Artifact(folder=folder, uri=str(folder), **values)
 
 
 def _said(error: Exception) -> str:
@@ -376,7 +497,7 @@ def _damaged(path: Path, folder: Path, why: str) -> StorageError:
 def _sha256_now(folder: Path, name: str) -> str | None:
     """Return the file's hash in the current manifest, after a possible exchange."""
     try:
-        return str(_artifact(folder, read_bytes(folder / MANIFEST)).files[name]["sha256"])
+        return str(artifact_from(folder, read_bytes(folder / MANIFEST)).files[name]["sha256"])
     except (OSError, StorageError, KeyError):
         return None
 
@@ -388,23 +509,6 @@ def _while_exchanged(folder: Path, read: Callable[[], Read]) -> Read:
     except FileNotFoundError:
         _finish_interrupted_swap(folder)
         return read()
-
-
-class Snapshot(ArtifactStore):
-    """A store that reads each artifact once: for surveys, not for writing."""
-
-    def __init__(self, root: Path | str) -> None:
-        super().__init__(root)
-        self._seen: dict[Hashable, Any] = {}
-
-    def once(self, what: Hashable, read: Callable[[], Read]) -> Read:
-        if what not in self._seen:
-            self._seen[what] = read()
-        found: Read = self._seen[what]
-        return found
-
-    def find(self, scope: str, asset: str) -> Artifact | None:
-        return self.once(("artifact", scope, asset), lambda: super(Snapshot, self).find(scope, asset))
 
 
 def _remove_abandoned(scope: Path, asset: str) -> None:
@@ -426,14 +530,12 @@ def _previous(final: Path) -> Path:
 
 def _swap_in(staging: Path, final: Path) -> None:
     """Rename `staging` to `final`; `_finish_interrupted_swap` repairs an interruption."""
-    with _exchanging(final):
-        _mend(final)
-        previous = _previous(final)
-        if final.exists():
-            forget(previous)
-            final.rename(previous)
-        staging.rename(final)
+    previous = _previous(final)
+    if final.exists():
         forget(previous)
+        final.rename(previous)
+    staging.rename(final)
+    forget(previous)
 
 
 def _finish_interrupted_swap(final: Path) -> None:

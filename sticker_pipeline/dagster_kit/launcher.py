@@ -53,7 +53,7 @@ class TrainerLauncher(dg.ConfigurableResource):
         context: dg.AssetExecutionContext,
         arguments: Sequence[str],
         on_progress: Callable[[Mapping[str, Any]], None],
-        module: str = "sticker_pipeline.training",
+        module: str,
     ) -> None:
         """Run `python -m <module> <arguments>` to its end.
 

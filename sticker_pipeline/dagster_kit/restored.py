@@ -68,8 +68,8 @@ def _restored(history: History, spec: dg.AssetSpec, scope: Scope[Any], store: Ar
         return False
     artifact = store.find(scope.place, scope.artifact_name(spec.key))
     if artifact is None:
-        folder = store.folder(scope.place, scope.artifact_name(spec.key))
-        history.report(_materialization(spec.key, scope, GONE, GONE, {}, {SUMMARY: f"{folder} was deleted"}))
+        uri = store.uri(scope.place, scope.artifact_name(spec.key))
+        history.report(_materialization(spec.key, scope, GONE, GONE, {}, {SUMMARY: f"{uri} was deleted"}))
     else:
         _report(history, spec.key, scope, artifact, unchanged_deps(spec, scope, store, values, artifact))
     return True
@@ -120,7 +120,7 @@ def _report(
     """
     before = history.record_of(asset, scope.partition, artifact.data_version)
     made = before.asset_materialization if before else None
-    uri = str(artifact.folder)
+    uri = artifact.uri
     metadata = made.metadata if made else {SUMMARY: "made before the history began", "dagster/uri": uri}
     inputs = {dep: pointer(history, dep, scope.partition) for dep in unchanged}
     verdicts = (

@@ -158,7 +158,7 @@ class MadeMeanwhile(Exception):
     """An artifact that another run has made since the request."""
 
     def __init__(self, artifact: Artifact) -> None:
-        super().__init__(str(artifact.folder))
+        super().__init__(artifact.uri)
         self.artifact = artifact
 
 
@@ -248,5 +248,5 @@ def reported(artifact: Artifact, metadata: Mapping[str, Any]) -> dg.MaterializeR
     """Return the step's result for an artifact."""
     return dg.MaterializeResult(
         data_version=dg.DataVersion(artifact.data_version),
-        metadata={**metadata, "dagster/uri": str(artifact.folder)},
+        metadata={**metadata, "dagster/uri": artifact.uri},
     )

@@ -19,6 +19,7 @@ from sticker_pipeline.core.files.places import Places
 from sticker_pipeline.core.files.space import FULL
 from sticker_pipeline.core.profile import Profile, ProfileError, character_profile
 from sticker_pipeline.core.storage import ArtifactStore
+from sticker_pipeline.core.stores import open_store
 from sticker_pipeline.core.texts import shortened
 from sticker_pipeline.dagster_kit.fixed import NO_VALUES, fixed, fixed_executor
 from sticker_pipeline.dagster_kit.instance import home
@@ -36,10 +37,11 @@ class Workspace(dg.ConfigurableResource):
     characters: str = Field(description="one folder per character, each with a character.yaml")
     artifacts: str = Field(description="what the assets make; may be deleted, and is made again")
     models: str = Field(description="base models, taggers and CLIPs")
+    scratch: str = Field("scratch", description="local copies, if the artifacts are in an object store")
 
     @property
     def store(self) -> ArtifactStore:
-        return ArtifactStore(self.artifacts)
+        return open_store(self.artifacts, self.scratch)
 
     @property
     def places(self) -> Places:
@@ -92,6 +94,7 @@ def workspace_from_environment() -> Workspace:
         characters=os.environ.get("STICKER_CHARACTERS") or "data/characters",
         artifacts=os.environ.get("STICKER_ARTIFACTS") or "artifacts",
         models=os.environ.get("STICKER_MODELS") or "data/models",
+        scratch=os.environ.get("STICKER_SCRATCH") or "scratch",
     )
 
 

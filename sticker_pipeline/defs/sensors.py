@@ -16,7 +16,7 @@ import dagster as dg
 from sticker_pipeline.core.character import FILE_NAME, Character
 from sticker_pipeline.core.files.places import places_problem
 from sticker_pipeline.core.profile import PROFILES, Profile
-from sticker_pipeline.core.storage import MANIFEST, ArtifactStore, Snapshot, StorageError, content_hash, profile_scope
+from sticker_pipeline.core.storage import ArtifactStore, StorageError, content_hash, profile_scope
 from sticker_pipeline.core.texts import MOST_NAMED, listed
 from sticker_pipeline.dagster_kit.compat import asset_specs, keep_text, kept_text
 from sticker_pipeline.dagster_kit.history import History
@@ -90,7 +90,7 @@ def character_folders(context: dg.SensorEvaluationContext, workspace: Workspace)
     history = History(context.instance, context.repository_def.asset_graph)
     end = max(start + SECONDS_A_LOOK, time.monotonic() + SECONDS_AT_LEAST)
     fresh = {scope.name for scope in scopes if scope.partition not in {*partitions, *known_styles, *PROFILES, None}}
-    look = _look(scopes, Snapshot(workspace.store.root), before, history, fresh, end=end)
+    look = _look(scopes, workspace.store.snapshot(), before, history, fresh, end=end)
     problems = [*problems, *in_the_way, *look.problems]
     for problem in problems:
         context.log.error(problem)
@@ -143,7 +143,7 @@ def _told(by_kind: Mapping[str, Sequence[str]], look: "_Look") -> list[str]:
 
 
 def _has_lcm_lora(workspace: Workspace, profile: str) -> bool:
-    return (workspace.store.folder(profile_scope(profile), LCM_LORA) / MANIFEST).is_file()
+    return bool(workspace.store.stamp(profile_scope(profile), LCM_LORA))
 
 
 def _requests(
@@ -252,10 +252,9 @@ def _look(
     return _Look(changed, more, problems, {scope.name for scope in left}, State(hashes, go_on))
 
 
-def _published(scope: Scope[Any], specs: Sequence[dg.AssetSpec], store: ArtifactStore) -> list[int]:
-    """Return each artifact's publication time in ns; 0: missing."""
-    manifests = [store.folder(scope.place, scope.artifact_name(spec.key)) / MANIFEST for spec in specs]
-    return [path.stat().st_mtime_ns if path.is_file() else 0 for path in manifests]
+def _published(scope: Scope[Any], specs: Sequence[dg.AssetSpec], store: ArtifactStore) -> list[str]:
+    """Return each artifact's stamp; empty: missing."""
+    return [store.stamp(scope.place, scope.artifact_name(spec.key)) for spec in specs]
 
 
 def _from(name: str, scopes: Sequence[Scope[Any]]) -> Sequence[Scope[Any]]:

@@ -344,7 +344,7 @@ def _cover(session: Session, request: Request) -> Response:
     first = next((file for file in sorted(artifact.files) if file.startswith("files/")), "") if artifact else ""
     if artifact is None or not first:
         raise NoImage(f"{name} has no frame yet")
-    data = images.small(session.store, artifact.folder / first, artifact.sha256(first))
+    data = images.small(session.store, artifact.fetched([first]) / first, artifact.sha256(first))
     return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=60"})
 
 

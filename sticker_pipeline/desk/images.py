@@ -50,7 +50,7 @@ def artifact_file(store: ArtifactStore, name: str, asset: str, file: str) -> Pat
         raise NoImage(str(error)) from error
     if artifact is None or file not in artifact.files or not file.endswith(SHOWN):
         raise NoImage(f"{asset} of {name} has no image {file}")
-    return artifact.folder / file
+    return artifact.fetched([file]) / file
 
 
 def small(store: ArtifactStore, path: Path, key: str) -> bytes:

@@ -413,7 +413,7 @@ class _InlineImages:
 
     def want(self, artifact: Artifact, file: str, alt: str) -> int:
         """Request an image; return its number."""
-        with Image.open(artifact.folder / file) as image:
+        with Image.open(artifact.fetched([file]) / file) as image:
             self._images.append(reduced(image))
         self._alts.append(alt)
         return len(self._images) - 1

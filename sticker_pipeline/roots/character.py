@@ -189,7 +189,7 @@ def _recommended_for(character: Character, profile: Profile, store: ArtifactStor
     adapters = {"style": style_lora(character, store), "lcm": lcm_for(sha256, character, profile, store)}
     now = {name: found.sha256(LORA_FILE) if found else None for name, found in adapters.items()}
     try:
-        found = read_recommendations(grid.folder / FILE_NAME)
+        found = read_recommendations(grid.fetched([FILE_NAME]) / FILE_NAME)
     except RecommendError as error:
         return {"settings": [], "left_out": [str(error)]}
     settings, left_out = settings_for(found, profile.name, now | {"character": sha256})

@@ -45,7 +45,7 @@ def adapters_of(lora: Path, character: Character, profile: Profile, store: Artif
 def _made_for(lcm: Artifact) -> str | None:
     """Return the LoRA hash it was made for; None if `lcm.json` is damaged."""
     try:
-        made_for: str = json.loads((lcm.folder / LCM_FACTS).read_text(encoding="utf-8"))["character_lora"]
+        made_for: str = json.loads((lcm.fetched([LCM_FACTS]) / LCM_FACTS).read_text(encoding="utf-8"))["character_lora"]
     except (OSError, ValueError, KeyError):
         return None
     return made_for

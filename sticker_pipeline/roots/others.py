@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from sticker_pipeline.core.character import Character, character_names
-from sticker_pipeline.core.storage import MANIFEST, ArtifactStore, content_hash
+from sticker_pipeline.core.storage import ArtifactStore, content_hash
 
 MOST_OTHERS = 40  # characters that one is compared with
 
@@ -38,7 +38,7 @@ def _ring(characters: Path, store: ArtifactStore) -> list[tuple[str, str]]:
     return sorted(
         _on_ring(name)
         for name in character_names(characters)
-        if all((store.folder(name, asset) / MANIFEST).is_file() for asset in made)
+        if all(store.stamp(name, asset) for asset in made)
     )
 
 

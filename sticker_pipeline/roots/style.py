@@ -7,7 +7,7 @@ from typing import Any
 
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.profile import Profile, ProfileError, profile_name, style_profile
-from sticker_pipeline.core.storage import MANIFEST, ArtifactStore
+from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dataset.style_set import MIN_MEMBERS, Member
 from sticker_pipeline.roots.hashes import base_hash, model_hash
@@ -84,7 +84,7 @@ def _style(name: str, named: Sequence[Character], store: ArtifactStore, models: 
     if len(profiles) > 1:
         who = ", ".join(f"{member} has {profile}" for profile, member in profiles.items())
         raise StyleError(f"Style '{name}': its characters need one profile, for one LoRA fits one base model; {who}.")
-    members = [one for one in named if all((store.folder(one.name, asset) / MANIFEST).is_file() for asset in MADE_OF)]
+    members = [one for one in named if all(store.stamp(one.name, asset) for asset in MADE_OF)]
     return Style(name, members, style_profile(next(iter(profiles)), models))
 
 

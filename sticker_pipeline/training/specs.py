@@ -33,9 +33,9 @@ def character_spec(
     return TrainingSpec(
         name=character.name,
         trigger=character.trigger,
-        training_set=training_set.folder,
+        training_set=training_set.fetched(),
         training_set_sha256=training_set.sha256(INDEX),
-        frames=frames.folder,
+        frames=frames.fetched(),
         output=store.work(character.name, "lora"),
         regularisation=regularisation,
         regularisation_roots=character.roots if profile.training.regularisation else (),
@@ -62,9 +62,9 @@ def style_spec(
     return TrainingSpec(
         name=name,
         trigger=None,
-        training_set=training_set.folder,
+        training_set=training_set.fetched(),
         training_set_sha256=training_set.sha256(INDEX),
-        frames=training_set.folder / IMAGES,
+        frames=training_set.fetched() / IMAGES,
         output=output,
         settings=with_samples_per_epoch(profile.training, rows.loc[rows["split"] == TRAIN, "source_id"].nunique()),
         sample_prompts=prompts,

@@ -17,7 +17,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from dagster._core.events import DagsterEvent, DagsterEventType
 from PIL import Image
 
-from sticker_pipeline.core.storage import ALL, MANIFEST, ArtifactStore, Snapshot, content_hash
+from sticker_pipeline.core.storage import ALL, MANIFEST, ArtifactStore, content_hash
 from sticker_pipeline.dagster_kit.compat import asset_specs
 from sticker_pipeline.dagster_kit.history import History
 from sticker_pipeline.dagster_kit.restored import observe_and_restore, versions_now
@@ -74,12 +74,12 @@ def script_history(deployment: Deployment, world: dg.Definitions) -> None:
         of_all(workspace).loaded(AllCharacters(valid, problems)),
     ]
     for scope in scopes:
-        store = Snapshot(workspace.store.root)
+        store = workspace.store.snapshot()
         specs = [spec for spec in asset_specs(graph, scope.partitions) if spec.key in line]
         values = scope.values(store)
         for spec in specs:
             _note(workspace.store.folder(scope.place, spec.key.path[-1]), spec, scope, store, values)
-        observe_and_restore(history, specs, scope, Snapshot(workspace.store.root), values)
+        observe_and_restore(history, specs, scope, workspace.store.snapshot(), values)
     for asset in line:
         _pass_checks(deployment, world, asset)
 

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from sticker_pipeline.core.files.places import Places
-from sticker_pipeline.core.storage import ArtifactStore, Snapshot, StorageError, content_hash
+from sticker_pipeline.core.storage import ArtifactStore, StorageError, content_hash
 from sticker_pipeline.dagster_kit.compat import latest_checks
 from sticker_pipeline.dagster_kit.history import History, latest_observed
 from sticker_pipeline.dagster_kit.metadata import SUMMARY
@@ -371,7 +371,7 @@ def test_a_look_that_began_before_a_step_ended_reports_nothing_older(
 ) -> None:
     """An evaluation of many scopes continues while others work: its data may be old when it reaches a scope."""
     run(instance, workspace, FIRST)
-    graph, store = definitions(workspace).resolve_asset_graph(), Snapshot(workspace.store.root)
+    graph, store = definitions(workspace).resolve_asset_graph(), workspace.store.snapshot()
     history, scope = History(instance, graph), of_box(workspace, "red")
     assets = [FIRST.key, SECOND.key]
     assert stale_now(history, assets, scope, store) == [SECOND.key]

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from PIL import Image
 
-from sticker_pipeline.core.storage import Snapshot, content_hash
+from sticker_pipeline.core.storage import content_hash
 from sticker_pipeline.core.texts import MOST_NAMED
 from sticker_pipeline.dagster_kit.compat import DATA_VERSION_TAG, kept_text
 from sticker_pipeline.defs import sensors
@@ -364,7 +364,7 @@ def test_a_new_character_changes_what_few_others_are_told_apart_from(folders: Fo
             (folder / "artifact.json").touch()
 
     def others() -> dict[str, list[str]]:
-        store = Snapshot(folders.workspace.store.root)
+        store = folders.workspace.store.snapshot()
         return {name: other_characters(folders.workspace.character(name), store) for name in names}
 
     before = others()

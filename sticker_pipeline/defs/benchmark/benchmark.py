@@ -63,7 +63,7 @@ def benchmark(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
         differences = side_by_side_table(result.table, compared)
         write_table(compared, staging, COMPARISONS)
         rows = with_mediums(character, training_set, frames)
-        images = shown.shown_images(sampled, samples.folder, rows[rows["split"] == HOLDOUT], frames.folder)
+        images = shown.shown_images(sampled, samples.fetched(), rows[rows["split"] == HOLDOUT], frames.fetched())
         return work.publish(
             {
                 SUMMARY: shown.headline(result.table),

@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from sticker_pipeline.benchmark.measure import BASE, LORA, RELEASED, recommended_model
-from sticker_pipeline.benchmark.releases import baseline_release, releases_folder
+from sticker_pipeline.benchmark.releases import baseline_release, releases_folder, whole
 from sticker_pipeline.core.files.space import SpaceError, refusal
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.profile import toy_note
@@ -132,7 +132,7 @@ def _released(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:
     if record.family != work.profile.family:
         return [], [f"Release {record.number} is left out: it is for {record.family}, not for {work.profile.family}."]
     prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
-    return [GenerationJob(RELEASED, prompts, [(release.lora, record.sampling.strength)])], []
+    return [GenerationJob(RELEASED, prompts, [(whole(work.store, release).lora, record.sampling.strength)])], []
 
 
 def _rivals(work: CharacterStep) -> tuple[list[GenerationJob], list[str]]:

@@ -11,6 +11,7 @@ from sticker_pipeline.benchmark.features import embedder_of, holdout_references,
 from sticker_pipeline.benchmark.grid_images import features_of_grid, front, measured_grid, pareto_chart
 from sticker_pipeline.benchmark.grid_table import SAMPLING_GRID
 from sticker_pipeline.benchmark.recommend import advice_table, headline, recommendations, write_recommendations
+from sticker_pipeline.benchmark.releases import whole
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.core.texts import counted
@@ -121,4 +122,4 @@ def _lora_and_prompts(work: CharacterStep) -> tuple[str, Path, list[Prompt]]:
         return "the selected LoRA", lora, benchmark_prompts(work.character, work.profile)
     record = release.record
     prompts = prompts_beginning(work.character, work.profile, record.beginnings, otherwise=[record.trigger])
-    return f"release {record.number}", release.lora, prompts
+    return f"release {record.number}", whole(work.store, release).lora, prompts

@@ -75,7 +75,7 @@ def selected_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> dg
                 "why": str(shown.loc[shown["chosen"], "reason"].iloc[0]),
                 "by_epoch": inline_image(evidence_chart(shown), "similarity by epoch"),
                 "evidence": table(shown),
-                "file": dg.MetadataValue.path(work.store.folder(work.character.name, "selected_lora")),
+                "file": dg.MetadataValue.path(work.store.uri(work.character.name, "selected_lora")),
                 **described(choice, CHOICE),
             }
         )

@@ -78,8 +78,9 @@ def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) 
     yield _result("frames", "different_enough", balance.different_enough(frames))
     embedder = embedder_of(own.profile, workspace.store)
     seen = looked_at(frames)
-    verdict = same_character(seen, embed(embedder, (Image.open(artifact.folder / name) for name in seen["file"])))
-    sheet = outlier_sheet(verdict, frames, artifact.folder)
+    folder = artifact.fetched(seen["file"])
+    verdict = same_character(seen, embed(embedder, (Image.open(folder / name) for name in seen["file"])))
+    sheet = outlier_sheet(verdict, frames, folder)
     yield _result("frames", "same_character", verdict, {"outliers": inline_image(sheet, "outliers")})
 
 

@@ -113,7 +113,7 @@ def frames(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
                 "why_dropped": table(media_frames.kinds_of(dropped["reason"])),
                 **{name: inline_image(sheet, alt) for name, (sheet, alt) in sheets.dropped_sheets(cells).items()},
                 "dropped_table": table(dropped[["path", "frame_index", "reason"]]),
-                "sheets": dg.MetadataValue.path(work.store.folder(work.character.name, "frames") / sheets.FOLDER),
+                "sheets": dg.MetadataValue.path(f"{work.store.uri(work.character.name, 'frames')}/{sheets.FOLDER}"),
                 **described(rows, media_frames.FRAMES),
             },
             content=lambda name: not name.startswith(sheets.FOLDER),

@@ -46,7 +46,7 @@ def wd14_tags(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
     with open_step(context, workspace, of_character) as work:
         frames = work.inputs["frames"].table()
         frames = frames[frames["kept"]]
-        folder = work.inputs["frames"].folder
+        folder = work.inputs["frames"].fetched()
         columns = (frames[name].tolist() for name in ("frame_id", "file", "pixel_sha256"))
         files = {frame: (folder / file, pixels) for frame, file, pixels in zip(*columns, strict=True)}
         settings = work.profile.tagging

@@ -46,7 +46,7 @@ def training_set(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         trained, references = rows[rows["split"] == "train"], rows[rows["split"] == "holdout"]
         buckets = bucket_table(trained)
         shown = [
-            sheet_of_files(work.inputs["frames"].folder, part["file"].tolist(), SHEET_CELLS)
+            sheet_of_files(work.inputs["frames"].fetched(part["file"]), part["file"].tolist(), SHEET_CELLS)
             for part in (trained, references)
         ]
         return work.publish(

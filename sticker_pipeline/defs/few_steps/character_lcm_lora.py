@@ -56,13 +56,12 @@ def character_lcm_lora(
             profile,
             work.roots["lcm"]["base"],
             work.inputs["training_set"].table(),
-            work.inputs["frames"].folder,
+            work.inputs["frames"].fetched(),
             start=start,
             lora=lora,
             output=store.work(name, "character_lcm_lora"),
         )
-        folder = store.work(name, "character_lcm_lora-spec")
-        distil(context, launcher, spec, folder, work.staging, character_lora=file_sha256(lora))
+        distil(work, launcher, spec, character_lora=file_sha256(lora))
         lcm = {"LCM-LoRA of the base model": start, "its own LCM-LoRA": work.staging / LORA_FILE}
         configs = compared_configs(profile.generation, "LoRA", [lora], lcm)
         seeds = profile.lcm.measured_seeds

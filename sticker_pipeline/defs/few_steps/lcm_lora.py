@@ -4,7 +4,6 @@ Made only on request, like `character_lcm_lora`, which shares distillation and m
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,12 +11,13 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.few_steps import FEW_STEPS, headline, measured_comparison, side_by_side
 from sticker_pipeline.core.profile import Profile
-from sticker_pipeline.core.storage import discard, link_or_copy, write_table
-from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
+from sticker_pipeline.core.storage import link_or_copy, write_table
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.on_request import GROUP, on_request
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.progress import step_count
+from sticker_pipeline.dagster_kit.resumable import finish, train_in
 from sticker_pipeline.dagster_kit.step import Step, once, open_step
 from sticker_pipeline.defs.partitions import PROFILE_NAMES
 from sticker_pipeline.defs.resources import Workspace
@@ -65,31 +65,25 @@ def lcm_lora(
         profile, store, place = work.subject, work.store, work.scope.place
         measured, learned = distillation_prompts(profile.lcm)
         spec = base_spec(profile, work.roots["lcm"]["base"], learned, store.work(place, "lcm_lora"))
-        distil(context, launcher, spec, store.work(place, "lcm_lora-spec"), work.staging)
+        distil(work, launcher, spec)
         configs = compared_configs(profile.generation, "base", [], {"LCM-LoRA": work.staging / LORA_FILE})
         seeds = profile.lcm.measured_seeds
         requests = requests_of_texts(measured, seeds, purpose="lcm")
         return published(work, profile, StepComparison(work.staging, requests, seeds, configs), spec)
 
 
-def distil(
-    context: dg.AssetExecutionContext,
-    launcher: TrainerLauncher,
-    spec: ConsistencySpec,
-    folder: Path,
-    staging: Path,
-    **more: str,
-) -> None:
-    """Run the distillation of `spec`, saved in `folder`.
+def distil(work: Step[Any], launcher: TrainerLauncher, spec: ConsistencySpec, **more: str) -> None:
+    """Run the distillation of `spec`.
 
-    LoRA, log and sampling facts (with `more`) go to `staging`.
+    LoRA, log and sampling facts (with `more`) go to the step's staging folder.
     """
-    save_spec(spec, folder / FILE_NAME)
-    launcher.train(context, [str(folder / FILE_NAME)], progress_observer(context), module=MODULE)
+    path = work.store.work(work.scope.place, f"{spec.output.name}-spec") / FILE_NAME
+    save_spec(spec, path)
+    train_in(work, launcher, spec.output, [str(path)], module=MODULE)
     for name in (LORA_FILE, LOG.file):
-        link_or_copy(spec.output / name, staging / name)
+        link_or_copy(spec.output / name, work.staging / name)
     facts = {"guidance_scale": spec.settings.guidance_scale, "steps": list(STEPS), "scheduler": "lcm", **more}
-    (staging / LCM_FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    (work.staging / LCM_FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 def published(
@@ -117,5 +111,5 @@ def published(
         },
         content=lambda name: name in (LORA_FILE, LCM_FACTS),
     )
-    discard(spec.output)
+    finish(work, spec.output)
     return result

@@ -75,13 +75,13 @@ def sticker_pack(context: dg.AssetExecutionContext, config: PackConfig, workspac
         for problem in made.problems:
             context.log.warning(problem)
         write_accepted(staging, rows, choice, files, picks)
-        folder = work.store.folder(character.name, "sticker_pack")
+        folder = work.store.uri(character.name, "sticker_pack")
         return work.publish(
             {
                 SUMMARY: _summary(made),
                 **note(_gap_note(made.gaps)),
                 "sheet": inline_image(Image.open(staging / SHEET), "every sticker on a dark and a light chat"),
-                "page": dg.MetadataValue.path(folder / PAGE),
+                "page": dg.MetadataValue.path(f"{folder}/{PAGE}"),
                 "folder": dg.MetadataValue.path(folder),
                 "sets": table(_sets(made.pack.index), most=100),
                 "chosen": table(_shown(choice, chosen=True), most=len(choice)),
@@ -100,7 +100,7 @@ def _candidates(work: CharacterStep, picks: Picks) -> tuple[pd.DataFrame, dict[s
     artifact = work.inputs["pack_candidates"]
     rows = artifact.table()
     files = {
-        candidate: work.character.folder / source if source else artifact.folder / file
+        candidate: work.character.folder / source if source else artifact.fetched([file]) / file
         for candidate, source, file in zip(rows["candidate"], rows["source"], rows["file"], strict=True)
     }
     before = work.store.find(work.character.name, "sticker_pack")
@@ -117,7 +117,7 @@ def _choice(
     pack: Pack,
 ) -> pd.DataFrame:
     artifact = work.inputs["pack_candidates"]
-    images = {name: artifact.folder / file for name, file in zip(rows["candidate"], rows["file"], strict=True)}
+    images = {name: artifact.fetched([file]) / file for name, file in zip(rows["candidate"], rows["file"], strict=True)}
     shown = rows.assign(file=[str(files[name] if not images[name].is_file() else images[name]) for name in images])
     vectors = vectors_of(shown, Path("/"), embedder_of(work.profile, work.store))
     wishes = Wishes(picks.accept, picks.reject, picks.order, own)

@@ -81,7 +81,7 @@ def comfyui_workflow(context: dg.AssetExecutionContext, workspace: Workspace) ->
                 "settings": table(configs_table(record, configs), most=len(configs)),
                 "left_out": dg.MetadataValue.md(bullets(advice["left_out"])),
                 "images": inline_image(published_sheet(index, work.staging), "images"),
-                "workflow": dg.MetadataValue.path(store.folder(character.name, "comfyui_workflow") / WORKFLOW),
+                "workflow": dg.MetadataValue.path(f"{store.uri(character.name, 'comfyui_workflow')}/{WORKFLOW}"),
                 **described(index, WORKFLOWS),
             }
         )

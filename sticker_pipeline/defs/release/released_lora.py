@@ -2,13 +2,24 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from sticker_pipeline.benchmark.gate import may_be_released
 from sticker_pipeline.benchmark.gate_checks import gate_checks
-from sticker_pipeline.benchmark.releases import Candidate, Release, ReleaseError, all_releases, place, releases_folder
+from sticker_pipeline.benchmark.releases import (
+    FOLDER,
+    Candidate,
+    Release,
+    ReleaseError,
+    all_releases,
+    place,
+    read,
+    releases_folder,
+    whole,
+)
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, note, table
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -52,18 +63,24 @@ def released_lora(context: dg.AssetExecutionContext, workspace: Workspace) -> It
 def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult | None:
     with open_step(context, workspace, of_character) as work:
         character, store = work.character, work.store
-        checks, folder = gate_checks(work.inputs["benchmark"], character), releases_folder(store, character.name)
+        checks = gate_checks(work.inputs["benchmark"], character)
         sources = work.inputs["lora"].files.get(SOURCES.file, {"bytes": 0})["bytes"]
         check_room(work, work.inputs["selected_lora"].file(LORA_FILE).stat().st_size + sources + BESIDE_LORA)
 
         def candidate() -> Candidate:
             return candidate_of(character, work.profile, work.inputs, checks, workspace.models_folder, store)
 
-        release, outcome = release_that_counts(folder, checks, candidate, datetime.now(UTC))
+        def decide(folder: Path) -> tuple[int | None, str]:
+            counts, outcome = release_that_counts(folder, checks, candidate, datetime.now(UTC))
+            return counts.record.number if counts else None, outcome
+
+        number, outcome = store.change(character.name, FOLDER, decide)
         if not may_be_released(checks):
             context.log.warning(outcome)
-        if release is None:
+        if number is None:
             return None
+        folder = releases_folder(store, character.name)
+        release = whole(store, read(folder, number))
         place(release, work.staging)
         record, every = release.record, all_releases(folder)
         base = base_of_release(record, workspace.models_folder)
@@ -73,7 +90,7 @@ def _released(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Mat
                 SUMMARY: f"release {record.number}: {outcome}",
                 "how_to_use": dg.MetadataValue.md(how_to_use(record, base)),
                 **note(base.toy),
-                "file": dg.MetadataValue.path(store.folder(character.name, "released_lora") / record.file),
+                "file": dg.MetadataValue.path(f"{store.uri(character.name, 'released_lora')}/{record.file}"),
                 "release": record.number,
                 "gate": table(gate_table(checks)),
                 "releases": table(history_table(every, record.number), most=100),

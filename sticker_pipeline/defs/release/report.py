@@ -56,7 +56,7 @@ def report(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
             {
                 SUMMARY: f"{counted(len(valid), 'character')}, index of {written.index_bytes / 1e6:.2f} MB; "
                 f"{counted(written.made, 'page')} made, {written.taken_over} taken over",
-                "page": dg.MetadataValue.path((work.store.folder(ALL, "report") / INDEX_PAGE).absolute()),
+                "page": dg.MetadataValue.path(f"{work.store.uri(ALL, 'report')}/{INDEX_PAGE}"),
                 "to_open_it": "sticker-pipeline report; a click on the path copies it, as browsers open no "
                 "file from here",
             },

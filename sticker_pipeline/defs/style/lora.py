@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from sticker_pipeline.core.storage import discard
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import columns
 from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.resumable import finish
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.style_set import taken_traits
 from sticker_pipeline.defs.automation import NIGHTLY_WHEN_STALE
@@ -47,7 +47,7 @@ def style_lora(
             output=store.work(place, "style_lora"),
             store=store,
         )
-        train(context, launcher, spec, store.work(place, "lora-spec"), work.staging)
+        train(work, launcher, spec)
         result = work.publish(training_metadata(work.staging, spec), content=is_checkpoint)
-        discard(spec.output)
+        finish(work, spec.output)
         return result

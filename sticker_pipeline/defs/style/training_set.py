@@ -37,9 +37,10 @@ def style_training_set(context: dg.AssetExecutionContext, workspace: Workspace) 
     with open_step(context, workspace, of_style) as work:
         profile = work.profile
         made = style_set(members_of(work.subject, work.store), profile.style.tags, profile.resolution, profile.buckets)
+        frames = {name: work.store.read(name, "frames").fetched() for name in made.rows["character"].unique()}
         for name in made.rows["file"]:  # copied: a character's own may be made again during the training
             who, _, file = name.partition("/")
-            link_or_copy(work.store.folder(who, "frames") / file, work.staging / IMAGES / name)
+            link_or_copy(frames[who] / file, work.staging / IMAGES / name)
         write_table(made.rows, work.staging, STYLE_ROWS)
         write_table(made.tags, work.staging, STYLE_TAGS)
         write_table(made.dropped, work.staging, STYLE_DROPPED)

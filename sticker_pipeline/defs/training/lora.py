@@ -9,12 +9,13 @@ from pydantic import Field
 
 from sticker_pipeline.core.kohya_settings.read import report_table
 from sticker_pipeline.core.profile import character_kohya_import
-from sticker_pipeline.core.storage import discard, write_table
-from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
+from sticker_pipeline.core.storage import write_table
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.pools import GPU
-from sticker_pipeline.dagster_kit.step import once, open_step
+from sticker_pipeline.dagster_kit.resumable import finish, train_in
+from sticker_pipeline.dagster_kit.step import Step, once, open_step
 from sticker_pipeline.dataset.sources import SOURCES, file_hashes, training_sources
 from sticker_pipeline.defs.automation import NIGHTLY_WHEN_STALE
 from sticker_pipeline.defs.partitions import CHARACTERS
@@ -76,23 +77,21 @@ def lora(
         )
         _check_prompts(work)
         write_table(_sources(work), work.staging, SOURCES)
-        train(context, launcher, spec, work.store.work(work.character.name, "lora-spec"), work.staging)
+        train(work, launcher, spec)
         imported = character_kohya_import(work.character, workspace.models_folder)
         report = {"kohya_settings": table(report_table(imported), most=400)} if imported else {}
         result = work.publish({**training_metadata(work.staging, spec), **report}, content=results.is_checkpoint)
-        discard(spec.output)
+        finish(work, spec.output)
         return result
 
 
-def train(
-    context: dg.AssetExecutionContext, launcher: TrainerLauncher, spec: TrainingSpec, folder: Path, staging: Path
-) -> None:
-    """Train by `spec`, saved in `folder`; put the results into `staging`."""
-    path = folder / FILE_NAME
+def train(work: Step[Any], launcher: TrainerLauncher, spec: TrainingSpec) -> None:
+    """Train by `spec`; put the results into the step's staging folder."""
+    path = work.store.work(work.scope.place, f"{spec.output.name}-spec") / FILE_NAME
     save_spec(spec, path)
-    context.log.info("TensorBoard: tensorboard --logdir %s", spec.output / "tensorboard")
-    launcher.train(context, [str(path)], progress_observer(context))
-    results.collect(spec.output, staging)
+    work.context.log.info("TensorBoard: tensorboard --logdir %s", spec.output / "tensorboard")
+    train_in(work, launcher, spec.output, [str(path)])
+    results.collect(spec.output, work.staging)
 
 
 def training_metadata(folder: Path, spec: TrainingSpec) -> dict[str, Any]:

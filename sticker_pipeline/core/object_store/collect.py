@@ -1,0 +1,72 @@
+"""Removal of blobs that no manifest names."""
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from sticker_pipeline.core.object_store.blobs import BLOBS, DAY, FRESH, REQUESTS
+from sticker_pipeline.core.object_store.bucket import Bucket, Meta
+from sticker_pipeline.core.object_store.store import every_manifest
+from sticker_pipeline.core.storage import StorageError
+
+WEEK = 7 * DAY  # more than FRESH: a blob that a running publication relies on is younger
+BATCH = 1000  # keys of one deletion
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Numbers and bytes of used blobs, of unused ones, and of unused ones that are too young to remove."""
+
+    used: int
+    used_bytes: int
+    removed: int
+    removed_bytes: int
+    young: int
+
+
+def collect(
+    bucket: Bucket, *, remove: bool, older: float = WEEK, count: Callable[[int], None] = lambda done: None
+) -> Collected:
+    """Remove blobs that no manifest names and that are `older` seconds old; only count them without `remove`.
+
+    Raises StorageError for a damaged manifest: nothing is removed then. Raises ValueError for an age near FRESH.
+    """
+    if older < FRESH + DAY:
+        raise ValueError(f"blobs of less than {(FRESH + DAY) / DAY:.0f} days may be in use")
+    used, before = used_blobs(bucket), time.time() - older
+    found = list(bucket.listed(BLOBS))
+    unused = [meta for meta in found if meta.key.rpartition("/")[2] not in used]
+    old = [meta for meta in unused if meta.changed < before]
+    for start in range(0, len(old) if remove else 0, BATCH):
+        bucket.delete([meta.key for meta in old[start : start + BATCH]])
+        count(min(start + BATCH, len(old)))
+    return Collected(
+        used=len(found) - len(unused),
+        used_bytes=sum(meta.size for meta in found) - sum(meta.size for meta in unused),
+        removed=len(old),
+        removed_bytes=sum(meta.size for meta in old),
+        young=len(unused) - len(old),
+    )
+
+
+def used_blobs(bucket: Bucket) -> set[str]:
+    """Return the hex SHA-256 of all files that a manifest names."""
+
+    def named(meta: Meta) -> set[str]:
+        found = bucket.get(meta.key)
+        try:
+            return {str(entry["sha256"]) for entry in json.loads(found[0])["files"].values()} if found else set()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageError(
+                f"{bucket.url}/{meta.key} is no manifest. Nothing was removed. Move it away, or materialize what it "
+                "belongs to again."
+            ) from error
+
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        return set[str]().union(*pool.map(named, [meta for meta in every_manifest(bucket) if is_manifest(meta.key)]))
+
+
+def is_manifest(key: str) -> bool:
+    return key.endswith(".json")

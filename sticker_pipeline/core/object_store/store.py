@@ -1,0 +1,351 @@
+"""The store of artifacts in a bucket, with copies of what is used on this machine.
+
+    <url>/_blobs/<sha256>                 files by content, never changed
+    <url>/<scope>/<asset>/artifact.json   manifest of the artifact, and pointer to its files
+    <url>/<scope>/releases.json           files of the releases, by name
+    <url>/<scope>/.work/<name>.json       files of an unfinished training
+
+Only the last three change, each by one conditional write: readers see a whole version, and of two writers one wins.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sticker_pipeline.core.files.inside import read_bytes
+from sticker_pipeline.core.object_store.blobs import VERSIONS, download, keep, upload
+from sticker_pipeline.core.object_store.bucket import Bucket, Conflict, Meta, open_bucket
+from sticker_pipeline.core.storage import (
+    ALL,
+    MANIFEST,
+    Artifact,
+    ArtifactStore,
+    StorageError,
+    Superseded,
+    artifact_from,
+    atomic_file,
+    file_sha256,
+)
+
+BIG = 2**20  # bytes: larger files of a tree are fetched by `bring`
+CHANGES = 5  # tries of a change that another machine came before
+WORK_SECONDS = 60.0  # between two uploads of an unfinished training
+AFTER_BLOBS = "_blobs/~"  # a key after those of all blobs
+Files = dict[str, dict[str, Any]]  # name -> bytes, sha256
+Result = TypeVar("Result")
+
+
+class ObjectStore(ArtifactStore):
+    """Artifacts in a bucket; claims and caches in the folder `scratch`."""
+
+    def __init__(self, url: str, scratch: Path | str) -> None:
+        super().__init__(scratch)
+        self.bucket = open_bucket(url)
+        self._exists = False
+
+    # --- artifacts ----------------------------------------------------------------------------------------------------
+
+    def uri(self, scope: str, asset: str) -> str:
+        return f"{self.bucket.url}/{scope}/{asset}"
+
+    def stamp(self, scope: str, asset: str) -> str:
+        return self._tag(self._key(scope, asset))
+
+    def characters_with(self, asset: str) -> list[str]:
+        found = [key.split("/") for key in self._listing()]
+        return sorted(parts[0] for parts in found if parts[1:] == [asset, MANIFEST] and not parts[0].startswith("_"))
+
+    def _find(self, scope: str, asset: str) -> Artifact | None:
+        key = self._key(scope, asset)
+        found = self._manifest(key)
+        if found is None:
+            return None
+        file, data = found
+        artifact = artifact_from(file.parent, data)
+        bring = partial(self._bring, file.parent, artifact.files)
+        return replace(artifact, uri=self.uri(scope, asset), bring=bring)
+
+    def published_at(self, artifact: Artifact) -> float:
+        found = self.bucket.head(f"{artifact.uri.removeprefix(f'{self.bucket.url}/')}/{MANIFEST}")
+        return found.changed if found else 0.0
+
+    def _version(self, scope: str, asset: str) -> str:
+        return self.afresh()._tag(self._key(scope, asset))
+
+    def _put(self, staging: Path, scope: str, asset: str, before: str) -> bool:
+        data = (staging / MANIFEST).read_bytes()
+        blobs = {str(entry["sha256"]): staging / name for name, entry in json.loads(data)["files"].items()}
+        upload(self.bucket, blobs)
+        try:
+            tag = self._put_over(self._key(scope, asset), data, before)
+        except Conflict:
+            return False
+        for sha256, path in blobs.items():
+            keep(self.root, sha256, path)
+        self._adopt(staging, self._local(self._key(scope, asset), tag).parent)
+        return True
+
+    def _put_over(self, key: str, data: bytes, before: str) -> str:
+        """Write over version `before`; over nothing where it was deleted. Raises Conflict."""
+        try:
+            return self.bucket.put_if(key, data, before)
+        except Conflict:
+            if before and self.bucket.head(key) is None:
+                return self.bucket.put_if(key, data, "")
+            raise
+
+    def _adopt(self, staging: Path, folder: Path) -> None:
+        """Make the published `staging` this machine's copy; a copy that exists stays."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            staging.rename(folder)
+
+    def damaged(self) -> list[str]:
+        found = []
+        store = self.snapshot()
+        for key in (key for key in store._listing() if key.endswith(f"/{MANIFEST}")):
+            scope, asset, _ = key.rsplit("/", 2)
+            try:
+                store.find(scope, asset)
+            except StorageError as error:
+                found.append(str(error))
+        return found
+
+    # --- trees: folders that are changed in place ---------------------------------------------------------------------
+
+    def tree(self, scope: str, name: str) -> Path:
+        found = self._manifest(self._tree_key(scope, name))
+        if found is None:
+            return self.folder(scope, name)
+        file, data = found
+        folder, files = file.with_suffix(""), _files(data)
+        self._bring(folder, files, [one for one, entry in files.items() if entry["bytes"] <= BIG])
+        return folder
+
+    def characters_with_tree(self, name: str) -> list[str]:
+        return sorted(key.split("/")[0] for key in self._listing() if key.split("/")[1:] == [f"{name}.json"])
+
+    def bring(self, path: Path) -> Path:
+        for folder in path.parents:
+            manifest = folder.with_name(f"{folder.name}.json")
+            if manifest.is_file():
+                self._bring(folder, _files(manifest.read_bytes()), [path.relative_to(folder).as_posix()])
+                return path
+        return path
+
+    def change(self, scope: str, name: str, do: Callable[[Path], Result]) -> Result:
+        key = self._tree_key(scope, name)
+        for _ in range(CHANGES):
+            with self._private_copy(scope, name) as (folder, before, files):
+                result = do(folder)
+                now = _described(folder)
+                if now == files:
+                    return result
+                try:
+                    self._put_files(key, folder, now, before)
+                except Conflict:
+                    continue
+                return result
+        raise Superseded(f"{self.uri(scope, name)} is changed by other machines all the time: run this again.")
+
+    @contextmanager
+    def _private_copy(self, scope: str, name: str) -> Iterator[tuple[Path, str, Files]]:
+        """Yield a copy of the tree for a change, its version and its files."""
+        found = self.bucket.get(self._tree_key(scope, name))
+        data, before = found or (b'{"files": {}}', "")
+        place = self.root / "_changes" / uuid.uuid4().hex
+        folder, files = place / scope / name, _files(data)
+        folder.mkdir(parents=True)
+        try:
+            self._bring(folder, files, None)
+            yield folder, before, files
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _put_files(self, key: str, folder: Path, files: Files, before: str) -> str:
+        """Upload `files` of `folder`, then put their manifest over `before`. Raises Conflict."""
+        blobs = {str(entry["sha256"]): folder / name for name, entry in files.items()}
+        upload(self.bucket, blobs)
+        tag = self._put_over(key, _tree_data(files), before)
+        for sha256, path in blobs.items():
+            keep(self.root, sha256, path)
+        return tag
+
+    def _tree_key(self, scope: str, name: str) -> str:
+        self._place(scope)
+        return f"{scope}/{name}.json"
+
+    # --- unfinished trainings -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def working(self, scope: str, name: str) -> Iterator[Callable[[], None]]:
+        key, folder = self._tree_key(scope, f".work/{name}"), self.work(scope, name)
+        work = _Work(self, key, folder)
+        work.take_over()
+        try:
+            yield work.keep_now_and_then
+        except Superseded:
+            raise
+        except BaseException:
+            work.keep()
+            raise
+
+    def finish_work(self, scope: str, name: str) -> None:
+        super().finish_work(scope, name)
+        self.bucket.delete([self._tree_key(scope, f".work/{name}")])
+
+    # --- manifests ----------------------------------------------------------------------------------------------------
+
+    def _key(self, scope: str, asset: str) -> str:
+        self._place(scope)
+        return f"{scope}/{asset}/{MANIFEST}"
+
+    def _tag(self, key: str) -> str:
+        """Return an object's version, empty without it. Raises BucketError without the bucket."""
+        if self._seen is not None:
+            return self._listing().get(key, "")
+        found = self.bucket.head(key)
+        if found is None and not self._exists:
+            self.bucket.check()  # a bucket that is gone has no artifacts either
+            self._exists = True
+        return found.tag if found else ""
+
+    def _listing(self) -> dict[str, str]:
+        """Return key -> version of all objects but blobs: a request for a thousand."""
+        return self.once("listing", lambda: {meta.key: meta.tag for meta in every_manifest(self.bucket)})
+
+    def _manifest(self, key: str) -> tuple[Path, bytes] | None:
+        """Return a manifest's copy on this machine and its bytes; read once for each version."""
+        tag = self._tag(key)
+        if not tag:
+            return None
+        file = self._local(key, tag)
+        try:
+            data = read_bytes(file)
+            os.utime(self._versions_of(tag))  # in use: see `tidy`
+            return file, data
+        except OSError:
+            found = self.bucket.get(key)
+        if found is None:
+            return None
+        data, tag = found
+        with atomic_file(self._local(key, tag)) as staging:
+            staging.write_bytes(data)
+        return self._local(key, tag), data
+
+    def _local(self, key: str, tag: str) -> Path:
+        """Return the place of a version of a manifest; its files lie beside it."""
+        return self._versions_of(tag) / key
+
+    def _versions_of(self, tag: str) -> Path:
+        return self.root / VERSIONS / re.sub("[^A-Za-z0-9-]", "", tag)
+
+    def _bring(self, folder: Path, files: Mapping[str, Mapping[str, Any]], names: Iterable[str] | None) -> None:
+        wanted = files if names is None else [name for name in names if name in files]
+        download(self.bucket, self.root, {folder / name: str(files[name]["sha256"]) for name in wanted})
+
+
+class _Work:
+    """The files of an unfinished training, here and in the bucket.
+
+    Taking over writes a new version of the manifest: a process that had it before cannot write it any more.
+    """
+
+    def __init__(self, store: ObjectStore, key: str, folder: Path) -> None:
+        self.store, self.key, self.folder = store, key, folder
+        self.tag, self.files, self.due = "", Files(), 0.0
+        self.owner = uuid.uuid4().hex
+
+    def take_over(self) -> None:
+        """Bring the newest files here, and keep other processes from writing."""
+        found = self.store.bucket.get(self.key)
+        data, before = found or (b'{"files": {}}', "")
+        self.files = _files(data)
+        if found:
+            for name in _described(self.folder).keys() - self.files.keys():
+                (self.folder / name).unlink(missing_ok=True)
+            for name, entry in self.files.items():
+                if (self.folder / name).is_file() and file_sha256(self.folder / name) != entry["sha256"]:
+                    (self.folder / name).unlink()
+            self.store._bring(self.folder, self.files, None)
+        self.tag = self._put(self.files, before)
+
+    def keep_now_and_then(self) -> None:
+        """Upload what is new, at most once in WORK_SECONDS."""
+        if time.monotonic() >= self.due:
+            self.keep()
+            self.due = time.monotonic() + WORK_SECONDS
+
+    def keep(self) -> None:
+        """Upload what is new. Raises Superseded where another process took over."""
+        with self._copied() as (copies, files):
+            upload(self.store.bucket, copies)
+            if files != self.files:
+                self.tag = self._put(files, self.tag)
+                self.files = files
+
+    def _put(self, files: Files, before: str) -> str:
+        try:
+            return self.store.bucket.put_if(self.key, _tree_data(files, owner=self.owner), before)
+        except Conflict as error:
+            raise Superseded(
+                f"{self.store.bucket.url}/{self.key}: another run goes on with this training. This one ends."
+            ) from error
+
+    @contextmanager
+    def _copied(self) -> Iterator[tuple[dict[str, Path], Files]]:
+        """Yield copies of new files (logs grow during an upload), and what all files are."""
+        place = self.store.root / "_changes" / uuid.uuid4().hex
+        copies, files = dict[str, Path](), Files()
+        place.mkdir(parents=True)
+        try:
+            for path in _visible_files(self.folder):
+                name = path.relative_to(self.folder).as_posix()
+                with suppress(FileNotFoundError):  # removed meanwhile: an older state
+                    copy = place / uuid.uuid4().hex
+                    shutil.copyfile(path, copy)
+                    files[name] = {"bytes": copy.stat().st_size, "sha256": file_sha256(copy)}
+                    if files[name] == self.files.get(name):
+                        copy.unlink()
+                    else:
+                        copies[str(files[name]["sha256"])] = copy
+            yield copies, dict(sorted(files.items()))
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def every_manifest(bucket: Bucket) -> Iterator[Meta]:
+    """Yield all objects of the bucket but blobs."""
+    yield from bucket.listed(ALL)
+    yield from bucket.listed("", after=AFTER_BLOBS)
+
+
+def _files(data: bytes) -> Files:
+    files: Files = json.loads(data)["files"]
+    return files
+
+
+def _tree_data(files: Files, **more: str) -> bytes:
+    return (json.dumps({"files": files, **more}, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _described(folder: Path) -> Files:
+    """Return bytes and SHA-256 of the folder's files, without hidden ones."""
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in _visible_files(folder)
+    }
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if not f"/{path.relative_to(folder).as_posix()}".count("/."))

@@ -1,0 +1,32 @@
+"""Trainings that go on from their saved state, also on another machine."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sticker_pipeline.dagster_kit.launcher import TrainerLauncher, progress_observer
+from sticker_pipeline.dagster_kit.step import Step
+
+TRAINER = "sticker_pipeline.training"
+
+
+def train_in(
+    work: Step[Any], launcher: TrainerLauncher, output: Path, arguments: Sequence[str], module: str = TRAINER
+) -> None:
+    """Run the trainer, which writes to `output`, the folder of this name of `store.work`.
+
+    Raises as `launcher.train`; Superseded where another run took the training over.
+    """
+    observe = progress_observer(work.context)
+    with work.store.working(work.scope.place, output.name) as save:
+
+        def progress(message: Mapping[str, Any]) -> None:
+            observe(message)
+            save()
+
+        launcher.train(work.context, arguments, progress, module)
+
+
+def finish(work: Step[Any], output: Path) -> None:
+    """Discard the training's folder `output`: its results are published."""
+    work.store.finish_work(work.scope.place, output.name)
