@@ -17,8 +17,9 @@ from sticker_pipeline.cli.guarded import guarded, work
 from sticker_pipeline.cli.models import check_base, fetch_models, merge_loras
 from sticker_pipeline.cli.pack import pack, send_pack
 from sticker_pipeline.cli.releases import releases, roll_back
+from sticker_pipeline.cli.storage import gc, get, move_artifacts
 from sticker_pipeline.cli.tracing import trace
-from sticker_pipeline.cli.work import Commands, check_artifacts
+from sticker_pipeline.cli.work import Commands
 from sticker_pipeline.core.address import AddressError, ui_port
 from sticker_pipeline.core.process import guard
 from sticker_pipeline.core.process.output import note_program, tell, tell_error
@@ -145,14 +146,16 @@ def report_command() -> None:
     """Open the report about all characters in the browser."""
     import webbrowser
 
-    from sticker_pipeline.core.storage import ALL, ArtifactStore
+    from sticker_pipeline.core.storage import ALL, StorageError
     from sticker_pipeline.defs.resources import workspace_from_environment
 
-    artifacts = workspace_from_environment().artifacts
-    check_artifacts(artifacts)
-    path = ArtifactStore(artifacts).folder(ALL, "report") / "report.html"
-    if not path.is_file():
-        raise click.ClickException("There is no report yet: sticker-pipeline update")
+    try:
+        report = workspace_from_environment().store.find(ALL, "report")
+        if report is None:
+            raise click.ClickException("There is no report yet: sticker-pipeline update")
+        path = report.fetched() / "report.html"
+    except StorageError as error:
+        raise click.ClickException(str(error)) from error
     tell(str(path))
     webbrowser.open(path.as_uri())
 
@@ -169,6 +172,9 @@ for command in (
     pack,
     send_pack,
     roll_back,
+    get,
+    gc,
+    move_artifacts,
     trace,
     doctor,
 ):

@@ -36,7 +36,7 @@ def trace(path: Path, as_json: bool) -> None:
     from sticker_pipeline.defs.resources import workspace_from_environment
 
     workspace = workspace_from_environment()
-    check_artifacts(workspace.artifacts)
+    check_artifacts(workspace)
     try:
         result = traced(workspace.store, path)
     except (UserError, OSError) as error:
@@ -48,7 +48,7 @@ def trace(path: Path, as_json: bool) -> None:
         _tell_left_out(result.searched)
     if not result.found:
         verb = "is in none" if isinstance(result, Uses) else "is none"
-        raise click.ClickException(f"{path} {verb} of {_extent(result.searched)} in {workspace.store.root}.")
+        raise click.ClickException(f"{path} {verb} of {_extent(result.searched)} in {workspace.store.address}.")
 
 
 def _tell_uses(path: Path, uses: "Uses") -> None:

@@ -245,12 +245,13 @@ def _tell_pack(folder: Path) -> None:
     tell(f"Choose:     {folder / PAGE}")
 
 
-def check_artifacts(artifacts: str) -> None:
+def check_artifacts(workspace: "Workspace") -> None:
     """Raise ClickException if STICKER_ARTIFACTS is unusable."""
-    from sticker_pipeline.core.storage import ArtifactStore, StorageError
+    from sticker_pipeline.core.storage import StorageError
+    from sticker_pipeline.core.stores import open_store
 
     try:
-        ArtifactStore(artifacts)
+        open_store(workspace.artifacts, workspace.scratch)
     except StorageError as error:
         raise click.ClickException(str(error)) from error
 
@@ -259,7 +260,7 @@ def check_folders(workspace: "Workspace") -> None:
     """Raise ClickException, in one sentence, for unusable folders."""
     from sticker_pipeline.core.files.places import check_places
 
-    check_artifacts(workspace.artifacts)
+    check_artifacts(workspace)
     try:
         check_places(workspace.places)
     except SpaceError as error:
@@ -304,8 +305,8 @@ def _print_outcome(store: "ArtifactStore", names: Sequence[str]) -> None:
     tell("")
     for asset, (title, file) in OUTCOME.items():
         if asset in made:
-            tell(f"{title:<10} {store.root}/{who}/{asset}/{file.format(name=who)}")
-    tell(f"Report:    {store.root}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
+            tell(f"{title:<10} {store.address}/{who}/{asset}/{file.format(name=who)}")
+    tell(f"Report:    {store.address}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
     tell("Look at it: ", (f"sticker-pipeline desk {names[0] if len(names) == 1 else ''}".strip(), "bold"))
     tell("See it all in the Dagster UI:  ", ("make ui", "bold"), f"  then open {ui_address(os.environ)}")
 

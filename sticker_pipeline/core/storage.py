@@ -212,9 +212,14 @@ class ArtifactStore:
         """Return a folder for work that survives interruptions, such as checkpoints."""
         return _folder(self._place(scope) / ".work" / name)
 
+    @property
+    def address(self) -> str:
+        """The folder or URL, for people."""
+        return str(self.root)
+
     def uri(self, scope: str, asset: str) -> str:
         """Return an artifact's address, for people."""
-        return str(self.folder(scope, asset))
+        return f"{self.address}/{scope}/{asset}"
 
     def find(self, scope: str, asset: str) -> Artifact | None:
         """Return the artifact, or None. Raises StorageError for a damaged one."""
@@ -305,8 +310,8 @@ class ArtifactStore:
     def working(self, scope: str, name: str) -> Iterator[Callable[[], None]]:
         """Open the folder `work(scope, name)` for one process; yield a function that saves it.
 
-        An object store brings what another machine saved. There, that function and an error save the folder; both raise
-        Superseded where another process opened it since.
+        An object store brings what another machine saved. There, that function saves the folder now and then, and so
+        does the block's end; both raise Superseded where another process opened it since.
         """
         yield lambda: None
 
@@ -322,18 +327,30 @@ class ArtifactStore:
         """Return the publication time in seconds since 1970."""
         return (artifact.folder / MANIFEST).stat().st_mtime
 
+    def artifacts(self) -> list[tuple[str, str]]:
+        """List scope and asset of all artifacts, damaged ones too."""
+        manifests = [path for place in _SCOPES for path in self.root.glob(f"{place}/[a-z]*/{MANIFEST}")]
+        exchanged = [path.with_name(path.name[1:-4]) for place in _SCOPES for path in self.root.glob(f"{place}/.*.old")]
+        return self._named([path.parent for path in manifests] + exchanged)
+
+    def works(self) -> list[tuple[str, str]]:
+        """List scope and name of all folders of `work`."""
+        folders = [path for place in _SCOPES for path in self.root.glob(f"{place}/.work/*") if path.is_dir()]
+        return self._named([path.parent.with_name(path.name) for path in folders])
+
+    def _named(self, folders: Iterable[Path]) -> list[tuple[str, str]]:
+        """Return scope and name of `<root>/<scope>/<name>`, sorted, of valid scopes."""
+        found = sorted({(path.parent.relative_to(self.root).as_posix(), path.name) for path in folders})
+        return [(scope, name) for scope, name in found if _SCOPE.fullmatch(scope)]
+
     def damaged(self) -> list[str]:
         """Return a sentence, with the remedy, for each damaged manifest."""
-        found = []
-        for place in _SCOPES:
-            for folder in sorted(path for path in self.root.glob(f"{place}/[a-z]*") if path.is_dir()):
-                scope = folder.parent.relative_to(self.root).as_posix()
-                if not _SCOPE.fullmatch(scope):
-                    continue
-                try:
-                    self.find(scope, folder.name)
-                except StorageError as error:
-                    found.append(str(error))
+        found, store = [], self.snapshot()
+        for scope, asset in self.artifacts():
+            try:
+                store.find(scope, asset)
+            except StorageError as error:
+                found.append(str(error))
         return found
 
     def abandoned(self) -> list[Path]:
@@ -370,11 +387,7 @@ class ArtifactStore:
         version: not logs with timings. Where another writer published since `writing` began, its artifact is returned
         if made from equal inputs, settings and code. Raises Superseded for another one.
         """
-        try:
-            before = (staging / BEGUN).read_text(encoding="utf-8")
-            (staging / BEGUN).unlink()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise _removed(staging) from error
+        before = _begun(staging)
         files = {
             path.relative_to(staging).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
             for path in sorted(staging.rglob("*"))
@@ -395,6 +408,12 @@ class ArtifactStore:
         if self._put(staging, scope, asset, before):
             return self.afresh().read(scope, asset)
         return self._of_the_first(scope, asset, manifest)
+
+    def adopt(self, staging: Path, scope: str, asset: str) -> bool:
+        """Put `staging` of `writing`, with its manifest, into place; False where another writer was first."""
+        before = _begun(staging)
+        sync_tree(staging)
+        return self._put(staging, scope, asset, before)
 
     def _version(self, scope: str, asset: str) -> str:
         """Return the manifest's version, empty without one: `_put` replaces only this."""
@@ -450,6 +469,16 @@ def _renamed_to(folder: Path) -> bool:
                 ) from error
             return True
     return False
+
+
+def _begun(staging: Path) -> str:
+    """Return the version that `staging` is to replace, and remove its mark."""
+    try:
+        before = (staging / BEGUN).read_text(encoding="utf-8")
+        (staging / BEGUN).unlink()
+        return before
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _removed(staging) from error
 
 
 def _removed(staging: Path) -> StorageError:

@@ -164,7 +164,7 @@ def open_bucket(url: str) -> Bucket:
     StorageError for an unknown scheme, and without obstore.
     """
     scheme, _, rest = url.partition("://")
-    if scheme not in SCHEMES or not rest.strip("/"):
+    if scheme not in SCHEMES or not rest.partition("/")[0]:
         raise StorageError(f"{url} is no address of an object store: use {', '.join(f'{one}://' for one in SCHEMES)}.")
     return _opened(url.rstrip("/"), os.getpid())
 

@@ -29,7 +29,6 @@ from sticker_pipeline.core.storage import (
     MANIFEST,
     Artifact,
     ArtifactStore,
-    StorageError,
     Superseded,
     artifact_from,
     atomic_file,
@@ -54,8 +53,9 @@ class ObjectStore(ArtifactStore):
 
     # --- artifacts ----------------------------------------------------------------------------------------------------
 
-    def uri(self, scope: str, asset: str) -> str:
-        return f"{self.bucket.url}/{scope}/{asset}"
+    @property
+    def address(self) -> str:
+        return self.bucket.url
 
     def stamp(self, scope: str, asset: str) -> str:
         return self._tag(self._key(scope, asset))
@@ -109,16 +109,13 @@ class ObjectStore(ArtifactStore):
         with suppress(OSError):
             staging.rename(folder)
 
-    def damaged(self) -> list[str]:
-        found = []
-        store = self.snapshot()
-        for key in (key for key in store._listing() if key.endswith(f"/{MANIFEST}")):
-            scope, asset, _ = key.rsplit("/", 2)
-            try:
-                store.find(scope, asset)
-            except StorageError as error:
-                found.append(str(error))
-        return found
+    def artifacts(self) -> list[tuple[str, str]]:
+        found = [key.rsplit("/", 2) for key in self._listing() if key.endswith(f"/{MANIFEST}")]
+        return [(scope, asset) for scope, asset, _ in found]
+
+    def works(self) -> list[tuple[str, str]]:
+        found = [key.removesuffix(".json").split("/.work/") for key in self._listing() if "/.work/" in key]
+        return [(scope, name) for scope, name in found]
 
     # --- trees: folders that are changed in place ---------------------------------------------------------------------
 
@@ -198,6 +195,7 @@ class ObjectStore(ArtifactStore):
         except BaseException:
             work.keep()
             raise
+        work.keep()
 
     def finish_work(self, scope: str, name: str) -> None:
         super().finish_work(scope, name)

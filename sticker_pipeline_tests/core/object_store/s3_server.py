@@ -1,18 +1,23 @@
 """A real S3 server on this machine, and a proxy before it that fails."""
 
+import http.client
+import itertools
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
@@ -113,3 +118,63 @@ def _wait(process: subprocess.Popen[bytes], server: S3Server, log: Path) -> None
         except OSError:
             time.sleep(0.3)
     raise AssertionError(log.read_text(errors="replace")[-2000:])
+
+
+@contextmanager
+def faulty_proxy(server: S3Server, fault: Callable[[int], str]) -> Iterator[S3Server]:
+    """Forward requests to `server`; `fault(n)` decides on the n-th one.
+
+    "": forwarded; "refuse": answered with 500 unheard; "lose": forwarded, and its answer lost.
+    """
+    target = urlsplit(server.endpoint)
+    count = itertools.count(1)
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            wish = fault(next(count))
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if wish == "refuse":
+                self.answer(500, [], b"<Error><Code>InternalError</Code><Message>by the test</Message></Error>")
+                return
+            connection = http.client.HTTPConnection(str(target.hostname), target.port, timeout=30)
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():  # with Host, which is signed
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            got = connection.getresponse()
+            data = got.read()
+            connection.close()
+            if wish == "lose":
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            self.answer(got.status, got.getheaders(), data)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward
+
+        def answer(self, status: int, headers: list[tuple[str, str]], data: bytes) -> None:
+            self.send_response_only(status)
+            given = {name.lower() for name, _ in headers}
+            for name, value in headers:
+                if name.lower() not in ("transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            if "content-length" not in given:
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Print nothing."""
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield S3Server(f"http://127.0.0.1:{proxy.server_port}", server.filer)
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+        thread.join()

@@ -249,7 +249,5 @@ def test_unfinished_work_survives_on_the_machine(machines: Open) -> None:
 
 def test_manifests_are_the_same_text_in_both(machines: Open, tmp_path: Path) -> None:
     plain, other = ArtifactStore(tmp_path / "plain"), machines("a")
-    texts = [
-        json.loads((publish(store, "one").fetched() / "artifact.json").read_text()) for store in (plain, other)
-    ]
+    texts = [json.loads((publish(store, "one").fetched() / "artifact.json").read_text()) for store in (plain, other)]
     assert texts[0] == texts[1]

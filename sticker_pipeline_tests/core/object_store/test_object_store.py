@@ -1,0 +1,332 @@
+"""What only an object store meets: lost answers, gone buckets, wiped copies, two machines at one training."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from sticker_pipeline.core.files.space import SpaceError
+from sticker_pipeline.core.object_store import blobs, bucket, collect, store
+from sticker_pipeline.core.object_store.bucket import BucketError, open_bucket
+from sticker_pipeline.core.object_store.collect import WEEK
+from sticker_pipeline.core.object_store.store import ObjectStore
+from sticker_pipeline.core.storage import ArtifactStore, StorageError, Superseded
+from sticker_pipeline.core.stores import open_store
+from sticker_pipeline_tests.core.object_store.s3_server import S3Server, faulty_proxy, s3_server
+from sticker_pipeline_tests.core.object_store.test_contract import publish, text_of
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def reach(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[S3Server], None]:
+    """Give the process the environment of a server, or of a proxy before it."""
+
+    def to(server: S3Server) -> None:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        bucket._opened.cache_clear()
+
+    to(server)
+    return to
+
+
+@pytest.fixture
+def url(server: S3Server, reach: object, tmp_path: Path) -> str:
+    return f"{server.make_bucket('tests')}/{tmp_path.name}"
+
+
+def keys(url: str) -> list[str]:
+    return [meta.key for meta in open_bucket(url).listed("")]
+
+
+@pytest.mark.parametrize("kind", ["refuse", "lose"])
+def test_every_fifth_request_fails_and_nothing_else_changes(
+    url: str, server: S3Server, reach: Callable[[S3Server], None], tmp_path: Path, kind: str
+) -> None:
+    with (
+        faulty_proxy(server, lambda n: kind if n % 5 == 0 else "") as proxy,
+        mock.patch.object(bucket, "PAUSES", (0.1,) * 5),
+    ):
+        reach(proxy)
+        here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+        for number in range(6):
+            made = publish(here, str(number), f"v{number}")
+            found = there.read("luma", "frames")
+            assert (found.data_version, text_of(found)) == (made.data_version, str(number))
+            here.change("luma", "releases", lambda folder, number=number: (folder / f"{number}").write_text("r"))
+        assert len(list(there.tree("luma", "releases").iterdir())) == 6
+    reach(server)
+    assert text_of(ObjectStore(url, tmp_path / "c").read("luma", "frames")) == "5"
+
+
+def test_a_server_that_never_answers_well_is_named(
+    url: str, server: S3Server, reach: Callable[[S3Server], None], tmp_path: Path
+) -> None:
+    few = {**bucket.TRIES, "max_retries": 1}
+    with (
+        faulty_proxy(server, lambda n: "refuse") as proxy,
+        mock.patch.object(bucket, "PAUSES", ()),
+        mock.patch.object(bucket, "TRIES", few),
+    ):
+        reach(proxy)
+        with pytest.raises(
+            BucketError, match=r"luma/frames/artifact\.json: .*Check the address, the network"
+        ) as raised:
+            ObjectStore(url, tmp_path / "a").read("luma", "frames")
+    assert len(str(raised.value)) < 600
+
+
+def test_a_bucket_that_is_gone_is_an_error_and_no_empty_store(reach: object, tmp_path: Path) -> None:
+    gone = ObjectStore("s3://never-made/artifacts", tmp_path)
+    for look in (
+        lambda: gone.find("luma", "frames"),
+        lambda: gone.stamp("luma", "frames"),
+        lambda: gone.snapshot().find("luma", "frames"),
+        lambda: gone.characters_with("frames"),
+        lambda: gone.tree("luma", "releases"),
+        lambda: gone.damaged(),
+    ):
+        with pytest.raises(BucketError, match="NoSuchBucket"):
+            look()
+
+
+@pytest.mark.parametrize("address", ["s3://", "ftp://a/b", "file:///etc", "s3:///x"])
+def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no address of an object store: use s3://"):
+        open_store(address, tmp_path)
+
+
+def test_wrong_keys_are_named_without_the_secret(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
+    bucket._opened.cache_clear()
+    with pytest.raises(BucketError, match="rights of the credentials") as raised:
+        ObjectStore(url, tmp_path).find("luma", "frames")
+    assert "another-secret" not in str(raised.value)
+
+
+def test_only_new_files_are_uploaded(url: str, tmp_path: Path) -> None:
+    here = ObjectStore(url, tmp_path / "a")
+    publish(here, "one")
+    uploaded: list[str] = []
+    put = bucket.Bucket.put
+
+    def noted(self: bucket.Bucket, key: str, content: bytes | Path) -> None:
+        uploaded.append(key)
+        put(self, key, content)
+
+    with mock.patch.object(bucket.Bucket, "put", noted):
+        publish(here, "two", "v2")
+    assert sorted(uploaded) == sorted(
+        f"_blobs/{hashlib.sha256(text.encode()).hexdigest()}" for text in ("two", "twotwo")
+    )
+
+
+def test_an_old_blob_is_written_again(url: str, tmp_path: Path) -> None:
+    """Its removal as unused may be under way."""
+    here = ObjectStore(url, tmp_path / "a")
+    publish(here, "one")
+    later = datetime.now(UTC).timestamp() + blobs.FRESH + 1
+    with mock.patch.object(blobs.time, "time", lambda: later), mock.patch.object(bucket.Bucket, "put") as put:
+        publish(here, "one", "v2")
+    assert len(put.mock_calls) == 3
+
+
+def test_an_upload_that_was_cut_publishes_nothing(url: str, tmp_path: Path) -> None:
+    here = ObjectStore(url, tmp_path / "a")
+    with (
+        mock.patch.object(bucket.Bucket, "put", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        publish(here, "one")
+    assert keys(url) == []
+    assert here.abandoned() == []
+    publish(here, "one")
+    assert text_of(ObjectStore(url, tmp_path / "b").read("luma", "frames")) == "one"
+
+
+@pytest.mark.parametrize("what", ["_versions", "_blobs", "."])
+def test_wiped_copies_are_fetched_again(url: str, tmp_path: Path, what: str) -> None:
+    here = ObjectStore(url, tmp_path / "a")
+    artifact = publish(here, "one")
+    shutil.rmtree(here.root / what)
+    assert text_of(artifact) == "one"
+    assert here.read("luma", "frames").content("images/text") == b"one"
+
+
+def test_a_damaged_copy_is_not_used_again(url: str, tmp_path: Path) -> None:
+    here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+    publish(here, "one")
+    artifact = there.read("luma", "frames")
+    path = artifact.file("images/text")
+    path.write_text("eno")  # a hard link: the copy of the blob, too
+    with pytest.raises(StorageError, match="is damaged"):
+        artifact.content("images/text")
+    shutil.rmtree(artifact.folder)
+    assert there.read("luma", "frames").content("images/text") == b"one"
+
+
+def test_a_damaged_blob_is_removed_and_made_again(url: str, tmp_path: Path) -> None:
+    here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+    artifact = publish(here, "one")
+    key = f"_blobs/{artifact.sha256('images/text')}"
+    here.bucket.put(key, b"eno")
+    with pytest.raises(StorageError, match="was damaged and is removed: materialize"):
+        there.read("luma", "frames").content("images/text")
+    with pytest.raises(StorageError, match="is missing: materialize"):
+        there.read("luma", "frames").content("images/text")
+    publish(here, "one")
+    assert there.read("luma", "frames").content("images/text") == b"one"
+
+
+def test_a_full_disk_is_cleared_of_what_nobody_uses(url: str, tmp_path: Path) -> None:
+    here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+    publish(here, "old")
+    text_of(there.read("luma", "frames"))
+    for folder in (*(there.root / "_versions").iterdir(), *(there.root / "_blobs").glob("*/*")):
+        os.utime(folder, (0, 0))
+    publish(here, "new", "v2")
+    artifact, full = there.read("luma", "frames"), [True]
+    download = bucket.Bucket.download
+
+    def fills(self: bucket.Bucket, key: str, path: Path) -> bool:
+        if full and len(list((there.root / "_versions").iterdir())) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return download(self, key, path)
+
+    with mock.patch.object(bucket.Bucket, "download", fills):
+        assert text_of(artifact) == "new"
+    assert len(list((there.root / "_versions").iterdir())) == 1
+    with mock.patch.object(bucket.Bucket, "download", side_effect=OSError(errno.ENOSPC, "full")):
+        publish(here, "newest", "v3")
+        with pytest.raises(SpaceError, match="Make room"):
+            there.read("luma", "frames").fetched()
+
+
+def work_file(store: ArtifactStore, name: str = "state") -> Path:
+    return store.work("luma", "lora") / name
+
+
+def test_a_training_goes_on_on_another_machine(url: str, tmp_path: Path) -> None:
+    here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+    with pytest.raises(KeyboardInterrupt), here.working("luma", "lora") as save:
+        (work_file(here, "checkpoints")).mkdir()
+        work_file(here, "checkpoints/epoch_01").write_text("1")
+        save()
+        work_file(here).write_text("step 7")
+        work_file(here, ".half").write_text("being written")
+        raise KeyboardInterrupt
+    with there.working("luma", "lora"):
+        assert work_file(there).read_text() == "step 7"
+        assert work_file(there, "checkpoints/epoch_01").read_text() == "1"
+        assert not work_file(there, ".half").exists()
+    there.finish_work("luma", "lora")
+    assert [key for key in keys(url) if ".work" in key] == []
+
+
+def test_a_training_that_was_taken_over_ends_and_saves_nothing(url: str, tmp_path: Path) -> None:
+    """Its node was given up by the scheduler, and its process lives on."""
+    here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+    with (
+        pytest.raises(Superseded, match="another run goes on with this training"),
+        here.working("luma", "lora") as save,
+    ):
+        with there.working("luma", "lora") as save_there:
+            work_file(there).write_text("successor")
+            save_there()
+        work_file(here).write_text("zombie")
+        save()
+    with ObjectStore(url, tmp_path / "c").working("luma", "lora"):
+        assert work_file(ObjectStore(url, tmp_path / "c")).read_text() == "successor"
+
+
+def test_states_that_the_other_machine_removed_are_removed_here(url: str, tmp_path: Path) -> None:
+    here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+    with here.working("luma", "lora") as save:
+        work_file(here, "step_1").write_text("1")
+        save()
+    with there.working("luma", "lora") as save:
+        work_file(there, "step_1").unlink()
+        work_file(there, "step_2").write_text("2")
+        save()
+    with here.working("luma", "lora"):
+        assert sorted(path.name for path in here.work("luma", "lora").iterdir()) == ["step_2"]
+
+
+def test_saving_now_and_then_uploads_once_in_a_while(url: str, tmp_path: Path) -> None:
+    here, now = ObjectStore(url, tmp_path / "a"), [100.0]
+    with mock.patch.object(store.time, "monotonic", lambda: now[0]), here.working("luma", "lora") as save:
+        save()
+        with mock.patch.object(bucket.Bucket, "put") as put:
+            work_file(here).write_text("x")
+            save()
+            assert not put.called
+            now[0] += store.WORK_SECONDS
+            save()
+            assert put.called
+
+
+def test_unused_blobs_go_after_a_week_and_used_ones_stay(url: str, tmp_path: Path) -> None:
+    here = ObjectStore(url, tmp_path / "a")
+    publish(here, "old")
+    publish(here, "new", "v2")
+    here.change("luma", "releases", lambda folder: (folder / "1").write_text("release"))
+    with here.working("luma", "lora") as save:
+        work_file(here).write_text("state")
+        save()
+    before = keys(url)
+    young = collect.collect(here.bucket, remove=True)
+    assert (young.removed, young.young, keys(url)) == (0, 2, before)
+    later = datetime.now(UTC).timestamp() + WEEK + 1
+    with mock.patch.object(collect.time, "time", lambda: later):
+        counted = collect.collect(here.bucket, remove=False)
+        assert (counted.removed, counted.used, keys(url)) == (2, 5, before)
+        assert collect.collect(here.bucket, remove=True) == counted
+    gone = {f"_blobs/{hashlib.sha256(text.encode()).hexdigest()}" for text in ("old", "oldold")}
+    assert set(before) - set(keys(url)) == gone
+    there = ObjectStore(url, tmp_path / "b")
+    assert text_of(there.read("luma", "frames")) == "new"
+    assert (there.tree("luma", "releases") / "1").read_text() == "release"
+
+
+def test_nothing_is_removed_beside_a_damaged_manifest(url: str, tmp_path: Path) -> None:
+    here = ObjectStore(url, tmp_path / "a")
+    publish(here, "old")
+    publish(here, "new", "v2")
+    here.bucket.put("pip/frames/artifact.json", b"{")
+    later = datetime.now(UTC).timestamp() + WEEK + 1
+    with (
+        mock.patch.object(collect.time, "time", lambda: later),
+        pytest.raises(StorageError, match=r"pip/frames/artifact\.json is no manifest\. Nothing was removed"),
+    ):
+        collect.collect(here.bucket, remove=True)
+    with pytest.raises(ValueError, match="may be in use"):
+        collect.collect(here.bucket, remove=True, older=blobs.FRESH)
+
+
+def test_a_survey_asks_once_for_a_thousand_objects(url: str, tmp_path: Path) -> None:
+    here = ObjectStore(url, tmp_path / "a")
+    for number in range(20):
+        publish(here, "x", scope=f"c{number:02}")
+    snapshot = here.snapshot()
+    for number in range(20):
+        snapshot.find(f"c{number:02}", "frames")  # copies are here by now
+    with (
+        mock.patch.object(bucket.Bucket, "head") as head,
+        mock.patch.object(bucket.Bucket, "get") as get,
+    ):
+        snapshot = here.snapshot()
+        found = [snapshot.read(f"c{number:02}", "frames") for number in range(20)]
+        assert all(snapshot.stamp(f"c{number:02}", "frames") for number in range(20))
+    assert len(found) == 20
+    assert not head.called and not get.called
