@@ -23,7 +23,8 @@ from sticker_pipeline.models.content import parse_json, read_header, tensors_of,
 if TYPE_CHECKING:
     import torch
 
-PREPARATION_VERSION = 2  # raise it when `prepare` or `_run` gives other numbers for an image
+LEAST = 16  # images of a batch: smaller ones round differently in matrix products on a CPU
+PREPARATION_VERSION = 3  # raise it when `prepare` or `_run` gives other numbers for an image
 ELSEWHERE = ("hf_model", "timm_")  # keys that name a model on the hub, or in another folder
 MOST_PIXELS = 4096  # of an image's side; larger numbers may not exceed the largest side of the weights
 WHOLE = "Use a CLIP that is whole in its folder."
@@ -136,12 +137,18 @@ def _embed_new(embedder: Embedder, squares: Mapping[str, np.ndarray]) -> dict[st
 
 
 def _run(embedder: Embedder, squares: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the embeddings of `squares`; on a CPU an image's does not depend on the others.
+
+    So another machine, whose cache has other images, gets the same numbers: small batches are filled up.
+    """
     import torch
 
     batch: torch.Tensor = torch.stack([embedder.preprocess(Image.fromarray(square)) for square in squares])
+    if embedder.device == "cpu" and len(batch) < LEAST:
+        batch = torch.cat([batch, batch[:1].expand(LEAST - len(batch), -1, -1, -1)])
     with torch.inference_mode():
         features = embedder.model.encode_image(batch.to(embedder.device), normalize=True)
-    return features.float().cpu().numpy()
+    return features[: len(squares)].float().cpu().numpy()
 
 
 def _dimensions(embedder: Embedder) -> int:

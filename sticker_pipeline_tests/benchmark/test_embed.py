@@ -15,6 +15,7 @@ from PIL import Image
 from sticker_pipeline.benchmark import embed as module
 from sticker_pipeline.benchmark.embed import Embedder, EmbedderError, embed, open_embedder, prepare
 from sticker_pipeline.core.process.threads import waiting_asleep
+from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.tiny_models import build_tiny_clip
 
 
@@ -39,6 +40,14 @@ def test_embeddings_are_unit_rows_whatever_the_batch(embedder: Embedder) -> None
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(rows, embed(embedder, iter(images(5))), atol=1e-6)
     np.testing.assert_allclose(rows[::-1], embed(embedder, images(5)[::-1], batch_size=1), atol=1e-6)
+
+
+def test_an_embedding_is_the_same_to_the_last_bit_in_a_small_batch() -> None:
+    """Another machine has other images in its cache, and so embeds others together."""
+    embedded = open_embedder(REPOSITORY / "data" / "models" / "embedded" / "clip", resolution=48, background="white")
+    together = embed(embedded, images(16), batch_size=16)
+    for size in (1, 3, 7):
+        np.testing.assert_array_equal(embed(embedded, images(16), batch_size=size), together)
 
 
 def test_embeddings_are_those_of_open_clip_itself(embedder: Embedder, tiny_clip: Path) -> None:
