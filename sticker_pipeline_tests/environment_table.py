@@ -18,7 +18,12 @@ class Variable:
 
 VARIABLES = (
     Variable("STICKER_CHARACTERS", "the folder of the characters", "data/characters"),
-    Variable("STICKER_ARTIFACTS", "the folder of everything that is made", "artifacts"),
+    Variable(
+        "STICKER_ARTIFACTS",
+        "the folder of everything that is made, or an address in an object store such as `s3://bucket/artifacts`",
+        "artifacts",
+    ),
+    Variable("STICKER_SCRATCH", "the folder of local copies of artifacts in an object store", "scratch"),
     Variable("STICKER_MODELS", "the folder of the models", "data/models"),
     Variable("STICKER_PROFILE", "the profile of characters whose character.yaml names none", "embedded"),
     Variable("STICKER_RETRAIN", "when LoRAs are trained: a cron schedule, UTC", "0 3 * * *"),
@@ -45,6 +50,12 @@ VARIABLES = (
     Variable("HF_TOKEN", "the token for models of the Hugging Face hub that need a login"),
     Variable("HF_ENDPOINT", "the address of a mirror of the Hugging Face hub", "the public hub"),
     Variable("HF_HUB_OFFLINE", "forbids downloads from the hub"),
+    Variable(
+        "AWS_ACCESS_KEY_ID",
+        "with `AWS_SECRET_ACCESS_KEY`, the key of the object store; a role needs none",
+    ),
+    Variable("AWS_REGION", "the region of the bucket", "us-east-1"),
+    Variable("AWS_ENDPOINT_URL", "the address of an object store other than Amazon's", "Amazon's"),
     Variable("DAGSTER_HOME", "the folder of the run history, with `dagster.yaml`", ".dagster"),
     Variable("OMP_NUM_THREADS", "the most threads of a process on the CPU", "the cores"),
     Variable("CUDA_VISIBLE_DEVICES", "the GPUs that are used; empty or -1: none", "all"),

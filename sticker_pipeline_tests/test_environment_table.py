@@ -21,8 +21,8 @@ from sticker_pipeline.defs.resources import workspace_from_environment
 from sticker_pipeline.training.supervisor import DEFAULT_GRACE_SECONDS
 found = workspace_from_environment()
 nobody = SimpleNamespace(settings=SimpleNamespace(profile=None))
-values = [found.characters, found.artifacts, found.models, profile_name(nobody), schedule({}), ui_address({})]
-values.append(DEFAULT_GRACE_SECONDS)
+values = [found.characters, found.artifacts, found.scratch, found.models]
+values += [profile_name(nobody), schedule({}), ui_address({}), DEFAULT_GRACE_SECONDS]
 print(*values, sep="|")
 """
 
@@ -48,5 +48,5 @@ def test_defaults_are_those_of_the_code() -> None:
     printed = subprocess.run([sys.executable, "-c", DEFAULTS], env=clean, capture_output=True, text=True, check=True)
     *texts, seconds = printed.stdout.strip().split("|")
     stated = {row.name: row.default for row in VARIABLES}
-    names = ("CHARACTERS", "ARTIFACTS", "MODELS", "PROFILE", "RETRAIN", "UI", "STOP_GRACE_SECONDS")
+    names = ("CHARACTERS", "ARTIFACTS", "SCRATCH", "MODELS", "PROFILE", "RETRAIN", "UI", "STOP_GRACE_SECONDS")
     assert [stated[f"STICKER_{name}"] for name in names] == [*texts, f"{float(seconds):g}"]

@@ -31,6 +31,12 @@ MARKS = ("network", "minutes", "GPU")  # in the comment of a command that is not
 COVERED = {  # command -> file of tests that runs it, and the line there
     "make test": ("test_guide.py", "def test_the_commands_of_the_guide_do_as_it_says"),
     "sticker-pipeline ui --allow-host stickers.example.org": ("cli/test_ui.py", '"--allow-host", name'),
+    "sticker-pipeline move-artifacts artifacts s3://stickers/artifacts": (
+        "cli/test_storage.py",
+        'run("move-artifacts", "artifacts", url)',
+    ),
+    "sticker-pipeline get luma/released_lora ./luma-lora": ("cli/test_storage.py", 'run("get", "luma/frames", "out")'),
+    "sticker-pipeline gc": ("cli/test_storage.py", 'run("gc", "--remove")'),
     "sticker-pipeline desk": ("cli/test_desk.py", 'run("desk", NAME, "--port"'),
     "sticker-pipeline desk luma": ("cli/test_desk.py", 'run("desk", NAME, "--port"'),
     "sticker-pipeline releases luma": ("cli/test_commands.py", 'run("releases", "luma")'),

@@ -299,7 +299,7 @@ class ArtifactStore:
         return do(self.folder(scope, name))
 
     def bring(self, path: Path) -> Path:
-        """Return `path`, a file of a tree, once it is on this machine."""
+        """Return `path`, a tree's file, fetched if needed."""
         return path
 
     def characters_with_tree(self, name: str) -> list[str]:
@@ -410,7 +410,10 @@ class ArtifactStore:
         return self._of_the_first(scope, asset, manifest)
 
     def adopt(self, staging: Path, scope: str, asset: str) -> bool:
-        """Put `staging` of `writing`, with its manifest, into place; False where another writer was first."""
+        """Put `staging`, with its manifest, into place.
+
+        `staging` is that of `writing`. False where another writer was first.
+        """
         before = _begun(staging)
         sync_tree(staging)
         return self._put(staging, scope, asset, before)

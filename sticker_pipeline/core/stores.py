@@ -6,7 +6,7 @@ from sticker_pipeline.core.storage import ArtifactStore
 
 
 def open_store(root: str, scratch: Path | str) -> ArtifactStore:
-    """Open the store of a folder, or of an object store's URL such as s3://bucket/artifacts.
+    """Open the store at `root`: a folder, or a URL such as s3://bucket/artifacts.
 
     scratch: folder for local copies of an object store. Raises StorageError for an unusable URL.
     """

@@ -13,9 +13,9 @@ TRAINER = "sticker_pipeline.training"
 def train_in(
     work: Step[Any], launcher: TrainerLauncher, output: Path, arguments: Sequence[str], module: str = TRAINER
 ) -> None:
-    """Run the trainer, which writes to `output`, the folder of this name of `store.work`.
+    """Run the trainer; save its folder `output` in the store.
 
-    Raises as `launcher.train`; Superseded where another run took the training over.
+    `output`: of `store.work`. Raises as `launcher.train`; Superseded where another run took the training over.
     """
     observe = progress_observer(work.context)
     with work.store.working(work.scope.place, output.name) as save:

@@ -80,7 +80,7 @@ def read_rows(store: ArtifactStore, name: str) -> Rows:
 
 
 def stamp_of(store: ArtifactStore, name: str) -> Stamp:
-    """Return the stamp of each artifact; another one tells that it was published.
+    """Return each artifact's stamp; publishing changes it.
 
     They are compared at each request; a manifest of 30,000 files takes a tenth of a second to read.
     """

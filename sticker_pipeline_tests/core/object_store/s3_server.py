@@ -70,7 +70,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     ports = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
     command = [
         str(program), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
-        "-volume.max=50", "-master.volumeSizeLimitMB=64", "-filer", "-s3", f"-s3.config={folder / 's3.json'}",
+        "-volume.max=50", "-master.volumeSizeLimitMB=64", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        f"-s3.config={folder / 's3.json'}",
         *(f"-{name}.port={port}" for name, port in ports.items()),
     ]  # fmt: skip
     with (folder / "server.log").open("wb") as log:
