@@ -11,7 +11,8 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 demo: $(READY) ## draw the line for the three demo characters, on a laptop
 	@$(BIN)/sticker-pipeline demo
 
-test: $(READY) ## all tests, as many files at a time as there are cores; no GPU, no network
+test test-fast: export PYTHONDONTWRITEBYTECODE := # the hundreds of processes that tests start compile nothing again
+test: $(READY) ## all tests, one file at a time for each core and one more; no GPU, no network
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## the tests of functions, in minutes: neither slow, nor in a browser, nor on a GPU

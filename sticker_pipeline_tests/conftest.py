@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sticker_pipeline.core.process.threads import processors
+
 if TYPE_CHECKING:
     import dagster as dg
 
@@ -20,13 +22,15 @@ SLOW = (  # files that take more than four seconds, in order; no two with a brow
     "training/test_resume.py",
     "defs/test_release_line.py",
     "ui/test_ui.py",
-    "ui/test_pack_page.py",
     "cli/test_ui.py",
+    "ui/test_desk_line.py",
     "defs/test_automation.py",
     "test_guide.py",
     "defs/test_line.py",
+    "ui/test_desk.py",
     "dagster_kit/test_launcher.py",
     "training/distill/test_train.py",
+    "ui/test_pack_page.py",
     "training/memory/test_room.py",
     "training/test_processes.py",
     "defs/test_together.py",
@@ -104,6 +108,11 @@ def heed_signals() -> None:
 
 def pytest_configure() -> None:
     heed_signals()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: for a quarter of the time, tests wait for what they started."""
+    return len(processors()) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ from sticker_pipeline.core.process.guard import GO_ON
 from sticker_pipeline_tests import chaos
 from sticker_pipeline_tests.benchmarks.bench_chaos import held, killed
 
-KILLS = 5
+KILLS = 3  # bench_chaos.py has a hundred
 
 
 @pytest.mark.timeout(900)
@@ -39,7 +39,7 @@ def test_one_signal_ends_the_command_as_a_whole(tmp_path: Path) -> None:
     chaos.add_characters(tmp_path / "characters", draws=4800)
     variables = chaos.workspace(tmp_path, tmp_path / "characters")
     steps = 0
-    for kill, status in zip(chaos.KILLS[:3], (130, 143, 129), strict=True):
+    for kill, status in zip(chaos.KILLS[:2], (130, 143), strict=True):
         command = chaos.start(variables)
         wait_for(command, r"step \d+/")
         assert chaos.hit(command, kill) == 1

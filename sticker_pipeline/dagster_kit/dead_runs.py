@@ -40,12 +40,12 @@ def process_tags() -> dict[str, str]:
     return {**host_tags(), PROCESS_TAG: f"{os.getpid()} {started(os.getpid())}"}
 
 
-def unnamed_process_tags() -> dict[str, str]:
+def launch_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags of a run before it sets its process.
 
-    They clear those that a retry copies.
+    They empty those in its `tags` that a retry has copied from another run.
     """
-    return {**host_tags(), PROCESS_TAG: "", PROGRESS_TAG: ""}
+    return {**host_tags(), **{tag: "" for tag in (PROCESS_TAG, PROGRESS_TAG, UPDATE_TAG) if tag in tags}}
 
 
 def own_process(run: DagsterRun) -> psutil.Process | None:

@@ -9,7 +9,7 @@ import psutil
 from dagster import DagsterRun, DefaultRunLauncher
 
 from sticker_pipeline.dagster_kit.compat import CheckRunHealthResult, LaunchRunContext, WorkerStatus, free_places
-from sticker_pipeline.dagster_kit.dead_runs import UPDATE_TAG, lost_processes, own_process, unnamed_process_tags
+from sticker_pipeline.dagster_kit.dead_runs import launch_tags, lost_processes, own_process
 
 
 class LocalRunLauncher(DefaultRunLauncher):
@@ -20,8 +20,8 @@ class LocalRunLauncher(DefaultRunLauncher):
 
         The run tags its own process (`dagster_kit/patience.py`).
         """
-        not_an_update = {UPDATE_TAG: ""} if UPDATE_TAG in context.dagster_run.tags else {}
-        self._instance.add_run_tags(context.dagster_run.run_id, {**unnamed_process_tags(), **not_an_update})
+        run = context.dagster_run
+        self._instance.add_run_tags(run.run_id, launch_tags(run.tags))
         super().launch_run(context)
 
     def terminate(self, run_id: str) -> bool:

@@ -15,17 +15,18 @@ from dagster._core.utils import make_new_run_id
 from sticker_pipeline.dagster_kit.dead_runs import (
     HOST_TAG,
     PROCESS_TAG,
+    UPDATE_TAG,
     dead_runs,
     elsewhere,
     end_dead_runs,
     is_alive,
     is_the_same,
+    launch_tags,
     own_process,
     process_tags,
     started,
     steps_under_way,
     unheld_claims,
-    unnamed_process_tags,
 )
 from sticker_pipeline.dagster_kit.run_launcher import LocalRunLauncher
 
@@ -113,10 +114,14 @@ def test_setting_the_clock_ends_no_run(instance: dg.DagsterInstance, monkeypatch
 
 def test_a_retry_does_not_die_of_the_process_of_the_run_before(instance: dg.DagsterInstance) -> None:
     """Dagster copies the tags."""
-    before = {**process_tags(), PROCESS_TAG: f"{2**22 + 1} boot:1", "progress": "7/9"}
-    retry = begun(instance, {**before, **unnamed_process_tags()}, dg.DagsterRunStatus.STARTING)
+    before = {**process_tags(), PROCESS_TAG: f"{2**22 + 1} boot:1", "progress": "7/9", UPDATE_TAG: "1"}
+    retry = begun(instance, {**before, **launch_tags(before)}, dg.DagsterRunStatus.STARTING)
     assert list(dead_runs(instance)) == []
-    assert not retry.tags["progress"]
+    assert not retry.tags["progress"] and not retry.tags[UPDATE_TAG]
+
+
+def test_a_new_run_has_no_empty_tags() -> None:
+    assert launch_tags({"partition": "luma"}) == {HOST_TAG: platform.node()}
 
 
 def test_a_run_of_the_command_line_is_stopped_from_the_ui(instance: dg.DagsterInstance) -> None:

@@ -31,7 +31,7 @@ from sticker_pipeline_tests.training.conftest import SpecMaker
 
 QUIET = Progress(lambda line: None)
 SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(10**6)
-SETTINGS = {"epochs": 3, "samples_per_epoch": 8, "batch_size": 2, "cycles": 2}  # 4 steps in each of 3 epochs
+SETTINGS = {"epochs": 2, "samples_per_epoch": 8, "batch_size": 2, "cycles": 2}  # 4 steps in each of 2 epochs
 
 # What holds state of its own beside the weights: moments, averages, accumulated batches, cached and varied texts.
 VARIANTS: list[dict[str, Any]] = [
@@ -90,7 +90,7 @@ def test_killed_at_random_steps(
     whole = spec.model_copy(update={"output": tmp_path / "whole"})
     train(whole, QUIET)
     dice = random.Random(SEED)
-    steps = sorted(dice.sample(range(12), 2))
+    steps = sorted(dice.sample(range(8), 2))
     print(f"KILL_SEED={SEED}: killed after steps {steps}")
     for step in steps:
         killed_at(spec, step, monkeypatch)
@@ -147,14 +147,14 @@ def test_a_machine_that_is_busy_now_and_then_changes_nothing(
 
 def test_killed_for_real(make_spec: SpecMaker, tmp_path: Path) -> None:
     """SIGKILL to the trainer's process, wherever it is when the line of some step appears."""
-    spec = make_spec(settings={**SETTINGS, "epochs": 6}, state_seconds=0)
+    spec = make_spec(settings={**SETTINGS, "epochs": 4}, state_seconds=0)
     whole = spec.model_copy(update={"output": tmp_path / "whole"})
     train(whole, QUIET)
     save_spec(spec, tmp_path / "spec.json")
     command = [sys.executable, "-m", "sticker_pipeline.training", str(tmp_path / "spec.json")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    seen = random.Random(SEED).randint(1, 6)  # lines: one at each epoch's end, and more on a slow machine
+    seen = random.Random(SEED).randint(1, 4)  # lines: one at each epoch's end, and more on a slow machine
     for line in process.stdout:
         seen -= line.startswith("step ")
         if not seen:
@@ -192,10 +192,10 @@ def test_an_epoch_stopped_while_its_samples_are_drawn_is_ended_again(make_spec: 
     spec = make_spec(settings={**SETTINGS, "ema_decay": 0.9}, sample_prompts=prompts)
     whole = spec.model_copy(update={"output": tmp_path / "whole"})
     train(whole, QUIET)
-    checkpoint = spec.output / "checkpoints" / "epoch_02.safetensors"
-    with pytest.raises(Interrupted, match="8 of 12 steps"):
+    checkpoint = spec.output / "checkpoints" / "epoch_01.safetensors"
+    with pytest.raises(Interrupted, match="4 of 8 steps"):
         train(spec, QUIET, lambda: 15 if checkpoint.exists() else None)
-    assert not list((spec.output / "samples").glob("epoch_02_*"))
+    assert not list((spec.output / "samples").glob("epoch_01_*"))
     train(spec, QUIET)
     for path in (spec.output / "checkpoints").glob("interrupted_*"):
         path.unlink()
@@ -206,31 +206,32 @@ def test_an_epoch_stopped_while_its_samples_are_drawn_is_ended_again(make_spec: 
 def test_another_training_begins_anew(
     change: str, make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    spec = make_spec(settings=SETTINGS, state_seconds=0)
-    killed_at(spec, 5, monkeypatch)
+    settings = {**SETTINGS, "epochs": 1}
+    spec = make_spec(settings=settings, state_seconds=0)
+    killed_at(spec, 2, monkeypatch)
     match change:
         case "held out":
             index = pd.read_parquet(spec.training_set / "index.parquet")
             index.drop(index[index["split"] == "holdout"].index[0]).to_parquet(spec.training_set / "index.parquet")
         case "seed":
-            spec = make_spec(settings={**SETTINGS, "seed": 1})
+            spec = make_spec(settings={**settings, "seed": 1})
         case "base":
-            spec = make_spec(settings=SETTINGS, base_sha="another")
+            spec = make_spec(settings=settings, base_sha="another")
         case "image":
             first, second = spec.frames / "0.png", spec.frames / "1.png"
             first.write_bytes(second.read_bytes())
     lines: list[str] = []
     train(spec, Progress(lines.append))
     assert not any(line.startswith("goes on") for line in lines)
-    assert len(pd.read_parquet(spec.output / "log.parquet")) == 12
+    assert len(pd.read_parquet(spec.output / "log.parquet")) == 4
 
 
 def test_a_half_written_state_is_no_state(make_spec: SpecMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state before it is taken, and its remains are cleared away."""
     import sticker_pipeline.training.saved_state as module
 
-    spec = make_spec(settings=SETTINGS, state_seconds=0)
-    killed_at(spec, 5, monkeypatch)
+    spec = make_spec(settings={**SETTINGS, "epochs": 1}, state_seconds=0)
+    killed_at(spec, 2, monkeypatch)
 
     def dying(*_: Any) -> None:
         raise Killed
@@ -243,9 +244,9 @@ def test_a_half_written_state_is_no_state(make_spec: SpecMaker, monkeypatch: pyt
     assert len(list((spec.output / "state").iterdir())) == 2
     lines: list[str] = []
     train(spec, Progress(lines.append))
-    assert any(line.startswith("goes on after step 5 of 12") for line in lines)
+    assert any(line.startswith("goes on after step 2 of 4") for line in lines)
     (state,) = (spec.output / "state").iterdir()
-    assert json.loads((state / "state.json").read_text())["epochs_done"] == 3
+    assert json.loads((state / "state.json").read_text())["epochs_done"] == 1
 
 
 def test_a_full_disk_is_a_clear_error_and_what_was_saved_is_whole(

@@ -1,5 +1,6 @@
 """A person's steps in Dagster's UI; each waits for its result."""
 
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -8,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ENDED = "() => /SUCCESS|FAILURE|CANCELED/.test(document.title)"  # of the page of a run
+ENDS = ("SUCCESS", "FAILURE", "CANCELED")
+ENDED = f"() => /{'|'.join(ENDS)}/.test(document.title)"  # of the page of a run
+STATUS = "query ($run: ID!) {runOrError(runId: $run) {... on Run {status}}}"
 # What the lineage graph shows: the text of each box, whether it is a group's, and where it begins.
 BOXES = """() => [...document.querySelectorAll("svg foreignObject")].filter((box) => box.textContent).map((box) => ({
     name: box.querySelector("[data-tooltip]")?.dataset.tooltip ?? box.textContent,
@@ -90,14 +93,46 @@ class Person:
         dialog.get_by_role("button", name="Terminate 1 run").click()
         dialog.get_by_text("Successfully requested termination").wait_for()
         dialog.get_by_role("button", name="Done").click()
-        return self.follow(run)
+        return self.shown_end()
 
-    def follow(self, run: str, minutes: float = 12) -> str:
-        """Look at the run until it ends; returns how: SUCCESS, FAILURE or CANCELED."""
-        if not self.page.url.startswith(self.url + run):
-            self.go_to(run)
-        self.page.wait_for_function(ENDED, timeout=minutes * MINUTE)
+    def follow(self, run: str, minutes: float = 20) -> str:
+        """Look at the run when it has ended; returns how: SUCCESS, FAILURE or CANCELED.
+
+        Meanwhile no page is open: without a GPU, moving parts of a run's page take most of a core.
+        """
+        self.page.goto("about:blank")
+        deadline = time.monotonic() + 60 * minutes
+        while self.status(run) not in ENDS:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"After {minutes} minutes the run {run} is {self.status(run)}.")
+            self.page.wait_for_timeout(500)
+        self.go_to(run)
+        return self.shown_end()
+
+    def status(self, run: str) -> str:
+        """The run's status, asked without a page."""
+        asked = {"query": STATUS, "variables": {"run": run.rpartition("/")[2]}}
+        answer = self.page.request.post(f"{self.url}/graphql", data=asked, timeout=2 * MINUTE)
+        return str(answer.json()["data"]["runOrError"]["status"])
+
+    def shown_end(self) -> str:
+        """How the run ends, by the title of its page, which is open."""
+        self.page.wait_for_function(ENDED)
         return str(self.page.title()).rpartition("[")[2].rstrip("]")
+
+    def tag(self, run: str, text: re.Pattern[str], minutes: float = 2) -> None:
+        """Wait until a tag with the text shows on the run's page, which keeps the tags that it was loaded with."""
+        deadline = time.monotonic() + 60 * minutes
+        while True:
+            self.go_to(run)
+            self.page.get_by_role("button", name="View tags and config").click()
+            dialog = self.page.get_by_role("dialog")
+            dialog.get_by_text("Copy tags").wait_for()
+            if dialog.get_by_text(text).count():
+                return self.close_dialog()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"After {minutes} minutes no tag is {text.pattern}: {dialog.inner_text()}")
+            self.page.wait_for_timeout(2000)
 
     def partition(self, asset: str, name: str) -> None:
         """Open the asset's page for one character."""

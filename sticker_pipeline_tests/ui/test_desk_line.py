@@ -36,7 +36,7 @@ def page(ui: Deployment) -> Iterator[Any]:
         yield opened
 
 
-def update(page: Any, minutes: float = 12) -> None:
+def update(page: Any, minutes: float = 15) -> None:
     """Press the button, see progress, wait for the end."""
     page.get_by_role("button", name="Bring up to date").click()
     page.locator("#run progress").wait_for()

@@ -25,8 +25,14 @@ pytestmark = pytest.mark.timeout(1800)  # a whole line is made
 
 NAME = "mallory"
 SHOWN = ["raw_media", "frames", "frame_weights", "wd14_tags", "curated_tags", "training_set", "lora", "selected_lora",
-         "samples", "benchmark", "released_lora", "comfyui_workflow"]  # fmt: skip
+         "samples", "benchmark", "released_lora", "comfyui_workflow", "pack_candidates",
+         "sticker_pack"]  # fmt: skip
 ACROSS = ["leaderboard", "report"]
+QUOTED = [  # asset, entry, attack: texts that are shown as they are
+    ("samples", "left_out", "tensor"),
+    ("released_lora", "model_card", "prompt"),
+    ("sticker_pack", "problems", "accepted"),
+]
 SELECTOR = '{repositoryName: "__repository__", repositoryLocationName: "sticker_pipeline"}'
 ADD = (
     f'mutation {{addDynamicPartition(partitionsDefName: "{CHARACTERS.name}", partitionKey: "%s", repositorySelector: '
@@ -124,12 +130,27 @@ def add_attacker(folder: Path, url: str) -> None:
         f'prompts: ["angry, arms up", "```", {json.dumps("smile, " + attack(url, "prompt"))}], '
         "rivals: [{name: evil, lora: evil.safetensors, trigger: evil}]",
     )
+    pack = {
+        "platforms": ["telegram"],
+        "slots": ["hello", "own"],
+        "prompts": {"own": f"smile, {attack(url, 'slot')}"},
+        "seeds": 1,
+        "title": attack(url, "title"),
+    }
+    settings += f"pack: {json.dumps(pack)}\n"
     add_small_character(folder, "bram_thistle", settings)
     in_name = attack(url.replace("/", "&#47;"), "file").replace("/", "&#47;")  # a file's name has no slash
     images = sorted((folder / "stickers").iterdir())
     images[0].rename(images[0].with_name(f"{in_name}{images[0].suffix}"))
     images[1].with_suffix(".txt").write_text(f"smile, {attack(url, 'caption')}\n", encoding="utf-8")
     (folder / "art" / f"{in_name}.gif").write_bytes(b"GIF89a\x10\x00")
+    picks = {
+        "accept": {"hello": attack(url, "accepted")},
+        "reject": [attack(url, "rejected")],
+        "text": {"own": attack(url, "text")},
+    }
+    (folder / "pack").mkdir()
+    (folder / "pack" / "picks.yaml").write_text(json.dumps(picks), encoding="utf-8")
     save_file({attack(url, "tensor"): np.zeros((4, 4), np.float32)}, folder / "evil.safetensors")
 
 
@@ -154,6 +175,8 @@ def made(ui: Deployment, chromium: Any) -> str:
         somebody.job("character_line")
         run = somebody.launch(NAME)
         assert somebody.follow(run) == "SUCCESS"
+        somebody.job("pack_line")
+        assert somebody.follow(somebody.launch(NAME)) == "SUCCESS"
         somebody.job("leaderboard_table")
         assert somebody.follow(somebody.launch()) == "SUCCESS"
     return run
@@ -282,6 +305,14 @@ def shown(person: Person, key: str) -> Iterator[Any]:
     person.close_dialog()
 
 
+def checks_of_assets() -> dict[str, list[dg.AssetCheckSpec]]:
+    graph = defs().resolve_asset_graph()
+    found: dict[str, list[dg.AssetCheckSpec]] = {}
+    for key in sorted(graph.asset_check_keys):
+        found.setdefault(key.asset_key.to_user_string(), []).append(graph.get_check_spec(key))
+    return found
+
+
 def test_no_text_of_somebody_else_asks_anybody_for_anything(
     ui: Deployment, chromium: Any, made: str, listener: Listener
 ) -> None:
@@ -293,17 +324,20 @@ def test_no_text_of_somebody_else_asks_anybody_for_anything(
             person.partition(asset, NAME)
             person.entry("summary").wait_for()
             opened[asset] = open_everything(person)
-        for check in sorted(defs().resolve_asset_graph().asset_check_keys):
-            person.go_to(f"/assets/{check.asset_key.to_user_string()}?view=checks&checkDetail={check.name}")
-            person.page.get_by_text("evidence", exact=True).first.wait_for()
-            open_everything(person)
+        for asset, checks in checks_of_assets().items():
+            person.asset(asset, "Checks")
+            for check in checks:
+                person.page.get_by_text(check.name, exact=True).first.click()
+                person.page.get_by_text(str(check.description), exact=True).first.wait_for()
+                person.entry("evidence")
+                open_everything(person)
         for asset in ACROSS:
             person.asset(asset)
             opened[asset] = open_everything(person)
         for page in (made, "/runs", "/automation", "/deployment/locations"):
             person.go_to(page)
             person.page.wait_for_load_state("networkidle")
-        for asset, key, name in (("samples", "left_out", "tensor"), ("released_lora", "model_card", "prompt")):
+        for asset, key, name in QUOTED:
             person.partition(asset, NAME)
             with shown(person, key) as text:
                 assert attack(listener.url, name) in text.inner_text()
