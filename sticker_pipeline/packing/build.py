@@ -1,7 +1,6 @@
 """Stickers of a pack, finished, fitted and verified for each kind."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from sticker_pipeline.core.caching import read_cached, read_memo, write_cached, write_memo
-from sticker_pipeline.core.process.threads import processors
 from sticker_pipeline.core.progress import Count
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.storage import content_hash
@@ -20,9 +18,9 @@ from sticker_pipeline.packing.bundle import PackFile
 from sticker_pipeline.packing.errors import PackError
 from sticker_pipeline.packing.finish import Look, renderer, sides
 from sticker_pipeline.packing.fit import fit
+from sticker_pipeline.packing.parallel import in_order
 from sticker_pipeline.packing.platforms import Count as Numbers
 from sticker_pipeline.packing.platforms import PlatformKind, Split, platform_kinds, set_sizes, split
-from sticker_pipeline.packing.verify import Fault, verify
 
 VERSION = 2  # raise it when finishing, fitting or an encoder gives other bytes
 ENCODERS = ("pillow", "imageio-ffmpeg")  # packages whose version affects the bytes
@@ -73,11 +71,6 @@ class Encoded:
     settings: dict[str, Any]
     error_db: float | None
     is_cut_out: bool
-
-    @property
-    def faults(self) -> list[Fault]:
-        """Broken rules of the file, by its bytes alone."""
-        return verify(self.data, self.kind)
 
     @property
     def file(self) -> PackFile:
@@ -143,27 +136,18 @@ def encode_all(
 ) -> Iterator[Encoded | PackError]:
     """Yield each sticker's file for its kind, or why nothing fits.
 
-    In order. Those in `cache` are not made again. As many at a time as there are processors: encoders release Python's
-    lock. `stop` is called between them, and may raise; what has not begun is then dropped.
+    In order. Those in `cache` are not made again. `stop`: as `in_order`.
     """
-    with ThreadPoolExecutor(max_workers=max(1, len(processors()))) as pool:
-        futures = [pool.submit(_attempted, sticker, kind, look, cache) for sticker, kind in wanted]
+
+    def attempt(pair: tuple[Sticker, PlatformKind]) -> Encoded | PackError:
         try:
-            for number, future in enumerate(futures, 1):
-                stop()
-                found = future.result()
-                count("files", number, len(wanted))
-                yield found
-        finally:
-            for future in futures:
-                future.cancel()
+            return encoded(*pair, look, cache)
+        except PackError as error:
+            return error
 
-
-def _attempted(sticker: Sticker, kind: PlatformKind, look: Look, cache: Path) -> Encoded | PackError:
-    try:
-        return encoded(sticker, kind, look, cache)
-    except PackError as error:
-        return error
+    for number, found in enumerate(in_order(attempt, wanted, stop), 1):
+        count("files", number, len(wanted))
+        yield found
 
 
 def encoded(sticker: Sticker, kind: PlatformKind, look: Look, cache: Path) -> Encoded:

@@ -65,7 +65,7 @@ def compose(
 ) -> Composed:
     """Write the pack of `material` into `folder`; without a sticker, write nothing.
 
-    problems: sentences that the page shows too. stop: called often, may raise. Raises PackError and SpaceError.
+    problems: sentences that the page shows too. stop: called often, may raise. Raises SpaceError.
     """
     own, picks, choice = material.pack, material.picks, material.choice
     stickers, failed = stickers_of(

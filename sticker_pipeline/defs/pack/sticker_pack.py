@@ -117,9 +117,11 @@ def _choice(
     pack: Pack,
 ) -> pd.DataFrame:
     artifact = work.inputs["pack_candidates"]
-    images = {name: artifact.folder / file for name, file in zip(rows["candidate"], rows["file"], strict=True)}
-    shown = rows.assign(file=[str(files[name] if not images[name].is_file() else images[name]) for name in images])
-    vectors = vectors_of(shown, Path("/"), embedder_of(work.profile, work.store))
+    images = [
+        artifact.folder / file if file in artifact.files else files[name]  # one that was accepted is in an earlier pack
+        for name, file in zip(rows["candidate"], rows["file"], strict=True)
+    ]
+    vectors = vectors_of(images, embedder_of(work.profile, work.store))
     wishes = Wishes(picks.accept, picks.reject, picks.order, own)
     return choose(rows, vectors, slots, wishes, Bounds(pack.size, alike_of(rows, vectors), pack.own))
 
