@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from sticker_pipeline.core.caching import read_cached, read_memo, write_cached, write_memo
 from sticker_pipeline.core.progress import Count
@@ -27,6 +28,7 @@ ENCODERS = ("pillow", "imageio-ffmpeg")  # packages whose version affects the by
 MASTER_LIMITS = MediaSettings()  # masters are ours, and within them
 MOST_EDGE_ALPHA = 1.0  # of 255, mean of a frame: VP9 leaves up to 17 in single pixels, 0.02 on average
 LEAST_ALPHA = 200  # of 255
+COPIES = 6  # of an animation in memory while it is fitted: 74 frames of 618 pixels take 5 to 6 times their size
 EXTRA_KINDS = ("emoji", "emoticon")  # made only where a platform has no other kind
 
 
@@ -145,9 +147,17 @@ def encode_all(
         except PackError as error:
             return error
 
-    for number, found in enumerate(in_order(attempt, wanted, stop), 1):
+    for number, found in enumerate(in_order(attempt, wanted, stop, lambda pair: _held(*pair)), 1):
         count("files", number, len(wanted))
         yield found
+
+
+def _held(sticker: Sticker, kind: PlatformKind) -> int:
+    """Return about the bytes that fitting holds, from the master's header."""
+    canvas = kind.rules.canvas.value
+    with Image.open(sticker.file) as master:
+        frames = getattr(master, "n_frames", 1) if sticker.animated else 1
+        return COPIES * 4 * frames * max(master.width * master.height, canvas.width * canvas.height)
 
 
 def encoded(sticker: Sticker, kind: PlatformKind, look: Look, cache: Path) -> Encoded:

@@ -69,13 +69,14 @@ class PackOf:
     """A written pack.
 
     `index`: rows of PACK. `left_out`: platform -> sentences on stickers without a place. `faults`: platform -> broken
-    rules. `opaque`: files that have lost their alpha channel.
+    rules. `opaque`: files that have lost their alpha channel. `notes`: sentences on texts that were cut.
     """
 
     index: pd.DataFrame
     left_out: dict[str, list[str]]
     faults: dict[str, list[Fault]]
     opaque: list[str]
+    notes: list[str]
 
 
 def set_name(name: str) -> str:
@@ -112,14 +113,15 @@ def write_pack(
 ) -> PackOf:
     """Write a sheet, and a folder for each platform into `folder`.
 
-    origins: by slot. Generated stickers are left out where a platform refuses them, and whatever fits no limit. Raises
-    SpaceError.
+    origins: by slot. Generated stickers are left out where a platform refuses them; so is what fits no limit, with
+    its whole platform if it is a cover. Raises SpaceError.
     """
     sheet(stickers, look).save(folder / SHEET)
     rows: list[dict[str, object]] = []
     left_out: dict[str, list[str]] = {}
     faults: dict[str, list[Fault]] = {}
     opaque: list[str] = []
+    notes: list[str] = []
     wanted = {platform: _wanted(stickers, platform) for platform in platforms}
     files = iter(encode_all([pair for plan in wanted.values() for pair in plan.pairs], look, cache, count, stop))
     for platform, plan in wanted.items():
@@ -135,11 +137,12 @@ def write_pack(
             left_out[platform].append(str(error))
             continue
         left_out[platform] += [f"{file.slot}: {why}" for file, why in bundle.left_out]
+        notes += [f"{platform}: {note}" for note in bundle.notes]
         own_texts = cut_texts(texts, [kind for (name, _), kind in platform_kinds().items() if name == platform])
         faults[platform] = [fault for each in bundle.sets for fault in verify_folder(each, own_texts)]
         rows += _rows(folder, bundle, made, origins)
         opaque += [f"{platform} {one.kind.kind}: {one.sticker.slot}" for one in made if not one.is_cut_out]
-    return PackOf(typed(pd.DataFrame(rows, columns=PACK.names), PACK), left_out, faults, opaque)
+    return PackOf(typed(pd.DataFrame(rows, columns=PACK.names), PACK), left_out, faults, opaque, notes)
 
 
 @dataclass(frozen=True)

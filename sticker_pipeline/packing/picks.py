@@ -182,12 +182,13 @@ def _check_override(path: Path, folder: Path, roots: Sequence[Path]) -> None:
         raise PicksError(f"{path} is no file: put the image itself there.")
 
 
-def unknown_names(
+def stated_in_vain(
     folder: Path, picks: Picks, own: Mapping[str, Path], slots: Collection[str], candidates: Collection[str]
 ) -> list[str]:
-    """Return sentences about missing slots and candidates, with file and key.
+    """Return sentences on decisions without effect, with file and key.
 
-    `own`: of `overrides`. Candidates change with each release, so these are no errors.
+    They name missing slots and candidates, and one for two slots. `own`: of `overrides`. Candidates change with
+    each release, so these are no errors.
     """
     path, names = folder / FILE, sorted(slots)
     find = name_finder(names)
@@ -202,6 +203,13 @@ def unknown_names(
         for key, stated in (("accept", picks.accept.values()), ("reject", picks.reject))
         for name in stated
         if name not in candidates
+    ]
+    accepted = {slot: name for slot, name in picks.accept.items() if slot not in own}
+    sentences += [
+        f"{path}: accept: {shortened(name)} is accepted for {listed(of_name)}, and is in the pack once: keep one of "
+        "these slots."
+        for name in dict.fromkeys(accepted.values())
+        if len(of_name := [slot for slot in accepted if accepted[slot] == name]) > 1
     ]
     return sentences + [
         f"{file}: there is no slot '{shortened(file.stem)}'.{closest(file.stem, names)}"
