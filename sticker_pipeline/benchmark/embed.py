@@ -137,9 +137,10 @@ def _embed_new(embedder: Embedder, squares: Mapping[str, np.ndarray]) -> dict[st
 
 
 def _run(embedder: Embedder, squares: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the embeddings of `squares`; on a CPU an image's does not depend on the others.
+    """Return the embeddings of `squares`.
 
-    So another machine, whose cache has other images, gets the same numbers: small batches are filled up.
+    Small batches are filled up: on a CPU an image's embedding does not depend on the others, and so not on the cache of
+    this machine.
     """
     import torch
 

@@ -33,7 +33,7 @@ def identity_retrieval(
     """
     if not others:
         return None
-    right = _closeness(images, own) > np.max([_closeness(images, sources) for sources in others], axis=0)
+    right = closeness(images, own) > np.max([closeness(images, sources) for sources in others], axis=0)
     counts, (resamples,) = resampled(len(images), (len(own),), prompts, samples, seed)
     rng = np.random.default_rng([seed, 1])
     best = np.full((samples, len(images)), -np.inf, dtype=np.float32)
@@ -55,7 +55,7 @@ def reference_retrieval(
         return None
     rest = own.sum(axis=0) - own
     mine = (own * rest).sum(axis=1) / np.linalg.norm(rest, axis=1)
-    right = mine > np.max([_closeness(own, sources) for sources in others], axis=0)
+    right = mine > np.max([closeness(own, sources) for sources in others], axis=0)
     return row_mean(right.astype(np.float64), samples, seed)
 
 
@@ -68,14 +68,14 @@ def _resample_counts(m: int, samples: int, rng: np.random.Generator) -> np.ndarr
     return np.bincount(cells.ravel(), minlength=samples * m).reshape(samples, m)
 
 
-def _closeness(images: np.ndarray, sources: np.ndarray) -> np.ndarray:
+def closeness(images: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """Cosine of each image to the centroid of `sources`, float64[n]."""
     centroid = sources.mean(axis=0)
     return cosines(images, centroid[None])[:, 0] / np.linalg.norm(centroid)
 
 
 def _resampled_closeness(images: np.ndarray, sources: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """`_closeness` to resampled sources: float32[samples, n].
+    """`closeness` to resampled sources: float32[samples, n].
 
     counts: [samples, m]. Single precision: most of the work with many characters, and used only for comparisons.
     """

@@ -89,6 +89,20 @@ def copied_share(
     return estimate(float(beyond[:, _at_percentile(weights[None])[0]].mean()), draws, len(near))
 
 
+def copy_bound(training: np.ndarray, holdout: np.ndarray, sources: Sequence[str]) -> float:
+    """Nearness to training above which an image is a copy.
+
+    As in `copied_share`: 95 % of held-out images keep it, and each source counts once. NaN without training or held-out
+    images.
+    """
+    if not len(training) or not len(holdout):
+        return float("nan")
+    near, (names, codes) = _nearest(holdout, training), _source_codes(sources)
+    order = np.argsort(near)
+    weights = 1.0 / (np.bincount(codes)[codes[order]] * len(names))
+    return float(near[order][_at_percentile(weights[None])[0]])
+
+
 def fair_copied_share(sources: int) -> Estimate:
     """Exact `copied_share` of images as near to training as held-out stills.
 

@@ -1,4 +1,4 @@
-"""Commands on the store of artifacts: fetch one, remove what is unused, move all."""
+"""Commands on the store: fetch an artifact, remove unused files, move all."""
 
 import time
 from pathlib import Path
@@ -38,7 +38,9 @@ def get(artifact: str, folder: Path) -> None:
 @click.command("gc")
 @click.option("--remove", is_flag=True, help="Remove them; without it they are only counted.")
 def gc(remove: bool) -> None:
-    """Count files in the object store that no artifact uses, and remove those of a week."""
+    """Count, or remove, unused files in the object store.
+
+    Files of the last week stay."""
     from sticker_pipeline.core.files.space import in_words
     from sticker_pipeline.core.object_store.collect import collect
     from sticker_pipeline.core.object_store.store import ObjectStore

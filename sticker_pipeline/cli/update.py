@@ -121,7 +121,6 @@ def make_pack(
     instance: dg.DagsterInstance,
     workspace: Workspace,
     character: Character,
-    profile: Profile,
     platforms: Sequence[str],
     console: Console,
     stopping: Stopping | None = None,
@@ -131,11 +130,11 @@ def make_pack(
     It needs no `pack:` in character.yaml. `platforms`: in place of those of character.yaml; empty for those. Raises
     Stopped as `update` does.
     """
-    own = [(character, profile)]
-    if update(definitions, instance, workspace, own, console, ("dataset_line",), stopping).failed:
-        return False
     work = Work(definitions, instance, workspace.store, console, stopping or Stopping())
+    instance.add_dynamic_partitions(str(CHARACTERS.name), [character.name])
     scope = replace(of_character(workspace, character.name), is_wanted=lambda asset, subject: True)
+    if _brought_up_to_date(work, "dataset_line", scope, work.look()) != "made":
+        return False
 
     def stale() -> list[dg.AssetKey]:
         found = _stale_now(work, "pack_line", scope, work.look())

@@ -36,6 +36,7 @@ OUTCOME = {  # asset -> title, file
     "samples": ("Images:", ""),
     "released_lora": ("LoRA:", "{name}.safetensors"),
     "comfyui_workflow": ("ComfyUI:", ""),
+    "sticker_pack": ("Pack:", "sheet.png"),
 }
 
 
@@ -180,14 +181,14 @@ def pack_command(stopping: Stopping | None, name: str, platforms: tuple[str, ...
     check_folders(workspace)
     valid, problems = workspace.valid_characters()
     _check_known([name], [character.name for character, _ in valid], problems, workspace.characters_folder)
-    character, profile = next(pair for pair in valid if pair[0].name == name)
+    character = next(one for one, _ in valid if one.name == name)
     if workspace.store.find(name, "released_lora") is None:
         tell(
             ("note:", "yellow"),
             f" {name} has no release: the pack is of its own stickers. sticker-pipeline update {name}",
         )
     with _opened() as instance:
-        made = make_pack(defs(), instance, workspace, character, profile, platforms, CONSOLE, stopping or Stopping())
+        made = make_pack(defs(), instance, workspace, character, platforms, CONSOLE, stopping or Stopping())
     if not made:
         raise click.ClickException("The pack was not made; see above.")
     _tell_pack(workspace.store.folder(name, "sticker_pack"))
@@ -300,11 +301,11 @@ def _print_outcome(store: "ArtifactStore", names: Sequence[str]) -> None:
     except StorageError as error:
         raise click.ClickException(str(error)) from error
     tell(text)
-    who = names[0] if len(names) == 1 else "<character>"
-    made = {asset for asset in OUTCOME for name in names if store.stamp(name, asset)}
     tell("")
     for asset, (title, file) in OUTCOME.items():
-        if asset in made:
+        made = [name for name in names if store.stamp(name, asset)]
+        if made:
+            who = made[0] if len(made) == 1 else "<character>"
             tell(f"{title:<10} {store.address}/{who}/{asset}/{file.format(name=who)}")
     tell(f"Report:    {store.address}/{ALL}/report/report.html  (sticker-pipeline report opens it)")
     tell("Look at it: ", (f"sticker-pipeline desk {names[0] if len(names) == 1 else ''}".strip(), "bold"))

@@ -5,12 +5,12 @@ Only stated values belong here; the stages derive weights, captions and model se
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -66,6 +66,7 @@ MOST_PLACES = 1_000  # lines of a file of links
 MOST_LED = 500  # letters about a link in a message
 MOST_FAULTS = 10  # of one file in a message
 
+Model = TypeVar("Model", bound=BaseModel)
 Plain = Annotated[str, AfterValidator(without_hidden)]
 Tag = Annotated[
     str,
@@ -580,29 +581,45 @@ def _holds_files(folder: Path) -> bool:
 def read_settings(path: Path, roots: Sequence[Path]) -> Settings:
     """Read a character.yaml below `roots`. Raises CharacterError, with file and key."""
     try:
-        data = parse_yaml(_text_of(path, roots))
+        return read_model(path, Settings, CharacterError, "keys such as `trigger: <a made-up word>`", roots=roots)
     except OutsideError as error:
         raise CharacterError(f"{path} is {error.strerror}: put the file itself there.") from error
     except FileNotFoundError as error:
         raise CharacterError(f"{path} is missing. It needs at least one line: `trigger: <a made-up word>`.") from error
+
+
+def read_model(
+    path: Path,
+    model: type[Model],
+    fault: type[UserError],
+    example: str,
+    *,
+    parse: Callable[[str], Any] = parse_yaml,
+    roots: Sequence[Path] = (),
+    most: int = MOST_BYTES,
+) -> Model:
+    """Read a file of settings below `roots` into a strict model.
+
+    `parse`: of YAML or JSON; None of an empty file is invalid. `example`: what the file must hold. Raises `fault` with
+    file and key, and OutsideError and FileNotFoundError, for which callers know the remedy.
+    """
+    try:
+        data = parse(decoded(read_bytes(path, roots, most)))
+    except (OutsideError, FileNotFoundError):
+        raise
     except OSError as error:
-        raise CharacterError(f"{path} cannot be read: {error.strerror}.") from error
-    except LimitedFileError as error:
-        raise CharacterError(f"{path} is not valid YAML: {error}.") from error
-    if not isinstance(data, dict):
-        raise CharacterError(f"{path} must hold keys such as `trigger: <a made-up word>`; it holds {quoted(data)}.")
-    try:
-        return Settings.model_validate(data)
-    except ValidationError as error:
-        raise CharacterError("\n".join(describe_problems(str(path), error, Settings))) from error
-
-
-def _text_of(path: Path, roots: Sequence[Path]) -> str:
-    """Read a text file. Raises CharacterError for other data, else OSError."""
-    try:
-        return decoded(read_bytes(path, roots, MOST_BYTES))
+        raise fault(f"{path} cannot be read: {error.strerror}.") from error
     except TextError as error:
-        raise CharacterError(f"{path} cannot be read: {error}.") from error
+        raise fault(f"{path} cannot be read: {error}.") from error
+    except LimitedFileError as error:
+        language = "JSON" if path.suffix == ".json" else "YAML"
+        raise fault(f"{path} is not valid {language}: {error}.") from error
+    if not isinstance(data, dict):
+        raise fault(f"{path} must hold {example}; it holds {quoted(data)}.")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise fault("\n".join(describe_problems(str(path), error, model))) from error
 
 
 def describe_problems(source: str, error: ValidationError, model: type[BaseModel]) -> list[str]:

@@ -27,9 +27,9 @@ def copies(source: ArtifactStore, target: ArtifactStore) -> Mapping[str, Callabl
 
 
 def copy_artifact(source: ArtifactStore, target: ArtifactStore, there: ArtifactStore, scope: str, asset: str) -> bool:
-    """Copy an artifact with its manifest, so with its data version; each file is verified by its hash.
+    """Copy an artifact with its manifest; verify files by hash.
 
-    there: a snapshot of `target`.
+    Its data version stays. there: a snapshot of `target`.
     """
     artifact, present = source.read(scope, asset), there.find(scope, asset)
     if present is not None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from sticker_pipeline.core.character import FILE_NAME, Character, Pack, describe_problems, may_lead
+from sticker_pipeline.core.character import FILE_NAME, PACK, Character, Pack, describe_problems, may_lead
 from sticker_pipeline.core.files.inside import OutsideError, real_path
 from sticker_pipeline.core.known_models import known_name
 from sticker_pipeline.core.kohya_settings.form import KohyaSettingsError, Target
@@ -271,32 +271,19 @@ def character_profile(character: Character, models: Path) -> Profile:
     return changed.model_copy(update={"tagger": models.absolute() / model}) if model else changed
 
 
-def with_pack(character: Character, values: Mapping[str, Any]) -> Character:
-    """Return the character as if `pack:` of its character.yaml had `values`.
-
-    Raises ProfileError, with the key, for an unknown or invalid value.
-    """
-    stated = (character.settings.pack or Pack()).model_dump()
-    try:
-        pack = Pack.model_validate({**stated, **values})
-    except ValidationError as error:
-        source = "The launch's configuration: pack"
-        raise ProfileError("\n".join(describe_problems(source, error, Pack))) from error
-    return replace(character, settings=character.settings.model_copy(update={"pack": pack}))
-
-
 def with_values(character: Character, profile: Profile, section: str, values: Mapping[str, Any]) -> Character:
     """Return the character as if its character.yaml's `section` had `values`.
 
-    Raises ProfileError, with the key, for a value out of range.
+    `section`: one of the profile's, or `pack`. Raises ProfileError, with the key, for a value out of range.
     """
-    model = OVERRIDABLE[section]
+    model: type[BaseModel] = Pack if section == PACK else OVERRIDABLE[section]
+    now = (character.settings.pack or Pack()) if section == PACK else getattr(profile, section)
     try:
-        model.model_validate({**getattr(profile, section).model_dump(), **values})
+        checked = model.model_validate({**now.model_dump(), **values})
     except ValidationError as error:
         source = f"The launch's configuration: {section}"
         raise ProfileError("\n".join(describe_problems(source, error, model))) from error
-    stated = {**getattr(character.settings, section), **values}
+    stated = checked if section == PACK else {**getattr(character.settings, section), **values}
     return replace(character, settings=character.settings.model_copy(update={section: stated}))
 
 

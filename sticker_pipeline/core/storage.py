@@ -180,7 +180,7 @@ class ArtifactStore:
         return self.root / scope
 
     def snapshot(self) -> Self:
-        """Return a store that reads each artifact once: for surveys, not for writing."""
+        """Return a store for surveys: it reads each artifact once."""
         return self._with({})
 
     def afresh(self) -> Self:
@@ -226,7 +226,7 @@ class ArtifactStore:
         return self.once(("artifact", scope, asset), lambda: self._find(scope, asset))
 
     def stamp(self, scope: str, asset: str) -> str:
-        """Return a text that changes when the artifact is published; empty without one."""
+        """Return a text that publishing changes; empty without an artifact."""
         try:
             about = (self.folder(scope, asset) / MANIFEST).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -285,7 +285,7 @@ class ArtifactStore:
                 shutil.rmtree(staging, ignore_errors=True)
 
     def tree(self, scope: str, name: str) -> Path:
-        """Return a folder that is changed in place, such as the releases, for reading.
+        """Return a folder that is changed in place, for reading.
 
         An object store leaves out files over 1 MB: `bring` fetches them.
         """

@@ -6,9 +6,10 @@ from sticker_pipeline.core.storage import ArtifactStore
 
 
 def open_store(root: str, scratch: Path | str) -> ArtifactStore:
-    """Open the store at `root`: a folder, or a URL such as s3://bucket/artifacts.
+    """Open the store at `root`, a folder or URL.
 
-    scratch: folder for local copies of an object store. Raises StorageError for an unusable URL.
+    root: such as s3://bucket/artifacts. scratch: folder for local copies of an object store. Raises StorageError for an
+    unusable URL.
     """
     if "://" not in root:
         return ArtifactStore(root)

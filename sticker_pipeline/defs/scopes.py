@@ -12,8 +12,8 @@ from typing import Any
 
 import dagster as dg
 
-from sticker_pipeline.core.character import PACK, Character
-from sticker_pipeline.core.profile import Profile, check_models, load_profile, with_pack, with_values
+from sticker_pipeline.core.character import Character
+from sticker_pipeline.core.profile import Profile, check_models, load_profile, with_values
 from sticker_pipeline.core.storage import ALL, ASSETS, Artifact, ArtifactStore, profile_scope, style_scope
 from sticker_pipeline.dagster_kit import scope
 from sticker_pipeline.dagster_kit.scope import Root, Scope, observable_roots, one_hash, own_artifact
@@ -184,8 +184,6 @@ def _with_values(workspace: Workspace, own: OneCharacter, section: str, values: 
 
     Raises ProfileError.
     """
-    if section == PACK:
-        return OneCharacter(with_pack(own.character, values), own.profile)
     changed = with_values(own.character, own.profile, section, values)
     return OneCharacter(changed, workspace.profile(changed))
 

@@ -1,16 +1,15 @@
 """Stickers of a pack, finished, fitted and verified for each kind."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from sticker_pipeline.core.caching import read_cached, read_memo, write_cached, write_memo
-from sticker_pipeline.core.process.threads import processors
 from sticker_pipeline.core.progress import Count
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.storage import content_hash
@@ -20,15 +19,16 @@ from sticker_pipeline.packing.bundle import PackFile
 from sticker_pipeline.packing.errors import PackError
 from sticker_pipeline.packing.finish import Look, renderer, sides
 from sticker_pipeline.packing.fit import fit
+from sticker_pipeline.packing.parallel import in_order
 from sticker_pipeline.packing.platforms import Count as Numbers
 from sticker_pipeline.packing.platforms import PlatformKind, Split, platform_kinds, set_sizes, split
-from sticker_pipeline.packing.verify import Fault, verify
 
 VERSION = 2  # raise it when finishing, fitting or an encoder gives other bytes
 ENCODERS = ("pillow", "imageio-ffmpeg")  # packages whose version affects the bytes
 MASTER_LIMITS = MediaSettings()  # masters are ours, and within them
 MOST_EDGE_ALPHA = 1.0  # of 255, mean of a frame: VP9 leaves up to 17 in single pixels, 0.02 on average
 LEAST_ALPHA = 200  # of 255
+COPIES = 6  # of an animation in memory while it is fitted: 74 frames of 618 pixels take 5 to 6 times their size
 EXTRA_KINDS = ("emoji", "emoticon")  # made only where a platform has no other kind
 
 
@@ -73,11 +73,6 @@ class Encoded:
     settings: dict[str, Any]
     error_db: float | None
     is_cut_out: bool
-
-    @property
-    def faults(self) -> list[Fault]:
-        """Broken rules of the file, by its bytes alone."""
-        return verify(self.data, self.kind)
 
     @property
     def file(self) -> PackFile:
@@ -143,27 +138,26 @@ def encode_all(
 ) -> Iterator[Encoded | PackError]:
     """Yield each sticker's file for its kind, or why nothing fits.
 
-    In order. Those in `cache` are not made again. As many at a time as there are processors: encoders release Python's
-    lock. `stop` is called between them, and may raise; what has not begun is then dropped.
+    In order. Those in `cache` are not made again. `stop`: as `in_order`.
     """
-    with ThreadPoolExecutor(max_workers=max(1, len(processors()))) as pool:
-        futures = [pool.submit(_attempted, sticker, kind, look, cache) for sticker, kind in wanted]
+
+    def attempt(pair: tuple[Sticker, PlatformKind]) -> Encoded | PackError:
         try:
-            for number, future in enumerate(futures, 1):
-                stop()
-                found = future.result()
-                count("files", number, len(wanted))
-                yield found
-        finally:
-            for future in futures:
-                future.cancel()
+            return encoded(*pair, look, cache)
+        except PackError as error:
+            return error
+
+    for number, found in enumerate(in_order(attempt, wanted, stop, lambda pair: _held(*pair)), 1):
+        count("files", number, len(wanted))
+        yield found
 
 
-def _attempted(sticker: Sticker, kind: PlatformKind, look: Look, cache: Path) -> Encoded | PackError:
-    try:
-        return encoded(sticker, kind, look, cache)
-    except PackError as error:
-        return error
+def _held(sticker: Sticker, kind: PlatformKind) -> int:
+    """Return about the bytes that fitting holds, from the master's header."""
+    canvas = kind.rules.canvas.value
+    with Image.open(sticker.file) as master:
+        frames = getattr(master, "n_frames", 1) if sticker.animated else 1
+        return COPIES * 4 * frames * max(master.width * master.height, canvas.width * canvas.height)
 
 
 def encoded(sticker: Sticker, kind: PlatformKind, look: Look, cache: Path) -> Encoded:

@@ -7,12 +7,12 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sticker_pipeline.core.files.space import writing
-from sticker_pipeline.core.texts import counted, listed
-from sticker_pipeline.packing.cut_texts import cut_stem, cut_text, cut_texts
+from sticker_pipeline.core.texts import counted, listed, shortened
+from sticker_pipeline.packing.cut_texts import cut_note, cut_notes, cut_stem, cut_text, cut_texts
 from sticker_pipeline.packing.errors import PackError
 from sticker_pipeline.packing.handing_over import SetFiles, platform_files, set_files
 from sticker_pipeline.packing.pack_record import FILE_NAME, PackRecord, StickerRecord, pack_json
@@ -49,11 +49,15 @@ class PackFile:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A written folder of a platform, its sets, and stickers left out."""
+    """A written folder of a platform, its sets, and stickers left out.
+
+    `notes`: sentences on texts that were cut.
+    """
 
     folder: Path
     sets: tuple[Path, ...]
-    left_out: tuple[tuple[PackFile, str], ...] = field(default=())
+    left_out: tuple[tuple[PackFile, str], ...]
+    notes: tuple[str, ...]
 
 
 def write_bundle(
@@ -66,12 +70,12 @@ def write_bundle(
     """Write a platform's folder: a folder for each set, and INSTRUCTIONS.md.
 
     `folder` must be new or empty. `parts`: kind -> file, such as WhatsApp's `tray`, LINE's `main`. Texts are cut to the
-    platform's limits. The result has equal bytes for equal input. Raises PackError for an unknown kind, a missing part,
-    an unusable name, generated art where the platform refuses it, and a folder with files; SpaceError.
+    platform's limits, with a note. The result has equal bytes for equal input. Raises PackError for an unknown kind, a
+    missing part, an unusable name, generated art where the platform refuses it, and a folder with files; SpaceError.
     """
     kinds = {kind.kind: kind for kind in platform_kinds().values() if kind.platform == platform}
     _check(folder, platform, texts, stickers, kinds)
-    texts = cut_texts(texts, kinds.values())
+    notes, texts = cut_notes(texts, kinds.values()), cut_texts(texts, kinds.values())
     records: list[tuple[PackRecord, PlatformKind, SetFiles]] = []
     left_out: list[tuple[PackFile, str]] = []
     for kind in kinds.values():
@@ -81,11 +85,12 @@ def write_bundle(
             record = _record(texts, kind, number, members)
             files = {one.file: sticker.data for one, sticker in zip(record.stickers, members, strict=True)}
             records.append((record, kind, set_files(record, files, texts, parts or {})))
+            notes += _set_notes(texts, kind, number, members)
     with writing(folder):
         _write(folder, {record.name: _with_record(record, files) for record, _, files in records})
         top = platform_files(platform, [(record, files) for record, _, files in records], texts)
-        _write(folder, {"": {**top, INSTRUCTIONS: _instructions(kinds, texts, records, left_out).encode()}})
-    return Bundle(folder, tuple(folder / record.name for record, _, _ in records), tuple(left_out))
+        _write(folder, {"": {**top, INSTRUCTIONS: _instructions(kinds, texts, records, left_out, notes).encode()}})
+    return Bundle(folder, tuple(folder / record.name for record, _, _ in records), tuple(left_out), tuple(notes))
 
 
 def _check(
@@ -143,8 +148,21 @@ def _record(texts: PackTexts, kind: PlatformKind, number: int, members: Sequence
 
 
 def _title(texts: PackTexts, kind: PlatformKind, number: int) -> str:
-    more = f" {number}" if number > 1 else ""
-    return cut_text(texts.title, "title", kind, more) + more
+    return cut_text(texts.title, "title", kind, _more(number)) + _more(number)
+
+
+def _more(number: int) -> str:
+    return f" {number}" if number > 1 else ""
+
+
+def _set_notes(texts: PackTexts, kind: PlatformKind, number: int, members: Sequence[PackFile]) -> list[str]:
+    """Return sentences on the cut title and texts of one set."""
+    limits, notes = kind.rules.texts, list[str]()
+    if "title" in limits:
+        notes.append(cut_note(f"title of set {number}", texts.title, limits["title"].value, _more(number)))
+    if "text" in limits:
+        notes += [cut_note(f"text of {shortened(one.slot)}", one.text, limits["text"].value) for one in members]
+    return [note for note in notes if note]
 
 
 def _file_names(name: str, kind: PlatformKind, members: Sequence[PackFile]) -> list[str]:
@@ -207,6 +225,7 @@ def _instructions(
     texts: PackTexts,
     records: Sequence[tuple[PackRecord, PlatformKind, SetFiles]],
     left_out: Sequence[tuple[PackFile, str]],
+    notes: Sequence[str],
 ) -> str:
     first = next(iter(kinds.values()))
     policy = first.rules.policy
@@ -216,6 +235,8 @@ def _instructions(
     if left_out:
         lines += ["", "## Left out", ""]
         lines += [f"- {_cell(one.slot)}: {reason}" for one, reason in left_out]
+    if notes:
+        lines += ["", "## Cut texts", "", *(f"- {_cell(note)}" for note in notes)]
     generated = sum(one.generated for record, _, _ in records for one in record.stickers)
     lines += ["", "## Generated art", ""]
     lines += [f"{counted(generated, 'sticker')} of this pack: generated by a model. {policy.value.text}", ""]

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from sticker_pipeline.benchmark.fidelity import found_shares
-from sticker_pipeline.benchmark.memorisation import COPY_PERCENTILE
+from sticker_pipeline.benchmark.identity import closeness
+from sticker_pipeline.benchmark.memorisation import copy_bound
 from sticker_pipeline.benchmark.similarity import cosines, source_means
 from sticker_pipeline.core.schemas import Column, TableSchema
 from sticker_pipeline.core.texts import listed
@@ -41,7 +42,9 @@ CANDIDATES = TableSchema(
         Column("flat", "float64", "share of its border that is one colour or transparent", False, 0, 1),
         Column("cut_out", "bool", "whether it could be cut out"),
         Column("specks", "int64", "dots of background left over, which were removed", low=0),
-        Column("cut_off", "bool", "whether the subject touches the edge of the image"),
+        Column(
+            "cut_off", "bool", "whether the image cuts the subject off: it covers much of the left, right or upper side"
+        ),
         Column("reason", "str", "why it cannot be used; empty if it can"),
     ),
     key=("candidate",),
@@ -77,21 +80,6 @@ class OwnImages:
     others: Mapping[str, np.ndarray]
 
 
-def copy_bound(own: OwnImages) -> float:
-    """Return the nearness to training that 95 % of held-out images keep.
-
-    NaN without any. Each held-out source counts alike, as in `memorisation.copied_share`.
-    """
-    if not len(own.holdout) or not len(own.training):
-        return float("nan")
-    near = cosines(own.holdout, own.training).max(axis=1)
-    names, codes = np.unique(np.asarray(own.holdout_sources, dtype=str), return_inverse=True)
-    order = np.argsort(near)
-    weights = 1.0 / (np.bincount(codes)[codes] * len(names))
-    at = int((weights[order].cumsum() >= COPY_PERCENTILE - 1e-9).argmax())
-    return float(near[order][at])
-
-
 def likeness(vectors: np.ndarray, own: OwnImages) -> np.ndarray:
     """Return each row's mean cosine to the character's own sources, float64[n]."""
     return cosines(vectors, source_means(own.vectors, own.sources)).mean(axis=1)
@@ -105,11 +93,9 @@ def nearest_character(vectors: np.ndarray, name: str, own: OwnImages) -> list[st
     others = {who: rows for who, rows in own.others.items() if len(rows)}
     if not others:
         return [""] * len(vectors)
-    means = {name: source_means(own.vectors, own.sources).mean(axis=0)}
-    means |= {who: rows.mean(axis=0) for who, rows in others.items()}
-    names = list(means)
-    units = np.stack([mean / np.linalg.norm(mean) for mean in means.values()])
-    return [names[at] for at in cosines(vectors, units).argmax(axis=1)]
+    sources = {name: source_means(own.vectors, own.sources), **others}
+    names = list(sources)
+    return [names[at] for at in np.stack([closeness(vectors, rows) for rows in sources.values()]).argmax(axis=0)]
 
 
 def measured(
@@ -130,7 +116,7 @@ def measured(
         fidelity=found_shares(found, tag_names, rows["attributes"].tolist()),
         likeness=likeness(vectors, own) if len(own.vectors) else np.nan,
         nearest=near,
-        copy_bound=copy_bound(own),
+        copy_bound=copy_bound(own.training, own.holdout, own.holdout_sources),
         nearest_character=nearest_character(vectors, name, own) if len(own.vectors) else "",
     )
 

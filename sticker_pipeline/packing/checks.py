@@ -1,13 +1,14 @@
 """Checks of a pack, with evidence."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from sticker_pipeline.core.texts import counted
 from sticker_pipeline.core.verdict import Verdict, listed
+from sticker_pipeline.packing.animation import Animation
 from sticker_pipeline.packing.build import Sticker
 from sticker_pipeline.packing.candidates import FEW_SPECKS, GENERATED
 from sticker_pipeline.packing.finish import FULL_SIDE, Look, finished
@@ -157,7 +158,13 @@ def loop_closes(stickers: Sequence[Sticker]) -> Verdict:
     )  # fmt: skip
 
 
-def _of_animations(stickers, measure, passes, column, fault) -> Verdict:  # type: ignore[no-untyped-def]
+def _of_animations(
+    stickers: Sequence[Sticker],
+    measure: Callable[[Animation], float],
+    passes: Callable[[float], bool],
+    column: str,
+    fault: str,
+) -> Verdict:
     values = {one.slot: float(measure(one.master())) for one in stickers if one.animated}
     bad = [slot for slot, value in values.items() if not passes(value)]
     evidence = pd.DataFrame({"slot": list(values), column: list(values.values())})

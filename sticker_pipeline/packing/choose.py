@@ -9,7 +9,7 @@ import pandas as pd
 
 from sticker_pipeline.benchmark.similarity import cosines, source_means
 from sticker_pipeline.core.schemas import Column, TableSchema
-from sticker_pipeline.core.texts import counted
+from sticker_pipeline.core.texts import counted, listed
 from sticker_pipeline.packing.candidates import GENERATED, OWN, score
 
 OVERRIDE = "override"
@@ -238,7 +238,10 @@ def _table(
 
 
 def _why_chosen(name: str, slot: str, wishes: Wishes) -> str:
-    return "accepted in picks.yaml" if wishes.accepted.get(slot) == name else "the best of its slot"
+    if wishes.accepted.get(slot) != name:
+        return "the best of its slot"
+    others = [each for each, accepted in _accepted(wishes).items() if accepted == name and each != slot]
+    return f"accepted in picks.yaml{f', not for {listed(others)} too: it is in the pack once' if others else ''}"
 
 
 def gaps(choice: pd.DataFrame, slots: Sequence[str]) -> dict[str, str]:

@@ -45,7 +45,8 @@ class Material:
 class Composed:
     """A composed pack.
 
-    gaps: slots without a sticker, and why. problems: sentences about images that were chosen and cannot be used.
+    gaps: slots without a sticker, and why. problems: sentences about images that were chosen and cannot be used, and
+    about texts that were cut.
     """
 
     stickers: list[Sticker]
@@ -65,7 +66,7 @@ def compose(
 ) -> Composed:
     """Write the pack of `material` into `folder`; without a sticker, write nothing.
 
-    problems: sentences that the page shows too. stop: called often, may raise. Raises PackError and SpaceError.
+    problems: sentences that the page shows too. stop: called often, may raise. Raises SpaceError.
     """
     own, picks, choice = material.pack, material.picks, material.choice
     stickers, failed = stickers_of(
@@ -74,9 +75,10 @@ def compose(
     every = [*problems, *failed.values()]
     empty = gaps(choice, [slot.name for slot in material.slots]) | failed
     if not stickers:
-        return Composed([], PackOf(typed(pd.DataFrame(columns=PACK.names), PACK), {}, {}, []), empty, every)
+        return Composed([], PackOf(typed(pd.DataFrame(columns=PACK.names), PACK), {}, {}, [], []), empty, every)
     look, texts = Look(own.outline, own.shadow), texts_of(material.name, picks, own)
     made = write_pack(folder, stickers, material.origins, own.platforms, texts, look, cache, count, stop)
+    every += made.notes
     write_table(made.index, folder, PACK)
     masters = {one.candidate: one for one in stickers}
     images = write_images(folder, material.files, masters, look, limits)

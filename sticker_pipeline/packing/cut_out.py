@@ -18,7 +18,6 @@ VISIBLE = 128  # of alpha: a pixel counts as part of the subject
 MIN_FLAT_SHARE = 0.5  # a bust that the canvas cuts at one side leaves more of the border than that
 MIN_TRANSPARENT = 0.01  # of all pixels: the image has an alpha channel of its own
 MIN_WHOLE_BORDER = 0.95  # of each frame's border, where the background changes from frame to frame
-MIN_CUT_OFF = 0.02  # of the border: the canvas cuts the subject off
 SPECK_SHARE = 0.0002  # of the largest region's pixels: a smaller region is a speck
 SPECK_PIXELS = 4
 MIN_HOLE = 9  # pixels of an enclosed region that is cleared
@@ -84,11 +83,6 @@ class CutOut:
     def specks(self) -> int:
         """Specks of all frames."""
         return sum(frame.specks for frame in self.evidence)
-
-    @cached_property
-    def touches_border(self) -> bool:
-        """True where the canvas cuts the subject off in some frame."""
-        return max(frame.border for frame in self.evidence) >= MIN_CUT_OFF
 
     @cached_property
     def kept(self) -> float:

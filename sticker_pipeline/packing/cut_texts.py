@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 
+from sticker_pipeline.core.texts import quoted
 from sticker_pipeline.packing.pack_texts import PackTexts
 from sticker_pipeline.packing.platforms import PlatformKind, Rule, TextLimit, text_length, text_within
 
 JOINERS = "\u200d\ufe0e\ufe0f"  # they follow a letter, or join it to the next
 FIELDS = {"title": "title", "author": "author", "publisher": "author", "description": "description",
           "copyright": "copyright"}  # fmt: skip
+UNITS = {"characters": "characters", "bytes": "bytes", "east_asian": "columns"}  # as `text_length` counts
 
 
 def cut(text: str, limit: TextLimit, reserved: str = "") -> str:
@@ -26,6 +28,27 @@ def cut(text: str, limit: TextLimit, reserved: str = "") -> str:
         kept = kept[:-1]
     words = kept if text[len(kept)] == " " else kept.rpartition(" ")[0] or kept
     return words.rstrip().rstrip(JOINERS)
+
+
+def cut_note(what: str, text: str, limit: TextLimit, reserved: str = "") -> str:
+    """Return a sentence on what `cut` takes from a text; empty if nothing."""
+    kept = cut(text, limit, reserved)
+    if kept == text:
+        return ""
+    if not kept:
+        return f"the {what} {quoted(text)} is left out: it must have {limit.min} {UNITS[limit.unit]} or more."
+    return f"the {what} is cut to {quoted(kept + reserved)}: at most {limit.max} {UNITS[limit.unit]} are taken."
+
+
+def cut_notes(texts: PackTexts, kinds: Iterable[PlatformKind]) -> list[str]:
+    """Return sentences on what `cut_texts` takes from a pack's texts."""
+    notes = [
+        cut_note(field, getattr(texts, field), kind.rules.texts[name].value)
+        for kind in kinds
+        for name, field in FIELDS.items()
+        if name in kind.rules.texts
+    ]
+    return [note for note in dict.fromkeys(notes) if note]
 
 
 def cut_texts(texts: PackTexts, kinds: Iterable[PlatformKind]) -> PackTexts:

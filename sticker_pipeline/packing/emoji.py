@@ -55,16 +55,6 @@ def is_emoji(text: str) -> bool:
     return re.fullmatch(emoji_pattern(), text) is not None
 
 
-def emoji_in(text: str) -> tuple[str, ...]:
-    """Return the emoji in `text`, in order."""
-    return tuple(found[0] for found in re.finditer(emoji_pattern(), text))
-
-
-def emoji_count(text: str) -> int:
-    """Count emoji as shown: sequences, flags and skin tones count one."""
-    return len(emoji_in(text))
-
-
 def suggest(slot: str, tags: Sequence[str], most: int = MOST_SUGGESTED) -> tuple[str, ...]:
     """Return 1 to `most` emoji for a sticker, the best one first.
 

@@ -47,7 +47,7 @@ def renderer(master: Animation, kind: PlatformKind, look: Look) -> Callable[[int
     own_shape = canvas.fit == "one_side" or (canvas.fit == "within" and not canvas.square)
 
     def render(side: int) -> Animation:
-        width, shadow = look.outline * side / FULL_SIDE, shadow_at(side) if look.shadow else None
+        width, shadow = _outline(look, side)
         margin = max(LEAST_MARGIN, round((advised.value if advised else 0) * side / full))
         room = room_for(width, shadow)
         free = max(0, margin - room)  # the outline may lie in the margin, its edge may not
@@ -61,15 +61,16 @@ def renderer(master: Animation, kind: PlatformKind, look: Look) -> Callable[[int
     return render
 
 
-def shadow_at(side: int) -> Shadow:
-    """Return the shadow of a sticker with this side in pixels."""
-    return Shadow(offset=(0, max(1, round(side / 128))), blur_px=side / 128)
-
-
 def finished(master: Animation, side: int, look: Look) -> Animation:
     """Return the sticker on a square canvas, as pages show it.
 
     side: pixels.
     """
-    width, shadow = look.outline * side / FULL_SIDE, shadow_at(side) if look.shadow else None
+    width, shadow = _outline(look, side)
     return outlined(placed(master, (side, side), LEAST_MARGIN, room_for(width, shadow)), width, shadow=shadow)
+
+
+def _outline(look: Look, side: int) -> tuple[float, Shadow | None]:
+    """Return the outline's width and the shadow for a side in pixels."""
+    shadow = Shadow(offset=(0, max(1, round(side / 128))), blur_px=side / 128) if look.shadow else None
+    return look.outline * side / FULL_SIDE, shadow

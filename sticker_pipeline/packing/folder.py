@@ -22,7 +22,7 @@ from sticker_pipeline.packing.choose import Bounds, Wishes, choose
 from sticker_pipeline.packing.compose import Composed, Material, compose
 from sticker_pipeline.packing.own import own_files
 from sticker_pipeline.packing.pack import Origin
-from sticker_pipeline.packing.picks import Picks, load_picks, overrides, unknown_names
+from sticker_pipeline.packing.picks import Picks, load_picks, overrides, stated_in_vain
 from sticker_pipeline.packing.slots import known_slots
 
 FILES = "files.json"  # SHA-256 of each file that was written here
@@ -54,7 +54,7 @@ def pack_folder(
         raise FolderError(f"{source} has no image that can be read.{_first(problems)}")
     slots = list(known_slots().values())
     names = {*known_slots(), *rows["slot"], *rows["own_slot"]}
-    problems += unknown_names(source, picks, own, names, set(rows["candidate"]))
+    problems += stated_in_vain(source, picks, own, names, set(rows["candidate"]))
     choice = _choice(rows, picks, list(own))
     files = {name: source / path for name, path in zip(rows["candidate"], rows["source"], strict=True)} | own
     chosen = choice[choice["chosen"]]

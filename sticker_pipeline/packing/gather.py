@@ -14,7 +14,6 @@ from sticker_pipeline.benchmark.features import embedded, tags_found_in, with_me
 from sticker_pipeline.benchmark.similarity import source_means
 from sticker_pipeline.core.character import Character
 from sticker_pipeline.core.profile import Profile
-from sticker_pipeline.core.progress import Count
 from sticker_pipeline.core.storage import Artifact, ArtifactStore
 from sticker_pipeline.dataset.manifest import HOLDOUT, TRAIN
 from sticker_pipeline.media.decode import decode_bytes
@@ -47,7 +46,7 @@ UNMEASURED = {
 
 @dataclass(frozen=True)
 class Models:
-    """Measures of candidates."""
+    """Models that measure candidates."""
 
     embedder: Embedder
     tagger: Tagger
@@ -174,13 +173,6 @@ def shown_evidence(evidence: CutEvidence) -> dict[str, object]:
     }
 
 
-def vectors_of(rows: pd.DataFrame, folder: Path, embedder: Embedder, count: Count | None = None) -> np.ndarray:
-    """Return the embeddings of candidates' images, unit rows float32[n, d]."""
-
-    def opened() -> Iterator[Image.Image]:
-        for number, file in enumerate(rows["file"], 1):
-            yield Image.open(folder / file)
-            if count:
-                count("images", number, len(rows))
-
-    return embed(embedder, opened())
+def vectors_of(images: Sequence[Path], embedder: Embedder) -> np.ndarray:
+    """Return the embeddings of image files, unit rows float32[n, d]."""
+    return embed(embedder, map(Image.open, images))

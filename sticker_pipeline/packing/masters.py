@@ -2,8 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from sticker_pipeline.core.character import SLOT_PATTERN
-from sticker_pipeline.core.process.threads import processors
 from sticker_pipeline.core.progress import Count
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.texts import UserError
@@ -28,6 +26,7 @@ from sticker_pipeline.packing.encode.settings import Settings
 from sticker_pipeline.packing.fit import rotated
 from sticker_pipeline.packing.motion import moved
 from sticker_pipeline.packing.outline import without_rim
+from sticker_pipeline.packing.parallel import in_order
 from sticker_pipeline.packing.picks import Motion, Picks
 from sticker_pipeline.packing.place import Upscale, each_frame, is_pixel_art, scaled, upscaled, visible_box
 from sticker_pipeline.packing.slots import Slot, known_slots
@@ -156,50 +155,27 @@ def stickers_of(
     rows = records(choice[choice["chosen"]].sort_values("position"))
     upscale = installed_upscaler()
 
-    def moving(row: Mapping[str, Any]) -> Animation:
-        master = enlarged(master_of(files[row["candidate"]], limits), upscale)
-        return with_motion(master, picks.motion.get(row["slot"], motion))
+    def attempt(row: Mapping[str, Any]) -> tuple[Path, str, bool] | MasterError:
+        try:
+            master = enlarged(master_of(files[row["candidate"]], limits), upscale)
+        except MasterError as error:
+            return error
+        return _written(row["slot"], with_motion(master, picks.motion.get(row["slot"], motion)), folder)
 
-    for row, found in zip(rows, _each(rows, lambda row: _written(row["slot"], moving(row), folder), stop), strict=True):
-        count("images cut out", len(made) + len(failed) + 1, len(rows))
+    for number, (row, found) in enumerate(zip(rows, in_order(attempt, rows, stop), strict=True), 1):
+        count("images cut out", number, len(rows))
         slot = row["slot"]
         if isinstance(found, MasterError):
             failed[slot] = str(found)
             continue
         file, sha256, animated = found
-        words = words_of(slot, picks, slots)
         if twin := next((one.slot for one in made if one.sha256 == sha256), None):
             failed[slot] = f"{files[row['candidate']]} shows the same as the sticker of {twin}: keep one."
             continue
+        words = words_of(slot, picks, slots)
         said = words.emoji, words.keywords, words.text
         made.append(Sticker(slot, row["candidate"], file, sha256, animated, *said, row["origin"] == GENERATED))
     return made, failed
-
-
-def _each(
-    rows: Sequence[Mapping[str, Any]],
-    write: Callable[[Mapping[str, Any]], tuple[Path, str, bool]],
-    stop: Callable[[], None],
-) -> Iterator[tuple[Path, str, bool] | MasterError]:
-    """Yield what `write` returns for each row, or its MasterError.
-
-    As many rows at a time as there are processors."""
-
-    def attempt(row: Mapping[str, Any]) -> tuple[Path, str, bool] | MasterError:
-        try:
-            return write(row)
-        except MasterError as error:
-            return error
-
-    with ThreadPoolExecutor(max_workers=max(1, len(processors()))) as pool:
-        futures = [pool.submit(attempt, row) for row in rows]
-        try:
-            for future in futures:
-                stop()
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
 
 
 def _written(slot: str, master: Animation, folder: Path) -> tuple[Path, str, bool]:

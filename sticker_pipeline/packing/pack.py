@@ -69,13 +69,14 @@ class PackOf:
     """A written pack.
 
     `index`: rows of PACK. `left_out`: platform -> sentences on stickers without a place. `faults`: platform -> broken
-    rules. `opaque`: files that have lost their alpha channel.
+    rules. `opaque`: files that have lost their alpha channel. `notes`: sentences on texts that were cut.
     """
 
     index: pd.DataFrame
     left_out: dict[str, list[str]]
     faults: dict[str, list[Fault]]
     opaque: list[str]
+    notes: list[str]
 
 
 def set_name(name: str) -> str:
@@ -112,14 +113,15 @@ def write_pack(
 ) -> PackOf:
     """Write a sheet, and a folder for each platform into `folder`.
 
-    origins: by slot. Generated stickers are left out where a platform refuses them. Raises PackError for a sticker
-    that fits no limit, SpaceError.
+    origins: by slot. Generated stickers are left out where a platform refuses them; so is what fits no limit, with
+    its whole platform if it is a cover. Raises SpaceError.
     """
     sheet(stickers, look).save(folder / SHEET)
     rows: list[dict[str, object]] = []
     left_out: dict[str, list[str]] = {}
     faults: dict[str, list[Fault]] = {}
     opaque: list[str] = []
+    notes: list[str] = []
     wanted = {platform: _wanted(stickers, platform) for platform in platforms}
     files = iter(encode_all([pair for plan in wanted.values() for pair in plan.pairs], look, cache, count, stop))
     for platform, plan in wanted.items():
@@ -128,14 +130,19 @@ def write_pack(
         left_out[platform] = [*plan.left_out, *(str(one) for one in found if isinstance(one, PackError))]
         if not made:
             continue
-        parts = part_files(platform, [one.sticker for one in made], look)
-        bundle = write_bundle(folder / platform, platform, texts, [one.file for one in made], parts)
+        try:
+            parts = part_files(platform, [one.sticker for one in made], look)
+            bundle = write_bundle(folder / platform, platform, texts, [one.file for one in made], parts)
+        except PackError as error:  # of a cover or of the whole set: the other platforms go on
+            left_out[platform].append(str(error))
+            continue
         left_out[platform] += [f"{file.slot}: {why}" for file, why in bundle.left_out]
+        notes += [f"{platform}: {note}" for note in bundle.notes]
         own_texts = cut_texts(texts, [kind for (name, _), kind in platform_kinds().items() if name == platform])
         faults[platform] = [fault for each in bundle.sets for fault in verify_folder(each, own_texts)]
         rows += _rows(folder, bundle, made, origins)
         opaque += [f"{platform} {one.kind.kind}: {one.sticker.slot}" for one in made if not one.is_cut_out]
-    return PackOf(typed(pd.DataFrame(rows, columns=PACK.names), PACK), left_out, faults, opaque)
+    return PackOf(typed(pd.DataFrame(rows, columns=PACK.names), PACK), left_out, faults, opaque, notes)
 
 
 @dataclass(frozen=True)
@@ -151,10 +158,8 @@ def _wanted(stickers: Sequence[Sticker], platform: str) -> _Plan:
     refused = [one for one in stickers if one.generated and policy.level == "error"]
     sentences = [f"{counted(len(refused), 'generated sticker')} left out: {policy.text}"] if refused else []
     pairs: list[tuple[Sticker, PlatformKind]] = []
-    placed: set[str] = set()
     for own_kind, division in assigned([one for one in stickers if one not in refused], platform):
         pairs += [(one, own_kind) for group in division.sets for one in group]
-        placed |= {one.slot for group in division.sets for one in group}
         sentences += [f"{one.slot}: {why}" for one, why in division.left_out]
     return _Plan(pairs, sentences)
 
@@ -189,16 +194,11 @@ def sheet(stickers: Sequence[Sticker], look: Look) -> Image.Image:
     """
     across = max(1, min(SHEET_ACROSS, len(stickers)))
     down = max(1, -(-len(stickers) // across))
-    image = Image.new("RGB", (across * SHEET_SIDE, down * SHEET_SIDE))
-    for number in range(across * down):
+    image = Image.new("RGB", (across * SHEET_SIDE, down * SHEET_SIDE), BACKGROUNDS[-1])
+    for number, one in enumerate(stickers):
+        shown = Image.fromarray(finished(replace(one, animated=False).master(), SHEET_SIDE, look).frames[0], "RGBA")
         cell = _two_backgrounds(SHEET_SIDE)
-        if number >= len(stickers):
-            cell = Image.new("RGB", (SHEET_SIDE, SHEET_SIDE), BACKGROUNDS[-1])
-        else:
-            shown = Image.fromarray(
-                finished(replace(stickers[number], animated=False).master(), SHEET_SIDE, look).frames[0], "RGBA"
-            )
-            cell.paste(shown, (0, 0), shown)
+        cell.paste(shown, (0, 0), shown)
         image.paste(cell, (number % across * SHEET_SIDE, number // across * SHEET_SIDE))
     return image
 

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StrictBool, StringConstraints, ValidationError, field_validator
+from pydantic import Field, StrictBool, StringConstraints, field_validator
 
-from sticker_pipeline.core.character import describe_problems
-from sticker_pipeline.core.files.inside import read_bytes
-from sticker_pipeline.core.files.limited_files import LimitedFileError, parse_json
+from sticker_pipeline.core.character import read_model
+from sticker_pipeline.core.files.inside import OutsideError, read_bytes
+from sticker_pipeline.core.files.limited_files import parse_json
 from sticker_pipeline.core.settings import Strict
 from sticker_pipeline.core.storage import atomic_file
-from sticker_pipeline.core.texts import TextError, decoded, quoted
 from sticker_pipeline.packing.errors import PackError
 
 FILE_NAME = "pack.json"
@@ -63,23 +62,13 @@ class PackRecord(Strict):
 
 def read_pack(folder: Path) -> PackRecord:
     """Read a set's pack.json. Raises PackError with file and key."""
-    path = folder / FILE_NAME
+    path, example = folder / FILE_NAME, "an object with 'platform', 'stickers' and others"
     try:
-        data = parse_json(decoded(read_bytes(path, most=MOST_BYTES)))
+        return read_model(path, PackRecord, PackError, example, parse=parse_json, most=MOST_BYTES)
     except FileNotFoundError as error:
         raise PackError(f"{path} is missing: build the pack again.") from error
-    except OSError as error:
-        raise PackError(f"{path} cannot be read: {error.strerror}.") from error
-    except TextError as error:
-        raise PackError(f"{path} cannot be read: {error}.") from error
-    except LimitedFileError as error:
-        raise PackError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(data, dict):
-        raise PackError(f"{path} must be an object with 'platform', 'stickers' and others; it holds {quoted(data)}.")
-    try:
-        return PackRecord.model_validate(data)
-    except ValidationError as error:
-        raise PackError("\n".join(describe_problems(str(path), error, PackRecord))) from error
+    except OutsideError as error:
+        raise PackError(f"{path} is {error.strerror}: put the file itself there.") from error
 
 
 def pack_json(record: PackRecord) -> bytes:

@@ -73,8 +73,8 @@ class PageData:
     """A pack with all candidates.
 
     `title`, `author`: suggestions, as of a slot. `slots`: in the pipeline's order, without the picks' order. `picks`:
-    as read from `picks_file`, which is only shown. `problems`: sentences about the picks. `meanings`: names of measures
-    and marks, and what they mean.
+    as read from `picks_file`, which is only shown. `problems`: sentences about picks, images and texts.
+    `meanings`: names of measures and marks, and what they mean.
     """
 
     title: str

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.packing.build import Sticker
+from sticker_pipeline.packing.errors import PackError
 from sticker_pipeline.packing.finish import Look, renderer, sides
 from sticker_pipeline.packing.fit import fit
 from sticker_pipeline.packing.platforms import platform_kinds
@@ -13,7 +15,7 @@ def part_files(platform: str, stickers: Sequence[Sticker], look: Look) -> dict[s
     """Return the platform's covers by kind.
 
     Each is of the first sticker that can be one. An animated cover is of the first animation; without any, it is left
-    out.
+    out. Raises PackError for one that fits no limit.
     """
     found = {}
     for (name, _), kind in platform_kinds().items():
@@ -26,5 +28,8 @@ def part_files(platform: str, stickers: Sequence[Sticker], look: Look) -> dict[s
         master = replace(fitting[0], animated=moves).master()
         formats = (kind.rules.animations if moves else kind.rules.stills).value
         limits = kind.limits(formats[0], animated=moves)
-        found[kind.kind] = fit(renderer(master, kind, look), sides(kind, moves), limits).data
+        try:
+            found[kind.kind] = fit(renderer(master, kind, look), sides(kind, moves), limits).data
+        except UserError as error:
+            raise PackError(f"{platform} has no set, since its {kind.kind} cannot be made: {error}") from error
     return found

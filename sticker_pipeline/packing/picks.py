@@ -13,20 +13,17 @@ from pydantic import (
     AfterValidator,
     Field,
     StringConstraints,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from sticker_pipeline.core.character import PACK, Strict, describe_problems, is_system_folder, may_lead
-from sticker_pipeline.core.files.inside import OutsideError, list_folder, read_bytes, status
-from sticker_pipeline.core.files.limited_files import MOST_BYTES, LimitedFileError, parse_yaml
+from sticker_pipeline.core.character import PACK, Strict, is_system_folder, may_lead, read_model
+from sticker_pipeline.core.files.inside import OutsideError, list_folder, status
+from sticker_pipeline.core.files.limited_files import parse_yaml
 from sticker_pipeline.core.texts import (
-    TextError,
     UserError,
     closest,
-    decoded,
     folded,
     hidden_letters,
     is_unicode,
@@ -126,25 +123,19 @@ def load_picks(folder: Path, roots: Sequence[Path] = ()) -> Picks:
     """
     path = folder / FILE
     try:
-        data = parse_yaml(decoded(read_bytes(path, roots or (folder,), MOST_BYTES)))
+        return read_model(
+            path, Picks, PicksError, "keys such as `title: My stickers`", parse=_parsed, roots=roots or (folder,)
+        )
     except FileNotFoundError:
         return Picks()
     except OutsideError as error:
         raise PicksError(f"{path} is {error.strerror}: {may_lead(folder)}") from error
-    except OSError as error:
-        raise PicksError(f"{path} cannot be read: {error.strerror}.") from error
-    except TextError as error:
-        raise PicksError(f"{path} cannot be read: {error}.") from error
-    except LimitedFileError as error:
-        raise PicksError(f"{path} is not valid YAML: {error}.") from error
-    if data is None:
-        return Picks()
-    if not isinstance(data, dict):
-        raise PicksError(f"{path} must hold keys such as `title: My stickers`; it holds {quoted(data)}.")
-    try:
-        return Picks.model_validate(data)
-    except ValidationError as error:
-        raise PicksError("\n".join(describe_problems(str(path), error, Picks))) from error
+
+
+def _parsed(text: str) -> Any:
+    """Parse YAML; an empty file decides nothing."""
+    data = parse_yaml(text)
+    return {} if data is None else data
 
 
 def overrides(folder: Path, roots: Sequence[Path] = ()) -> dict[str, Path]:
@@ -191,12 +182,13 @@ def _check_override(path: Path, folder: Path, roots: Sequence[Path]) -> None:
         raise PicksError(f"{path} is no file: put the image itself there.")
 
 
-def unknown_names(
+def stated_in_vain(
     folder: Path, picks: Picks, own: Mapping[str, Path], slots: Collection[str], candidates: Collection[str]
 ) -> list[str]:
-    """Return sentences about missing slots and candidates, with file and key.
+    """Return sentences on decisions without effect, with file and key.
 
-    `own`: of `overrides`. Candidates change with each release, so these are no errors.
+    They name missing slots and candidates, and one for two slots. `own`: of `overrides`. Candidates change with
+    each release, so these are no errors.
     """
     path, names = folder / FILE, sorted(slots)
     find = name_finder(names)
@@ -211,6 +203,13 @@ def unknown_names(
         for key, stated in (("accept", picks.accept.values()), ("reject", picks.reject))
         for name in stated
         if name not in candidates
+    ]
+    accepted = {slot: name for slot, name in picks.accept.items() if slot not in own}
+    sentences += [
+        f"{path}: accept: {shortened(name)} is accepted for {listed(of_name)}, and is in the pack once: keep one of "
+        "these slots."
+        for name in dict.fromkeys(accepted.values())
+        if len(of_name := [slot for slot in accepted if accepted[slot] == name]) > 1
     ]
     return sentences + [
         f"{file}: there is no slot '{shortened(file.stem)}'.{closest(file.stem, names)}"

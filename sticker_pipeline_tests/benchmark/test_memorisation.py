@@ -3,6 +3,7 @@ import pytest
 
 from sticker_pipeline.benchmark.memorisation import (
     copied_share,
+    copy_bound,
     fair_copied_share,
     fair_source_share,
     nearest_training,
@@ -112,3 +113,16 @@ def test_the_fair_share_is_what_a_multinomial_gives() -> None:
     assert fair_source_share(3, 2, samples=40_000).mean == pytest.approx(0.25 + 0.75 * 2 / 3, abs=0.01)
     only = fair_source_share(5, 1)
     assert (only.mean, only.ci_low, only.ci_high, only.n) == (1, 1, 1, 1)
+
+
+def test_the_bound_of_copies_is_that_of_held_out_sources() -> None:
+    unit = np.array([[1.0, 0.0]])
+    held = np.array([[0.6, 0.8], [0.8, 0.6], [0.28, 0.96]])
+    assert copy_bound(unit, held, ["a", "b", "b"]) == pytest.approx(0.8)  # of few sources, the nearest image
+    many = np.stack([[np.cos(angle), np.sin(angle)] for angle in np.linspace(0.5, 1.4, 40)])
+    sources = [str(number) for number in range(40)]
+    bound = copy_bound(unit, many, sources)
+    assert bound == pytest.approx(np.sort(many[:, 0])[37])  # 38 of 40 are 95 %
+    above = copied_share(many, unit, many, sources, samples=10).mean
+    assert above == np.mean(many[:, 0] > bound)  # as the share counts
+    assert np.isnan(copy_bound(unit, np.zeros((0, 2)), [])) and np.isnan(copy_bound(np.zeros((0, 2)), held, ["a"] * 3))

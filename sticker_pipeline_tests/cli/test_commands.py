@@ -11,6 +11,7 @@ import webbrowser
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
@@ -20,7 +21,7 @@ from sticker_pipeline.cli.commands import main
 from sticker_pipeline.cli.update import Updated
 from sticker_pipeline.core.known_models import FetchError
 from sticker_pipeline.core.profile import TOY
-from sticker_pipeline.core.storage import ArtifactStore, file_sha256
+from sticker_pipeline.core.storage import ALL, ArtifactStore, file_sha256
 from sticker_pipeline.models.lock import LOCK_FILE
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.dataset.small_set import captions_of, draw_character, made
@@ -329,6 +330,25 @@ def test_the_exit_status_tells_made_from_failed_from_refused(
     assert result.exit_code == status
     assert work.run(["update", "good"]) == status, "the status of the process, not of click's runner alone"
     assert ("Not released, see above: good." in result.output) == bool(updated.refused)
+
+
+def test_the_outcome_names_the_one_character_that_has_a_pack(
+    characters: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ArtifactStore(characters.parent / "artifacts")
+    made = [(ALL, "leaderboard"), ("good", "comfyui_workflow"), ("other", "comfyui_workflow"), ("good", "sticker_pack")]
+    for scope, asset in made:
+        with store.writing(scope, asset) as staging:
+            write_rows(pd.DataFrame({"column": [1]}), staging)
+            store.publish(staging, scope, asset, code_version="1", inputs={}, settings={})
+    monkeypatch.setattr("sticker_pipeline.benchmark.tables.leaderboard_text", lambda table: "the leaderboard")
+    work._print_outcome(store, ["good", "other"])
+    assert capsys.readouterr().out.splitlines()[:4] == [
+        "the leaderboard",
+        "",
+        f"ComfyUI:   {store.root}/<character>/comfyui_workflow/",
+        f"Pack:      {store.root}/good/sticker_pack/sheet.png",
+    ]
 
 
 def test_help_is_whole() -> None:

@@ -80,7 +80,10 @@ def test_a_folder_becomes_a_pack_and_is_sent_once(images: Path, server: Server) 
     assert sent.exit_code == 0, sent.output
     assert f"https://t.me/addstickers/{SET}" in sent.output and TOKEN not in sent.output
     assert len(server.sets[SET].stickers) == 2
-    kept = list(server.sets[SET].stickers)
+    kept, methods = list(server.sets[SET].stickers), server.methods()
+    assert send(target, server, "--yes").exit_code == 0
+    repeated = {*server.methods()[len(methods) :]}
+    assert not {"createNewStickerSet", "addStickerToSet", "replaceStickerInSet"} & repeated
 
     drawing(images / "thank_you.png", "teal")
     assert pack(images).exit_code == 0
@@ -111,13 +114,6 @@ def test_a_changed_pack_is_not_replaced(images: Path) -> None:
     result = pack(images)
     assert result.exit_code == 1 and f"{sheet} was changed by somebody" in result.output
     assert sheet.read_bytes() == b"mine"
-
-
-def test_what_is_neither_a_character_nor_a_folder_is_named(images: Path, server: Server) -> None:
-    result = CliRunner().invoke(commands.main, ["pack", "nobody"])
-    assert result.exit_code == 1 and "There is no folder of that name either." in result.output
-    unsent = send(images, server)
-    assert unsent.exit_code == 1 and f"sticker-pipeline pack {images} --platform telegram" in unsent.output
 
 
 def test_a_missing_token_is_explained(images: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,8 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def pack(bench: Bench, *platforms: str) -> bool:
-    own = bench.character(NAME)
-    return make_pack(bench.definitions, bench.instance, bench.workspace, *own, platforms, Console(quiet=True))
+    character, _ = bench.character(NAME)
+    return make_pack(bench.definitions, bench.instance, bench.workspace, character, platforms, Console(quiet=True))
 
 
 def index(bench: Bench, name: str = "index.parquet") -> pd.DataFrame:

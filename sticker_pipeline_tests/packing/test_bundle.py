@@ -270,3 +270,29 @@ def test_words_are_cut_whole_and_further_sets_keep_their_number(tmp_path):
         f"Nyx and the seven {' '.join(['letters'] * 13)}",
         f"Nyx and the seven {' '.join(['letters'] * 13)} 2",
     ]
+
+
+def test_what_is_cut_is_noted(tmp_path):
+    texts = TEXTS.model_copy(update={"title": "Nyx, who is a cat that waves to all people", "author": "A" * 60})
+    bundle = write_bundle(tmp_path / "line", "line", texts, stickers("line", 48, 0), PARTS)
+    assert bundle.notes == (
+        "the title is cut to 'Nyx, who is a cat that waves to all': at most 40 columns are taken.",
+        f"the author is cut to '{'A' * 50}': at most 50 columns are taken.",
+    )
+    text = (bundle.folder / "INSTRUCTIONS.md").read_text(encoding="utf-8")
+    assert "\n## Cut texts\n\n" + "".join(f"- {note}\n" for note in bundle.notes) in text
+    assert written(tmp_path / "whole", "line", stills=8, animations=0).notes == ()
+
+
+def test_cut_texts_of_a_set_and_of_stickers_are_noted(tmp_path):
+    texts = TEXTS.model_copy(update={"title": "N" * 128})
+    given = stickers("whatsapp", 40, 0)
+    given[3] = replace(given[3], text=f"{'w' * 80} {'v' * 80}")
+    assert write_bundle(tmp_path / "whatsapp", "whatsapp", texts, given, PARTS).notes == (
+        f"the text of wave 3 is cut to '{'w' * 80}': at most 125 characters are taken.",
+        f"the title of set 2 is cut to '{'N' * 119}… (10 more letters): at most 128 characters are taken.",
+    )
+    short = [replace(one, text="?") for one in stickers("discord", 1, 0)]
+    assert write_bundle(tmp_path / "discord", "discord", TEXTS, short, PARTS).notes == (
+        "the text of wave 0 '?' is left out: it must have 2 characters or more.",
+    )

@@ -6,7 +6,6 @@ import pytest
 
 from sticker_pipeline.packing.candidates import (
     OwnImages,
-    copy_bound,
     likeness,
     measured,
     nearest_character,
@@ -53,17 +52,6 @@ def own(**changes: object) -> OwnImages:
 )  # fmt: skip
 def test_reasons(changes: dict[str, object], said: str) -> None:
     assert reason({**FINE, **changes}, "anki") == said
-
-
-def test_the_bound_of_copies_is_that_of_held_out_sources() -> None:
-    unit = np.array([1.0, 0.0])
-    held = np.array([[0.6, 0.8], [0.8, 0.6], [0.28, 0.96]])
-    images = own(training=unit[None], holdout=held, holdout_sources=["a", "b", "b"])
-    assert copy_bound(images) == pytest.approx(0.8)  # of few sources, the nearest image
-    many = np.stack([[np.cos(angle), np.sin(angle)] for angle in np.linspace(0.5, 1.4, 40)])
-    images = own(training=unit[None], holdout=many, holdout_sources=[str(number) for number in range(40)])
-    assert copy_bound(images) == pytest.approx(np.sort(many[:, 0])[37])  # 38 of 40 are 95 %
-    assert np.isnan(copy_bound(own(holdout=np.zeros((0, 4)), holdout_sources=[])))
 
 
 def test_likeness_counts_each_source_once() -> None:

@@ -167,12 +167,11 @@ def test_background_that_is_not_flat_is_refused():
         cut_out(still(gradient))
 
 
-def test_bust_that_the_canvas_cuts_is_cut_out_and_told():
+def test_bust_that_the_canvas_cuts_is_cut_out():
     image = on(blob(), GREY)[:60]
     cut = cut_out(still(image))
     assert cut.background.flat_share == pytest.approx(1 - cut.evidence[0].border, abs=0.03)
-    assert cut.touches_border
-    assert not cut_out(still(on(blob(), GREY))).touches_border
+    assert cut_out(still(on(blob(), GREY))).evidence[0].border == 0 < cut.evidence[0].border
 
 
 def test_specks_are_counted_and_removed():
@@ -236,7 +235,7 @@ def test_smallest_images(size):
 def test_empty_canvas_keeps_nothing():
     cut = cut_out(still(np.zeros((6, 6, 4), dtype=np.uint8)))
     assert cut.background is None
-    assert (cut.kept, cut.specks, cut.touches_border) == (0, 0, False)
+    assert (cut.kept, cut.specks, cut.evidence[0].border) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS)

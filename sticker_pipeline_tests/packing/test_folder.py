@@ -14,6 +14,7 @@ from sticker_pipeline.core.files.space import SpaceError
 from sticker_pipeline.core.settings import MediaSettings
 from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.packing.compose import Composed
+from sticker_pipeline.packing.errors import PackError
 from sticker_pipeline.packing.folder import FILES, FolderError, check_target, pack_folder, target_of
 from sticker_pipeline.packing.pack import SHEET, VERDICTS, texts_of
 from sticker_pipeline.packing.page import PAGE
@@ -99,6 +100,26 @@ def test_a_removed_sticker_leaves_the_pack(source: Path, tmp_path: Path) -> None
     packed(source, target)
     assert list(chosen(target)) == ["hello", "thanks"]
     assert not (target / "masters" / "fox_zebra.png").exists()
+
+
+def test_a_platform_without_a_cover_stops_no_other(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise PackError("no encoding fits")
+
+    monkeypatch.setattr("sticker_pipeline.packing.parts.fit", fails)
+    made = packed(source, tmp_path / "out", "whatsapp", "signal")
+    why = "whatsapp has no set, since its tray cannot be made: no encoding fits"
+    assert made.pack.left_out == {"whatsapp": [why], "signal": []}
+    assert set(made.pack.index["platform"]) == {"signal"} and not (tmp_path / "out" / "whatsapp").exists()
+
+
+def test_a_title_that_is_cut_is_said(source: Path, tmp_path: Path) -> None:
+    (source / "pack").mkdir()
+    (source / "pack" / "picks.yaml").write_text(f"title: {'A fox ' * 12}\nauthor: Ada\n")
+    made = packed(source, tmp_path / "out", "telegram")
+    assert made.problems == [f"telegram: the title is cut to '{'A fox ' * 10}A': at most 64 characters are taken."]
 
 
 def test_every_image_is_in_the_pack(tmp_path: Path) -> None:

@@ -107,6 +107,13 @@ def test_missing_pack_is_named(tmp_path):
         read_pack(tmp_path)
 
 
+def test_a_link_out_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "pack.json").symlink_to(write_pack(record(), tmp_path))
+    with pytest.raises(PackError, match=r"is a link that leaves the folder, to .*: put the file itself there"):
+        read_pack(tmp_path / "set")
+
+
 def test_stickers_are_read_in_order_and_a_changed_one_is_refused(tmp_path):
     (tmp_path / "01.webp").write_bytes(b"pixels")
     assert read_stickers(tmp_path, record()) == [b"pixels"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sticker_pipeline.packing.picks import Picks, PicksError, load_picks, overrides, unknown_names
+from sticker_pipeline.packing.picks import Picks, PicksError, load_picks, overrides, stated_in_vain
 
 WHOLE = """
 title: Bram's stickers
@@ -144,9 +144,18 @@ def test_an_override_behind_a_link_lies_in_the_roots(folder: Path, tmp_path: Pat
 def test_names_that_do_not_exist_get_the_nearest_one(folder: Path) -> None:
     picks = Picks(accept={"thanx": "g-1"}, reject=["g-9"], order=["hello"])
     put(folder, "helo.png")
-    said = unknown_names(folder, picks, overrides(folder), ["thanks", "hello"], ["g-1"])
+    said = stated_in_vain(folder, picks, overrides(folder), ["thanks", "hello"], ["g-1"])
     assert [sentence.removeprefix(str(folder)) for sentence in said] == [
         "/pack/picks.yaml: accept: there is no slot 'thanx'. Did you mean 'thanks'?",
         "/pack/picks.yaml: reject: there is no candidate 'g-9' any more. Did you mean 'g-1'?",
         "/pack/override/helo.png: there is no slot 'helo'. Did you mean 'hello'?",
+    ]
+
+
+def test_a_candidate_accepted_for_two_slots_is_named(folder: Path) -> None:
+    picks = Picks(accept={"hello": "g-1", "thanks": "g-1", "cry": "g-2", "ok": "g-2"})
+    put(folder, "ok.png")
+    said = stated_in_vain(folder, picks, overrides(folder), ["hello", "thanks", "cry", "ok"], ["g-1", "g-2"])
+    assert [sentence.removeprefix(str(folder)) for sentence in said] == [
+        "/pack/picks.yaml: accept: g-1 is accepted for hello, thanks, and is in the pack once: keep one of these slots."
     ]

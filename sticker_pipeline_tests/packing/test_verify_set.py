@@ -210,6 +210,6 @@ def test_archive_that_unpacks_to_much_is_no_archive():
 
 
 def test_each_text_with_a_limit_is_checked_somewhere():
-    """What `verify_set` knows: texts of the pack, of the record, and of a sticker."""
+    """`verify_set` has the texts of the pack, of the record, and of a sticker."""
     known = {*TEXTS.named(), "name", "title", "text", "sticker_name"}
     assert {name for kind in platform_kinds().values() for name in kind.rules.texts} <= known

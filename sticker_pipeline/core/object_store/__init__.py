@@ -1,1 +1,1 @@
-"""The store of artifacts in an object store: blobs by content, manifests as pointers."""
+"""Artifacts in an object store: blobs by content, manifests as pointers."""

@@ -1,4 +1,4 @@
-"""Blobs: files named by their SHA-256, in a bucket and on this machine."""
+"""Blobs: files by SHA-256, in a bucket and on this machine."""
 
 import shutil
 import time
@@ -26,7 +26,9 @@ def blob_key(sha256: str) -> str:
 
 
 def upload(bucket: Bucket, files: Mapping[str, Path]) -> None:
-    """Write the blobs (hex SHA-256 -> file) that the bucket lacks, or holds for more than FRESH."""
+    """Write the blobs that the bucket lacks.
+
+    files: hex SHA-256 -> file. Blobs older than FRESH are written again."""
 
     def one(sha256: str) -> None:
         key, path = blob_key(sha256), files[sha256]
@@ -42,7 +44,7 @@ def _is_good(found: Meta, size: int) -> bool:
 
 
 def download(bucket: Bucket, scratch: Path, wanted: Mapping[Path, str]) -> None:
-    """Put blobs at the paths of `wanted` (path -> hex SHA-256) that do not exist.
+    """Put blobs at missing paths of `wanted` (path -> hex SHA-256).
 
     Raises StorageError for a missing or damaged blob, SpaceError for a full disk. Space is first made by removing
     copies that nobody used for a day.
@@ -60,7 +62,7 @@ def download(bucket: Bucket, scratch: Path, wanted: Mapping[Path, str]) -> None:
 
 
 def place(bucket: Bucket, scratch: Path, sha256: str, path: Path) -> None:
-    """Put a blob at `path`, by a hard link to this machine's copy where possible."""
+    """Put a blob at `path`, by a hard link where possible."""
     blob = local_blob(scratch, sha256)
     if not blob.is_file() or file_sha256(blob) != sha256:
         _fetch(bucket, sha256, blob)
@@ -69,7 +71,7 @@ def place(bucket: Bucket, scratch: Path, sha256: str, path: Path) -> None:
 
 
 def keep(scratch: Path, sha256: str, path: Path) -> None:
-    """Keep `path`, which is not written again, as this machine's copy of a blob."""
+    """Keep `path`, never written again, as a blob's local copy."""
     blob = local_blob(scratch, sha256)
     if not blob.exists():
         with atomic_file(blob) as staging:
@@ -100,7 +102,9 @@ def _fetch(bucket: Bucket, sha256: str, blob: Path) -> None:
 
 
 def tidy(scratch: Path, older: float) -> None:
-    """Remove this machine's copies of versions not used for `older` seconds, and blobs of none."""
+    """Remove local copies of versions unused for `older` seconds.
+
+    Blobs that no other version has go, too."""
     before = time.time() - older
     for version in (scratch / VERSIONS).glob("*"):
         with suppress(OSError):

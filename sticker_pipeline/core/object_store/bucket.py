@@ -34,7 +34,7 @@ class Conflict(Exception):
 
 @dataclass(frozen=True)
 class Meta:
-    """An object's key, version (entity tag), size in bytes and time of change (seconds since 1970)."""
+    """An object: key, entity tag, bytes, time of change (since 1970)."""
 
     key: str
     tag: str
@@ -122,7 +122,7 @@ class Bucket:
         self._patiently(keys[0] if keys else "", lambda: obstore.delete(self.objects, keys))
 
     def check(self) -> None:
-        """Raise BucketError for a bucket that does not exist or cannot be listed."""
+        """Raise BucketError for a bucket that cannot be listed."""
         next(self.listed(""), None)
 
     def _or_none(self, key: str, read: Callable[[], Result]) -> Result | None:
@@ -171,7 +171,7 @@ def open_bucket(url: str) -> Bucket:
 
 @cache
 def _opened(url: str, process: int) -> Bucket:
-    """Open `url` once in a process: connections are kept, and do not survive a fork."""
+    """Open `url` once in a process: connections do not survive a fork."""
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
@@ -190,7 +190,7 @@ def _meta(found: Any) -> Meta:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Tell whether a later try may succeed: no answer, or an error of the server."""
+    """Tell whether a later try may succeed."""
     from obstore.exceptions import GenericError
 
     refused = isinstance(error, GenericError) and re.search(r"status code: 4\d\d", str(error))

@@ -17,7 +17,7 @@ BATCH = 1000  # keys of one deletion
 
 @dataclass(frozen=True)
 class Collected:
-    """Numbers and bytes of used blobs, of unused ones, and of unused ones that are too young to remove."""
+    """Numbers and bytes of blobs; `young`: unused, and not removable yet."""
 
     used: int
     used_bytes: int
@@ -29,7 +29,7 @@ class Collected:
 def collect(
     bucket: Bucket, *, remove: bool, older: float = WEEK, count: Callable[[int], None] = lambda done: None
 ) -> Collected:
-    """Remove blobs that no manifest names and that are `older` seconds old; only count them without `remove`.
+    """Count blobs that no manifest names; `remove` those of `older` seconds.
 
     Raises StorageError for a damaged manifest: nothing is removed then. Raises ValueError for an age near FRESH.
     """

@@ -1,4 +1,4 @@
-"""The store of artifacts in a bucket, with copies of what is used on this machine.
+"""The store of artifacts in a bucket, with local copies.
 
     <url>/_blobs/<sha256>                 files by content, never changed
     <url>/<scope>/<asset>/artifact.json   manifest of the artifact, and pointer to its files
@@ -156,7 +156,7 @@ class ObjectStore(ArtifactStore):
 
     @contextmanager
     def _private_copy(self, scope: str, name: str) -> Iterator[tuple[Path, str, Files]]:
-        """Yield a copy of the tree for a change, its version and its files."""
+        """Yield a private copy of the tree, its version, its files."""
         found = self.bucket.get(self._tree_key(scope, name))
         data, before = found or (b'{"files": {}}', "")
         place = self.root / "_changes" / uuid.uuid4().hex
@@ -218,11 +218,11 @@ class ObjectStore(ArtifactStore):
         return found.tag if found else ""
 
     def _listing(self) -> dict[str, str]:
-        """Return key -> version of all objects but blobs: a request for a thousand."""
+        """Return key -> version of all manifests: a request for a thousand."""
         return self.once("listing", lambda: {meta.key: meta.tag for meta in every_manifest(self.bucket)})
 
     def _manifest(self, key: str) -> tuple[Path, bytes] | None:
-        """Return a manifest's copy on this machine and its bytes; read once for each version."""
+        """Return a manifest's local path and bytes, read once for each version."""
         tag = self._tag(key)
         if not tag:
             return None
@@ -241,7 +241,7 @@ class ObjectStore(ArtifactStore):
         return self._local(key, tag), data
 
     def _local(self, key: str, tag: str) -> Path:
-        """Return the place of a version of a manifest; its files lie beside it."""
+        """Return a manifest version's local path; its files lie beside it."""
         return self._versions_of(tag) / key
 
     def _versions_of(self, tag: str) -> Path:
@@ -301,7 +301,10 @@ class _Work:
 
     @contextmanager
     def _copied(self) -> Iterator[tuple[dict[str, Path], Files]]:
-        """Yield copies of new files (logs grow during an upload), and what all files are."""
+        """Yield copies of new files, and sizes and hashes of all.
+
+        Copies, since logs grow during an upload.
+        """
         place = self.store.root / "_changes" / uuid.uuid4().hex
         copies, files = dict[str, Path](), Files()
         place.mkdir(parents=True)

@@ -26,7 +26,7 @@ from sticker_pipeline.packing.compose import Composed, Material, compose
 from sticker_pipeline.packing.gather import vectors_of
 from sticker_pipeline.packing.pack import PACK, SHEET, Origin
 from sticker_pipeline.packing.page import PAGE
-from sticker_pipeline.packing.picks import Picks, load_picks, overrides, unknown_names
+from sticker_pipeline.packing.picks import Picks, load_picks, overrides, stated_in_vain
 from sticker_pipeline.packing.slots import slots_of
 
 
@@ -59,7 +59,7 @@ def sticker_pack(context: dg.AssetExecutionContext, config: PackConfig, workspac
         pack, slots = character.settings.pack or Pack(), slots_of(character.settings.pack or Pack())
         picks, own = load_picks(character.folder, character.roots), overrides(character.folder, character.roots)
         rows, files = _candidates(work, picks)
-        problems = unknown_names(
+        problems = stated_in_vain(
             character.folder, picks, own, {*(slot.name for slot in slots), *rows["slot"], *rows["own_slot"]},
             set(rows["candidate"]),
         )  # fmt: skip
@@ -117,9 +117,12 @@ def _choice(
     pack: Pack,
 ) -> pd.DataFrame:
     artifact = work.inputs["pack_candidates"]
-    images = {name: artifact.fetched([file]) / file for name, file in zip(rows["candidate"], rows["file"], strict=True)}
-    shown = rows.assign(file=[str(files[name] if not images[name].is_file() else images[name]) for name in images])
-    vectors = vectors_of(shown, Path("/"), embedder_of(work.profile, work.store))
+    folder = artifact.fetched(file for file in rows["file"] if file in artifact.files)
+    images = [
+        folder / file if file in artifact.files else files[name]  # one that was accepted is in an earlier pack
+        for name, file in zip(rows["candidate"], rows["file"], strict=True)
+    ]
+    vectors = vectors_of(images, embedder_of(work.profile, work.store))
     wishes = Wishes(picks.accept, picks.reject, picks.order, own)
     return choose(rows, vectors, slots, wishes, Bounds(pack.size, alike_of(rows, vectors), pack.own))
 
