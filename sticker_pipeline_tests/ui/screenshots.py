@@ -56,6 +56,7 @@ def of_the_demo(root: Path) -> None:
             desk(somebody_else, 1320, "desk")
             desk(somebody_else, 390, "desk-phone")
             pack_page(ui, somebody_else, 1320, "pack-page")
+            save_image(Image.open(ui.store.read(CHARACTER, "sticker_pack").folder / "sheet.png"), "pack-sheet")
             pack_page(ui, somebody_else, 390, "pack-page-phone")
         for asset, key in (
             ("frames", "kept_frames"),
@@ -158,7 +159,10 @@ def failed_check(person: Person) -> None:
 def save(person: Person, name: str) -> None:
     """Write what is seen as docs/images/<name>.webp, small enough for a repository."""
     person.page.wait_for_timeout(3000)  # until statuses and animations have come to rest; no condition says so
-    seen = Image.open(io.BytesIO(person.page.screenshot()))
+    save_image(Image.open(io.BytesIO(person.page.screenshot())), name)
+
+
+def save_image(seen: Image.Image, name: str) -> None:
     for quality in (85, 70, 50):
         written = io.BytesIO()
         seen.save(written, "webp", quality=quality, method=6)
