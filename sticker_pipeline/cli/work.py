@@ -191,7 +191,7 @@ def pack_command(stopping: Stopping | None, name: str, platforms: tuple[str, ...
         made = make_pack(defs(), instance, workspace, character, platforms, CONSOLE, stopping or Stopping())
     if not made:
         raise click.ClickException("The pack was not made; see above.")
-    _tell_pack(workspace.store.folder(name, "sticker_pack"))
+    _tell_pack(workspace.store.read(name, "sticker_pack").fetched())
 
 
 @main.command("pack-folder")
