@@ -420,8 +420,10 @@ class ArtifactStore:
 
     def _version(self, scope: str, asset: str) -> str:
         """Return the manifest's version, empty without one: `_put` replaces only this."""
+        folder = self.folder(scope, asset)
+        _finish_interrupted_swap(folder)
         try:
-            return hashlib.sha256(read_bytes(self.folder(scope, asset) / MANIFEST)).hexdigest()
+            return hashlib.sha256(read_bytes(folder / MANIFEST)).hexdigest()
         except OSError:  # none, or a damaged one
             return ""
 

@@ -167,6 +167,13 @@ def test_a_crash_between_the_renames_loses_nothing(store: ArtifactStore, died_af
     assert not previous.exists()
 
 
+def test_an_artifact_left_between_two_renames_is_replaced(store: ArtifactStore) -> None:
+    folder = publish(store, "one").folder
+    folder.rename(folder.with_name(".frames.old"))
+    assert publish(store, "two").content("text") == b"two"
+    assert store.read("luma", "frames").content("text") == b"two"
+
+
 def test_readers_and_writers_of_one_artifact_never_meet_a_gap(store: ArtifactStore) -> None:
     """As when the automation and a person make the same asset, while the sensor looks at it."""
     publish(store, "0")
