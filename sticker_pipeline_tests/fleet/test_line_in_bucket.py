@@ -1,6 +1,12 @@
-"""The whole line with its artifacts in a bucket, on two machines: the same data versions as in a folder."""
+"""The whole line with its artifacts in a bucket, on three machines: the same data versions as in a folder.
 
+The second machine is killed in its training; the third goes on.
+"""
+
+import io
+import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import dagster as dg
@@ -8,8 +14,10 @@ import pytest
 
 from sticker_pipeline.benchmark.releases import current, releases_folder, whole
 from sticker_pipeline.core.storage import ALL, file_sha256
+from sticker_pipeline.core.stores import open_store
 from sticker_pipeline.definitions import defs
 from sticker_pipeline.defs.resources import workspace_from_environment
+from sticker_pipeline_tests import chaos
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.core.object_store.s3_server import S3Server, s3_server
 from sticker_pipeline_tests.defs.conftest import Bench
@@ -53,8 +61,14 @@ def in_folder(root: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="module")
-def in_bucket(root: Path, server: S3Server, in_folder: Bench) -> Iterator[Bench]:
-    """The dataset made on one machine, the rest on another; seen from a third."""
+def said() -> io.StringIO:
+    """The output of the third machine."""
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def in_bucket(root: Path, server: S3Server, in_folder: Bench, said: io.StringIO) -> Iterator[Bench]:
+    """The dataset made on one machine, half of the training on another, the rest on a third; seen from a fourth."""
     url = f"{server.make_bucket('fleet')}/artifacts"
     (root / "fleet-history").mkdir()
     with dg.DagsterInstance.local_temp(str(root / "fleet-history")) as instance:
@@ -62,20 +76,42 @@ def in_bucket(root: Path, server: S3Server, in_folder: Bench) -> Iterator[Bench]
         instance.add_dynamic_partitions("characters", ["small"])
         dataset = first.definitions.resolve_job_def("dataset_line")
         assert dataset.execute_in_process(instance=instance, partition_key="small").success
-        assert opened(root, instance, url, "second").update("small")
-        yield opened(root, instance, url, "third")
+        killed_in_training(root, url, "second")
+        with redirect_stdout(said):
+            assert opened(root, instance, url, "third").update("small")
+        yield opened(root, instance, url, "fourth")
+
+
+def killed_in_training(root: Path, url: str, machine: str) -> None:
+    """Start an update on `machine`; kill all its processes once a state of the first epoch is in the bucket."""
+    variables = chaos.workspace(root / machine, root / "characters")
+    variables |= {"STICKER_ARTIFACTS": url, "STICKER_SCRATCH": str(root / machine)}
+    command, store = chaos.start(variables, "small"), open_store(url, root / "watcher")
+    try:
+        while not list(store.tree("small", ".work/lora").glob("state/*_epoch_0001/*")):
+            assert command.process.poll() is None, "".join(command.lines)[-3000:]
+            time.sleep(0.2)
+    finally:
+        for process in command.family():
+            process.kill()
+    assert chaos.wait_until_gone(command) == []
 
 
 def test_data_versions_are_those_of_the_folder(in_folder: Bench, in_bucket: Bench) -> None:
-    here = {asset: in_folder.store.read("small", asset) for asset in LINE}
-    there = {asset: in_bucket.store.read("small", asset) for asset in LINE}
-    assert {asset: artifact.data_version for asset, artifact in there.items()} == {
-        asset: artifact.data_version for asset, artifact in here.items()
-    }
+    here, there = (
+        {asset: bench.store.read("small", asset).data_version for asset in LINE if asset not in chaos.HAVE_TIMES}
+        for bench in (in_folder, in_bucket)
+    )
+    assert there == here
     assert in_bucket.stale("small") == []
 
 
-def test_every_file_is_whole_on_a_third_machine(in_bucket: Bench) -> None:
+def test_the_training_went_on_from_the_state_of_the_killed_machine(in_bucket: Bench, said: io.StringIO) -> None:
+    assert in_bucket.store.read("small", "lora").table("log.parquet")["epoch"].unique().tolist() == [1, 2]
+    assert "goes on after step" in said.getvalue()
+
+
+def test_every_file_is_whole_on_another_machine(in_bucket: Bench) -> None:
     for scope, asset in in_bucket.store.artifacts():
         artifact = in_bucket.store.read(scope, asset)
         folder = artifact.fetched()

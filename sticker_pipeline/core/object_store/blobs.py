@@ -43,16 +43,16 @@ def _is_good(found: Meta, size: int) -> bool:
     return found.size == size and time.time() - found.changed < FRESH
 
 
-def download(bucket: Bucket, scratch: Path, wanted: Mapping[Path, str]) -> None:
+def download(bucket: Bucket, scratch: Path, wanted: Mapping[Path, str], to: Callable[[Path, Path], object]) -> None:
     """Put blobs at missing paths of `wanted` (path -> hex SHA-256).
 
-    Raises StorageError for a missing or damaged blob, SpaceError for a full disk. Space is first made by removing
-    copies that nobody used for a day.
+    to: `link_or_copy`, or `shutil.copyfile` for files that are written again. Raises StorageError for a missing or
+    damaged blob, SpaceError for a full disk. Space is first made by removing copies that nobody used for a day.
     """
     missing = {path: sha256 for path, sha256 in wanted.items() if not path.exists()}
 
     def one(path: Path) -> None:
-        place(bucket, scratch, missing[path], path)
+        place(bucket, scratch, missing[path], path, to)
 
     try:
         _each(one, missing)
@@ -61,13 +61,13 @@ def download(bucket: Bucket, scratch: Path, wanted: Mapping[Path, str]) -> None:
         _each(one, [path for path in missing if not path.exists()])
 
 
-def place(bucket: Bucket, scratch: Path, sha256: str, path: Path) -> None:
-    """Put a blob at `path`, by a hard link where possible."""
+def place(bucket: Bucket, scratch: Path, sha256: str, path: Path, to: Callable[[Path, Path], object]) -> None:
+    """Put a blob at `path` by `to`, whole or not at all."""
     blob = local_blob(scratch, sha256)
     if not blob.is_file() or file_sha256(blob) != sha256:
         _fetch(bucket, sha256, blob)
     with atomic_file(path) as staging:
-        link_or_copy(blob, staging)
+        to(blob, staging)
 
 
 def keep(scratch: Path, sha256: str, path: Path) -> None:

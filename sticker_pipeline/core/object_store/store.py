@@ -33,11 +33,12 @@ from sticker_pipeline.core.storage import (
     artifact_from,
     atomic_file,
     file_sha256,
+    link_or_copy,
 )
 
 BIG = 2**20  # bytes: larger files of a tree are fetched by `bring`
 CHANGES = 5  # tries of a change that another machine came before
-WORK_SECONDS = 60.0  # between two uploads of an unfinished training
+WORK_SECONDS = 15.0  # between two uploads of an unfinished training
 AFTER_BLOBS = "_blobs/~"  # a key after those of all blobs
 Files = dict[str, dict[str, Any]]  # name -> bytes, sha256
 Result = TypeVar("Result")
@@ -163,7 +164,7 @@ class ObjectStore(ArtifactStore):
         folder, files = place / scope / name, _files(data)
         folder.mkdir(parents=True)
         try:
-            self._bring(folder, files, None)
+            self._bring(folder, files, None, shutil.copyfile)
             yield folder, before, files
         finally:
             shutil.rmtree(place, ignore_errors=True)
@@ -247,9 +248,16 @@ class ObjectStore(ArtifactStore):
     def _versions_of(self, tag: str) -> Path:
         return self.root / VERSIONS / re.sub("[^A-Za-z0-9-]", "", tag)
 
-    def _bring(self, folder: Path, files: Mapping[str, Mapping[str, Any]], names: Iterable[str] | None) -> None:
+    def _bring(
+        self,
+        folder: Path,
+        files: Mapping[str, Mapping[str, Any]],
+        names: Iterable[str] | None,
+        to: Callable[[Path, Path], object] = link_or_copy,
+    ) -> None:
+        """Bring `names` (default: all) of `files` into `folder`."""
         wanted = files if names is None else [name for name in names if name in files]
-        download(self.bucket, self.root, {folder / name: str(files[name]["sha256"]) for name in wanted})
+        download(self.bucket, self.root, {folder / name: str(files[name]["sha256"]) for name in wanted}, to)
 
 
 class _Work:
@@ -261,6 +269,7 @@ class _Work:
     def __init__(self, store: ObjectStore, key: str, folder: Path) -> None:
         self.store, self.key, self.folder = store, key, folder
         self.tag, self.files, self.due = "", Files(), 0.0
+        self.stamps: dict[str, tuple[int, int]] = {}  # size and time of files when they were hashed
         self.owner = uuid.uuid4().hex
 
     def take_over(self) -> None:
@@ -274,7 +283,7 @@ class _Work:
             for name, entry in self.files.items():
                 if (self.folder / name).is_file() and file_sha256(self.folder / name) != entry["sha256"]:
                     (self.folder / name).unlink()
-            self.store._bring(self.folder, self.files, None)
+            self.store._bring(self.folder, self.files, None, shutil.copyfile)
         self.tag = self._put(self.files, before)
 
     def keep_now_and_then(self) -> None:
@@ -312,13 +321,15 @@ class _Work:
             for path in _visible_files(self.folder):
                 name = path.relative_to(self.folder).as_posix()
                 with suppress(FileNotFoundError):  # removed meanwhile: an older state
+                    about = path.stat()
+                    stamp = about.st_size, about.st_mtime_ns
+                    if name in self.files and self.stamps.get(name) == stamp:
+                        files[name] = self.files[name]
+                        continue
                     copy = place / uuid.uuid4().hex
                     shutil.copyfile(path, copy)
-                    files[name] = {"bytes": copy.stat().st_size, "sha256": file_sha256(copy)}
-                    if files[name] == self.files.get(name):
-                        copy.unlink()
-                    else:
-                        copies[str(files[name]["sha256"])] = copy
+                    files[name], self.stamps[name] = _entry(copy), stamp
+                    copies[str(files[name]["sha256"])] = copy
             yield copies, dict(sorted(files.items()))
         finally:
             shutil.rmtree(place, ignore_errors=True)
@@ -341,10 +352,11 @@ def _tree_data(files: Files, **more: str) -> bytes:
 
 def _described(folder: Path) -> Files:
     """Return bytes and SHA-256 of the folder's files, without hidden ones."""
-    return {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in _visible_files(folder)
-    }
+    return {path.relative_to(folder).as_posix(): _entry(path) for path in _visible_files(folder)}
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _visible_files(folder: Path) -> list[Path]:

@@ -330,3 +330,28 @@ def test_a_survey_asks_once_for_a_thousand_objects(url: str, tmp_path: Path) -> 
         assert all(snapshot.stamp(f"c{number:02}", "frames") for number in range(20))
     assert len(found) == 20
     assert not head.called and not get.called
+
+
+def test_what_goes_on_is_a_copy_and_may_be_written_again(url: str, tmp_path: Path) -> None:
+    here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+    with here.working("luma", "lora"):
+        work_file(here).write_text("step 7")
+    with there.working("luma", "lora"):
+        pass
+    with there.working("luma", "lora"):
+        work_file(there).write_text("step 8")  # in place: a link would change the copy of the blob
+    for machine in ("b", "c"):
+        store = ObjectStore(url, tmp_path / machine)
+        with store.working("luma", "lora"):
+            assert work_file(store).read_text() == "step 8"
+
+
+def test_unchanged_files_of_a_training_are_hashed_once(url: str, tmp_path: Path) -> None:
+    here = ObjectStore(url, tmp_path / "a")
+    with mock.patch.object(store, "WORK_SECONDS", 0.0), here.working("luma", "lora") as save:
+        work_file(here, "big").write_text("big")
+        save()
+        with mock.patch.object(store, "_entry", wraps=store._entry) as hashed:
+            work_file(here, "log").write_text("1")
+            save()
+        assert hashed.call_count == 1
