@@ -5,7 +5,7 @@ import dagster as dg
 from sticker_pipeline.core.storage import discard
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import columns
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.style_set import taken_traits
 from sticker_pipeline.defs.automation import NIGHTLY_WHEN_STALE
@@ -29,6 +29,7 @@ from sticker_pipeline.training.specs import SAMPLE_PROMPTS, style_spec
     kinds={"pytorch", "diffusers"},
     metadata=columns(LOG, VALIDATION_LOSS),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     description="A LoRA of the style, trained as a character's is (`lora`) on the images of all its characters. It "
     "has no trigger word.",
 )
