@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SLOW = (  # files that take more than four seconds, in order; no two with a browser at a time
+    "fleet/test_ray.py",
     "ui/test_door.py",
     "test_chaos.py",
     "defs/test_pack.py",
@@ -34,6 +35,7 @@ SLOW = (  # files that take more than four seconds, in order; no two with a brow
     "packing/test_telegram.py",
     "core/process/test_quiet.py",
     "defs/test_style.py",
+    "fleet/test_postgres.py",
     "training/test_damaged_state.py",
     "training/memory/test_dry_run.py",
     "defs/test_sampling_grid.py",
@@ -59,6 +61,7 @@ SLOW = (  # files that take more than four seconds, in order; no two with a brow
     "defs/test_recommended.py",
     "training/distill/test_main.py",
     "embedded/test_base.py",
+    "fleet/test_deploy.py",
     "diffusion/lora/test_clients.py",
     "diffusion/test_base_model.py",
     "embedded/test_tagger.py",

@@ -79,7 +79,7 @@ def test_ray_shows_no_secret() -> None:
 def instance_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """deploy/ray/dagster.yaml, as Dagster reads it."""
     for name in compose()["services"]["daemon"]["environment"]:
-        monkeypatch.setenv(name, "anything")
+        monkeypatch.setenv(name, "5432" if name == "POSTGRES_PORT" else "anything")
     (tmp_path / "dagster.yaml").write_bytes((DEPLOY / "ray" / "dagster.yaml").read_bytes())
     settings, _ = dagster_instance_config(str(tmp_path))
     return dict(settings)
