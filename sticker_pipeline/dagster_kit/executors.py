@@ -12,11 +12,11 @@ from sticker_pipeline.dagster_kit.fixed import NO_CONFIG, fixed_executor
 
 VARIABLE = "STICKER_EXECUTOR"
 STEP_CPUS = "STICKER_STEP_CPUS"
-STOP_SECONDS = 120
-"""From a Ray job's SIGTERM to its SIGKILL: the trainer has three graces (`dagster_kit/launcher.py`).
-
-Ray's default of 3 seconds is too short for a checkpoint.
-"""
+RAY = (
+    "RAY_JOB_STOP_WAIT_TIME_S=120",  # from SIGTERM to SIGKILL: the trainer has three graces; Ray's default is 3 seconds
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=1",  # a step that requests no GPU sees none, else all of its node
+)
+"""Variables by which Ray starts and ends each step."""
 
 
 class ExecutorError(UserError):
@@ -66,7 +66,7 @@ def _on_ray(environment: Mapping[str, str]) -> dg.ExecutorDefinition:
     def on_ray(context: dg.InitExecutorContext) -> dg.Executor:
         launcher = context.instance.run_launcher
         inherited = (launcher.env_vars or []) if isinstance(launcher, RayRunLauncher) else []
-        steps = {"num_cpus": cpus, "env_vars": [*inherited, f"RAY_JOB_STOP_WAIT_TIME_S={STOP_SECONDS}"]}
+        steps = {"num_cpus": cpus, "env_vars": [*inherited, *RAY]}
         config = {"ray": steps, "retries": {"enabled": {}}}
         return start(context._replace(executor_config=config))
 

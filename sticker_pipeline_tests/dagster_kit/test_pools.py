@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sticker_pipeline.dagster_kit.pools import BRIEF, GPU, RequestError, gpu_request, has_gpu
+from sticker_pipeline.dagster_kit.pools import BRIEF, GPU, RequestError, brief_pool, gpu_request, has_gpu
 from sticker_pipeline.definitions import defs
 
 LONG = {
@@ -45,6 +45,14 @@ def test_long_steps_take_turns_always() -> None:
     }
     assert {pools[name] for name in LONG} == {GPU}
     assert pools["wd14_tags"] == BRIEF == (GPU if has_gpu() else None)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_fleets_steps_do_not_ask_this_machine(here: bool) -> None:
+    assert brief_pool({"STICKER_EXECUTOR": "local"}, here) == brief_pool({}, here) == (GPU if here else None)
+    for executor in ("ray", "k8s"):
+        assert brief_pool({"STICKER_EXECUTOR": executor}, here) == GPU
+        assert brief_pool({"STICKER_EXECUTOR": executor, "STICKER_STEP_GPUS": "0"}, here) is None
 
 
 def test_each_step_of_the_pool_requests_a_gpu_and_no_other() -> None:
