@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SLOW = (  # files that take more than four seconds, in order; no two with a browser at a time
+    "fleet/test_ray.py",
+    "fleet/test_line_in_bucket.py",
     "ui/test_door.py",
     "test_chaos.py",
     "defs/test_pack.py",
@@ -38,6 +40,11 @@ SLOW = (  # files that take more than four seconds, in order; no two with a brow
     "packing/test_telegram.py",
     "core/process/test_quiet.py",
     "defs/test_style.py",
+    "fleet/test_postgres.py",
+    "core/object_store/test_object_store.py",
+    "core/object_store/test_contract.py",
+    "core/object_store/test_copying.py",
+    "cli/test_storage.py",
     "training/test_damaged_state.py",
     "training/memory/test_dry_run.py",
     "defs/test_sampling_grid.py",
@@ -63,6 +70,7 @@ SLOW = (  # files that take more than four seconds, in order; no two with a brow
     "defs/test_recommended.py",
     "training/distill/test_main.py",
     "embedded/test_base.py",
+    "fleet/test_deploy.py",
     "diffusion/lora/test_clients.py",
     "diffusion/test_base_model.py",
     "embedded/test_tagger.py",

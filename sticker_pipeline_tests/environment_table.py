@@ -27,6 +27,13 @@ VARIABLES = (
     Variable("STICKER_MODELS", "the folder of the models", "data/models"),
     Variable("STICKER_PROFILE", "the profile of characters whose character.yaml names none", "embedded"),
     Variable("STICKER_RETRAIN", "when LoRAs are trained: a cron schedule, UTC", "0 3 * * *"),
+    Variable("STICKER_EXECUTOR", "where steps run: `local`, `ray` or `k8s`", "local"),
+    Variable(
+        "STICKER_STEP_GPUS",
+        "GPUs that a step of the pool `gpu` requests from Ray or Kubernetes; 0 on a fleet without GPUs",
+        "1",
+    ),
+    Variable("STICKER_STEP_CPUS", "CPUs that each step requests from Ray, which are its threads too", "1"),
     Variable("STICKER_OWNER", "owners of the assets in the UI, such as `ada@example.org, team:stickers`"),
     Variable(
         "STICKER_UI",

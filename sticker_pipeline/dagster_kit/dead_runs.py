@@ -60,9 +60,10 @@ def own_process(run: DagsterRun) -> psutil.Process | None:
 def lost_processes(instance: dg.DagsterInstance, run: DagsterRun) -> list[int]:
     """Return the ids of the run's processes if all ended, else [].
 
-    Also [] on another machine, or before it has a process.
+    Also [] on another machine, or before it has a process. A run that names no machine has another launcher, as on a
+    fleet: its processes have ids of other machines, and Dagster's run monitoring asks that launcher.
     """
-    if other_machine(run):
+    if run.tags.get(HOST_TAG) != platform.node():
         return []
     if named := run.tags.get(PROCESS_TAG):  # its steps end with this process
         return [] if is_the_same(named) else [int(named.split()[0])]

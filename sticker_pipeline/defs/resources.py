@@ -21,7 +21,8 @@ from sticker_pipeline.core.profile import Profile, ProfileError, character_profi
 from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.core.stores import open_store
 from sticker_pipeline.core.texts import shortened
-from sticker_pipeline.dagster_kit.fixed import NO_VALUES, fixed, fixed_executor
+from sticker_pipeline.dagster_kit.executors import chosen_executor
+from sticker_pipeline.dagster_kit.fixed import NO_VALUES, fixed
 from sticker_pipeline.dagster_kit.instance import home
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.loggers import terminal
@@ -108,9 +109,5 @@ def defs() -> dg.Definitions:
             "launcher": fixed(TrainerLauncher(), "Runs the trainer on this machine."),
             "io_manager": NO_VALUES,
         },
-        # Each step has its own process: so its GPU memory is freed. A fork of a process with the loaded definitions
-        # starts in a fraction of a second.
-        executor=fixed_executor(
-            {"start_method": {"forkserver": {"preload_modules": ["sticker_pipeline.definitions"]}}}
-        ),
+        executor=chosen_executor(os.environ),
     )

@@ -8,6 +8,8 @@ import signal
 
 import dagster as dg
 
+from sticker_pipeline.dagster_kit.dead_runs import host_tags
+
 
 @dg.asset(pool="gpu")
 def killed() -> None:
@@ -16,4 +18,4 @@ def killed() -> None:
 
 if __name__ == "__main__":
     with dg.DagsterInstance.get() as history:
-        dg.materialize([killed], instance=history)
+        dg.materialize([killed], instance=history, tags=host_tags())

@@ -10,6 +10,7 @@ import sys
 import dagster as dg
 import psutil
 import pytest
+from dagster._core.events import EngineEventData
 from dagster._core.utils import make_new_run_id
 
 from sticker_pipeline.dagster_kit.dead_runs import (
@@ -94,6 +95,15 @@ def test_only_runs_of_this_machine_that_named_a_lost_process_are_dead(instance: 
         "its process 4194305 is gone",
         "its machine elsewhere is gone",
     ]
+
+
+def test_a_run_of_another_launcher_is_left_to_it(instance: dg.DagsterInstance) -> None:
+    """A fleet's runs name a process in their events, which this machine does not have."""
+    gone = EngineEventData({"pid": dg.MetadataValue.text(str(2**22 + 1))})
+    for tags in ({}, unnamed_process_tags()):
+        run = begun(instance, tags, dg.DagsterRunStatus.STARTED)
+        instance.report_engine_event("Started process for run", run, gone)
+    assert [found.run_id for found, _ in dead_runs(instance)] == [run.run_id]
 
 
 def test_a_number_that_was_given_again_is_another_process() -> None:

@@ -176,7 +176,7 @@ def _opened(url: str, process: int) -> Bucket:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
     except ImportError as error:
-        raise StorageError(f"{url} needs the package obstore: pip install --editable '.[fleet]'") from error
+        raise StorageError(f"{url} needs the package obstore: pip install 'sticker_pipeline[fleet]'") from error
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     plain: dict[str, Any] = {"client_options": {"allow_http": True}} if endpoint.startswith("http://") else {}
     try:

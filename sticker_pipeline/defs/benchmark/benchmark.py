@@ -11,7 +11,7 @@ from sticker_pipeline.benchmark.side_by_side import COMPARISONS, comparisons, si
 from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, note, table
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.manifest import HOLDOUT
 from sticker_pipeline.defs.automation import WHEN_STALE
@@ -35,6 +35,7 @@ OTHERS = "others.json"  # other characters -> data versions of their training se
     kinds={"open-clip", "onnx", "parquet"},
     metadata=columns(tables.BENCHMARK, COMPARISONS),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     description="Metrics, with intervals, of the images of base model, LoRA, baseline release and each rival: likeness "
     "to held-out images, the right character among all, prompted tags found, copies, diversity, effect of the trigger. "
     "Each metric's docstring says how it can be fooled.",

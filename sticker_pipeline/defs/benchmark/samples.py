@@ -15,7 +15,7 @@ from sticker_pipeline.core.profile import toy_note
 from sticker_pipeline.core.storage import file_sha256, write_table
 from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, note, table
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -49,6 +49,7 @@ LEFT_OUT = "left_out.json"
     kinds={"diffusers", "parquet"},
     metadata=columns(SAMPLES, WITHOUT_TRIGGER),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     description="Images of the benchmark's prompts by the base model, the LoRA, the baseline release and each rival, "
     "all from the same noise; by each LoRA without its trigger as well; and by the LoRA in each setting that the "
     "sampling grid recommends for it. Existing images are not generated again.",

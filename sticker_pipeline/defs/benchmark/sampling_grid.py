@@ -18,7 +18,7 @@ from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.on_request import GROUP, on_request
 from sticker_pipeline.dagster_kit.one_off import OneOff
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -60,6 +60,7 @@ class GridConfig(OneOff):
     kinds={"diffusers", "open-clip", "parquet"},
     metadata=columns(SAMPLING_GRID),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     output_required=False,
     description="The best weights of the LoRAs of character and style and of the LCM-LoRA, steps and guidance: a "
     "grid of all (`sampling_grid:` in character.yaml), generated, measured and timed; the Pareto front of quality "

@@ -20,7 +20,7 @@ from sticker_pipeline.benchmark.epochs import (
 from sticker_pipeline.benchmark.features import embedder_of, trained_images
 from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -43,6 +43,7 @@ from sticker_pipeline.training.logs.tables import VALIDATION_LOSS
     kinds={"open-clip", "parquet"},
     metadata=columns(CHOICE),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     description="The epoch to use, by a stated rule: none after the loss on validation images has stopped falling, "
     "none that copies, none clearly less like the character than the best; of these the one with the lowest loss.",
 )

@@ -20,7 +20,7 @@ from sticker_pipeline.core.storage import Artifact
 from sticker_pipeline.core.verdict import Verdict
 from sticker_pipeline.dagster_kit.checks import check_result, check_specs
 from sticker_pipeline.dagster_kit.metadata import inline_image
-from sticker_pipeline.dagster_kit.pools import BRIEF
+from sticker_pipeline.dagster_kit.pools import BRIEF, gpu_request
 from sticker_pipeline.dataset.manifest import TRAIN
 from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace
@@ -70,6 +70,7 @@ def raw_media_checks(context: dg.AssetCheckExecutionContext, workspace: Workspac
         },
     ),
     pool=BRIEF,
+    op_tags=gpu_request(BRIEF),
 )
 def frames_checks(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> Iterator[dg.AssetCheckResult]:
     own = _subject(context, workspace)

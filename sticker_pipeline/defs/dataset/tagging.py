@@ -10,7 +10,7 @@ from sticker_pipeline.core.images import bar_chart
 from sticker_pipeline.core.storage import write_csv, write_table
 from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
-from sticker_pipeline.dagster_kit.pools import BRIEF
+from sticker_pipeline.dagster_kit.pools import BRIEF, gpu_request
 from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_room
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -39,6 +39,7 @@ RECIPES = "Others have about 8 tags per image for a style, about 30 for a plain 
     kinds={"onnx", "parquet"},
     metadata=columns(WD14_TAGS),
     pool=BRIEF,
+    op_tags=gpu_request(BRIEF),
     description="The tags above the threshold that the WD14 tagger gives each kept frame, with their scores.",
 )
 @once

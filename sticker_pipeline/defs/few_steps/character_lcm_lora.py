@@ -10,7 +10,7 @@ from sticker_pipeline.core.storage import file_sha256
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import columns
 from sticker_pipeline.dagster_kit.on_request import GROUP, on_request
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.defs.few_steps.lcm_lora import distil, published
 from sticker_pipeline.defs.partitions import CHARACTERS
@@ -31,6 +31,7 @@ from sticker_pipeline.training.logs.tables import LOG
     kinds={"pytorch", "diffusers"},
     metadata=columns(FEW_STEPS, LOG),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     output_required=False,
     description="The profile's `lcm_lora`, distilled further on the character's training images, with the base model "
     "and the character's LoRA as the teacher: it generates this character in 1 to 8 steps. It is used together with "

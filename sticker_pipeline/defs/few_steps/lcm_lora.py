@@ -15,7 +15,7 @@ from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.on_request import GROUP, on_request
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.resumable import finish, train_in
 from sticker_pipeline.dagster_kit.step import Step, once, open_step
@@ -50,6 +50,7 @@ MODULE = "sticker_pipeline.training.distill"
     kinds={"pytorch", "diffusers"},
     metadata=columns(FEW_STEPS, LOG),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     output_required=False,
     description="A LoRA with which the profile's base model generates in 1 to 8 steps without guidance (LCM-LoRA), "
     "distilled from images that it generates itself, and measured against its own 25 steps: seconds, likeness, "

@@ -16,7 +16,7 @@ from sticker_pipeline.core.schemas import typed
 from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, note, table
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -51,6 +51,7 @@ MOST_SHOWN = 200  # images of the sheet in the UI
     kinds={"diffusers", "png", "parquet"},
     metadata=columns(CANDIDATES),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     output_required=False,
     description="Images to choose a sticker pack from: several of the release for each slot (hello, thanks, …), and "
     "the character's own stickers and GIFs; each with its measures, and the reason why it cannot be used. Made by "

@@ -8,7 +8,7 @@ from sticker_pipeline.core.markdown import bullets
 from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.core.texts import counted
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.room import check_images
 from sticker_pipeline.dagster_kit.step import once, open_step
@@ -43,6 +43,7 @@ from sticker_pipeline.roots.loras import adapters_of
     kinds={"json", "png"},
     metadata=columns(WORKFLOWS),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     description="The release as ComfyUI and A1111 open it: a workflow for ComfyUI's browser, one for its API, and "
     "images that carry both and A1111's settings; the same for each setting that the sampling grid "
     "recommends for the release; and the LoRA files of all.",

@@ -4,7 +4,7 @@ import dagster as dg
 
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import columns
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.resumable import finish
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.style_set import taken_traits
@@ -29,6 +29,7 @@ from sticker_pipeline.training.specs import SAMPLE_PROMPTS, style_spec
     kinds={"pytorch", "diffusers"},
     metadata=columns(LOG, VALIDATION_LOSS),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     description="A LoRA of the style, trained as a character's is (`lora`) on the images of all its characters. It "
     "has no trigger word.",
 )

@@ -10,7 +10,7 @@ from sticker_pipeline.benchmark.features import embedder_of
 from sticker_pipeline.benchmark.style_choice import BASE_EPOCH, CHOICE, GOAL, choose_style_epoch, style_metrics
 from sticker_pipeline.core.storage import link_or_copy, write_table
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
 from sticker_pipeline.dagster_kit.progress import step_count
 from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dataset.style_set import taken_traits
@@ -35,6 +35,7 @@ from sticker_pipeline.training.logs.results import checkpoints_of
     kinds={"open-clip", "onnx", "parquet"},
     metadata=columns(CHOICE, GOAL),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     description="The epoch to use, by a stated rule, on images of invented characters: none with images that pass for "
     "a character of the style, none that shows fewer prompted tags than the base model; of those that are as much in "
     "the style as any, the earliest. Its quality is measured on other invented characters.",

@@ -13,7 +13,8 @@ from sticker_pipeline.core.storage import write_table
 from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.one_off import OneOff
-from sticker_pipeline.dagster_kit.pools import GPU
+from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
+from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dagster_kit.resumable import finish, train_in
 from sticker_pipeline.dagster_kit.step import Step, once, open_step
 from sticker_pipeline.dataset.sources import SOURCES, file_hashes, training_sources
@@ -56,6 +57,7 @@ class LoraConfig(OneOff):
     kinds={"pytorch", "diffusers"},
     metadata=columns(LOG, VALIDATION_LOSS, SOURCES),
     pool=GPU,
+    op_tags=gpu_request(GPU),
     description="A LoRA of U-Net and text encoder trained on the training set: one checkpoint per epoch, the log of "
     "every step, the loss on held-out images, samples, and the files that it was made from. Live: Metadata → Plots → "
     "Events, and TensorBoard. A run that was stopped or killed resumes when this is materialized again.",
