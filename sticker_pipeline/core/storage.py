@@ -15,7 +15,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import pandas as pd
 
@@ -78,6 +78,12 @@ def profile_scope(profile: str) -> str:
 _SCOPE = re.compile(r"(_styles/|_profiles/)?[a-z0-9_][a-z0-9_.-]*")  # a scope's name
 _SCOPES = ("[a-z0-9]*", ALL, style_scope("*"), profile_scope("*"))  # as patterns
 Read = TypeVar("Read")
+
+
+class Save(Protocol):
+    """Save a folder of unfinished work: now and then, or at once."""
+
+    def __call__(self, at_once: bool = False) -> None: ...
 
 
 class StorageError(UserError):
@@ -307,13 +313,13 @@ class ArtifactStore:
         return sorted(path.parent.name for path in self.root.glob(f"[a-z0-9]*/{name}"))
 
     @contextmanager
-    def working(self, scope: str, name: str) -> Iterator[Callable[[], None]]:
+    def working(self, scope: str, name: str) -> Iterator[Save]:
         """Open the folder `work(scope, name)` for one process; yield a function that saves it.
 
-        An object store brings what another machine saved. There, that function saves the folder now and then, and so
-        does the block's end; both raise Superseded where another process opened it since.
+        An object store brings what another machine saved. There, that function saves the folder, unless `at_once` only
+        now and then, and so does the block's end; both raise Superseded where another process opened it since.
         """
-        yield lambda: None
+        yield lambda at_once=False: None
 
     def finish_work(self, scope: str, name: str) -> None:
         """Discard the folder `work(scope, name)`."""

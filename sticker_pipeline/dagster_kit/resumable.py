@@ -17,12 +17,14 @@ def train_in(
 
     `output`: of `store.work`. Raises as `launcher.train`; Superseded where another run took the training over.
     """
-    observe = progress_observer(work.context)
+    observe, ended = progress_observer(work.context), False
     with work.store.working(work.scope.place, output.name) as save:
 
         def progress(message: Mapping[str, Any]) -> None:
+            nonlocal ended
             observe(message)
-            save()
+            save(at_once=ended)  # the state of an epoch is written after its message
+            ended = "epoch_done" in message
 
         launcher.train(work.context, arguments, progress, module)
 

@@ -100,7 +100,7 @@ def test_only_runs_of_this_machine_that_named_a_lost_process_are_dead(instance: 
 def test_a_run_of_another_launcher_is_left_to_it(instance: dg.DagsterInstance) -> None:
     """A fleet's runs name a process in their events, which this machine does not have."""
     gone = EngineEventData({"pid": dg.MetadataValue.text(str(2**22 + 1))})
-    for tags in ({}, unnamed_process_tags()):
+    for tags in ({}, launch_tags({})):
         run = begun(instance, tags, dg.DagsterRunStatus.STARTED)
         instance.report_engine_event("Started process for run", run, gone)
     assert [found.run_id for found, _ in dead_runs(instance)] == [run.run_id]

@@ -20,7 +20,7 @@ from sticker_pipeline.defs.resources import workspace_from_environment
 from sticker_pipeline_tests import chaos
 from sticker_pipeline_tests.conftest import REPOSITORY
 from sticker_pipeline_tests.core.object_store.s3_server import S3Server, s3_server
-from sticker_pipeline_tests.defs.conftest import Bench
+from sticker_pipeline_tests.defs.conftest import SETTINGS, Bench
 from sticker_pipeline_tests.test_definitions import LINE
 
 
@@ -55,7 +55,9 @@ def in_folder(root: Path) -> Iterator[Bench]:
     (root / "history").mkdir(parents=True)
     with dg.DagsterInstance.local_temp(str(root / "history")) as instance:
         bench = opened(root, instance, str(root / "artifacts"), "unused")
-        bench.add_character("small", "bram_thistle")
+        bench.add_character(
+            "small", "bram_thistle", SETTINGS.replace("samples_per_epoch: 96", "samples_per_epoch: 240")
+        )
         assert bench.update("small")
         yield bench
 

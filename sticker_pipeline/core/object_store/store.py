@@ -29,6 +29,7 @@ from sticker_pipeline.core.storage import (
     MANIFEST,
     Artifact,
     ArtifactStore,
+    Save,
     Superseded,
     artifact_from,
     atomic_file,
@@ -185,7 +186,7 @@ class ObjectStore(ArtifactStore):
     # --- unfinished trainings -----------------------------------------------------------------------------------------
 
     @contextmanager
-    def working(self, scope: str, name: str) -> Iterator[Callable[[], None]]:
+    def working(self, scope: str, name: str) -> Iterator[Save]:
         key, folder = self._tree_key(scope, f".work/{name}"), self.work(scope, name)
         work = _Work(self, key, folder)
         work.take_over()
@@ -286,9 +287,9 @@ class _Work:
             self.store._bring(self.folder, self.files, None, shutil.copyfile)
         self.tag = self._put(self.files, before)
 
-    def keep_now_and_then(self) -> None:
-        """Upload what is new, at most once in WORK_SECONDS."""
-        if time.monotonic() >= self.due:
+    def keep_now_and_then(self, at_once: bool = False) -> None:
+        """Upload what is new; unless `at_once`, at most once in WORK_SECONDS."""
+        if at_once or time.monotonic() >= self.due:
             self.keep()
             self.due = time.monotonic() + WORK_SECONDS
 

@@ -14,7 +14,6 @@ from sticker_pipeline.dagster_kit.launcher import TrainerLauncher
 from sticker_pipeline.dagster_kit.metadata import SUMMARY, columns, described, inline_image, table
 from sticker_pipeline.dagster_kit.one_off import OneOff
 from sticker_pipeline.dagster_kit.pools import GPU, gpu_request
-from sticker_pipeline.dagster_kit.step import once, open_step
 from sticker_pipeline.dagster_kit.resumable import finish, train_in
 from sticker_pipeline.dagster_kit.step import Step, once, open_step
 from sticker_pipeline.dataset.sources import SOURCES, file_hashes, training_sources
