@@ -36,9 +36,7 @@ def _following(name: str, ring: Sequence[tuple[str, str]]) -> list[str]:
 def _ring(characters: Path, store: ArtifactStore) -> list[tuple[str, str]]:
     made = ("training_set", "frames")
     return sorted(
-        _on_ring(name)
-        for name in character_names(characters)
-        if all(store.stamp(name, asset) for asset in made)
+        _on_ring(name) for name in character_names(characters) if all(store.stamp(name, asset) for asset in made)
     )
 
 
