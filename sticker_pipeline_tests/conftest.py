@@ -26,6 +26,7 @@ SLOW = (  # files that take more than four seconds, in order; no two with a brow
     "ui/test_ui.py",
     "cli/test_ui.py",
     "ui/test_desk_line.py",
+    "cli/test_request.py",
     "defs/test_automation.py",
     "test_guide.py",
     "defs/test_line.py",

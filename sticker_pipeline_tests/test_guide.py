@@ -37,6 +37,7 @@ COVERED = {  # command -> file of tests that runs it, and the line there
     ),
     "sticker-pipeline get luma/released_lora ./luma-lora": ("cli/test_storage.py", 'run("get", "luma/frames", "out")'),
     "sticker-pipeline gc": ("cli/test_storage.py", 'run("gc", "--remove")'),
+    "sticker-pipeline request luma": ("cli/test_request.py", 'run("luma", "--job"'),
     "sticker-pipeline desk": ("cli/test_desk.py", 'run("desk", NAME, "--port"'),
     "sticker-pipeline desk luma": ("cli/test_desk.py", 'run("desk", NAME, "--port"'),
     "sticker-pipeline releases luma": ("cli/test_commands.py", 'run("releases", "luma")'),

@@ -43,6 +43,11 @@ def main() -> None:
     """Turn a character's GIFs, stickers and artwork into a sticker LoRA."""
 
 
+WORKSPACE = click.option(
+    "--workspace", default="workspace.yaml", show_default=True, help="The workspace file that Dagster loads."
+)
+
+
 @main.command()
 def demo() -> None:
     """Make everything for the demo characters and print the leaderboard.
@@ -62,6 +67,29 @@ def update_command(names: tuple[str, ...]) -> None:
     Ctrl-C stops it cleanly, a second one at once; the same command resumes.
     """
     work("update", *names)
+
+
+@main.command("request")
+@click.argument("names", nargs=-1)
+@click.option(
+    "--job",
+    type=click.Choice(["character_line", "dataset_line", "pack_line"]),
+    default="character_line",
+    show_default=True,
+    help="The job to run.",
+)
+@click.option("--detach", is_flag=True, help="Submit, print the runs' addresses, and do not wait for them.")
+@WORKSPACE
+@click.pass_context
+def request_command(context: click.Context, names: tuple[str, ...], job: str, detach: bool, workspace: str) -> None:
+    """Have a fleet make stale assets of the characters NAMES (default: all).
+
+    The instance of DAGSTER_HOME starts the runs, on Ray or Kubernetes if it is set up so; `update` works here. They are
+    followed until they end, also those under way already. Ctrl-C ends that, and not the runs.
+    """
+    from sticker_pipeline.cli.request import request
+
+    context.exit(request(names, job, Path(workspace), detach=detach))
 
 
 PORT = click.option(
@@ -85,7 +113,7 @@ PORT = click.option(
 @click.option(
     "--read-only", is_flag=True, help="For viewing only: nothing can be started or changed, and no daemon runs."
 )
-@click.option("--workspace", default="workspace.yaml", show_default=True, help="The workspace file that Dagster loads.")
+@WORKSPACE
 def ui_command(host: str, port: int | None, allowed: tuple[str, ...], read_only: bool, workspace: str) -> None:
     """Open the Dagster UI and the desk at a port, with daemon.
 

@@ -16,7 +16,7 @@ from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.core.texts import shortened
 from sticker_pipeline.dagster_kit.compat import failed_by_checks
 from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY
-from sticker_pipeline.dagster_kit.progress import newest_progress
+from sticker_pipeline.dagster_kit.progress import under_way
 from sticker_pipeline.desk.edits import EditError
 from sticker_pipeline.publishing.report import Check
 
@@ -49,7 +49,8 @@ class DagsterRuns:
         runs = self._instance.get_runs(dg.RunsFilter(tags={PARTITION: name}), limit=1)
         newest = runs[0].run_id if runs else ""
         if runs and runs[0].status in UNDER_WAY:
-            return self._under_way(runs[0])
+            text, share = under_way(self._instance, runs[0])
+            return {"id": newest, "active": True, "text": text, "share": share}
         if (process := self._process(name, newest)) is not None and process.poll() is None:
             return {"id": "", "active": True, "text": "starting", "share": None}
         if runs and runs[0].is_failure and self._is_refused(runs[0]):
@@ -94,15 +95,6 @@ class DagsterRuns:
         from sticker_pipeline.defs.release.report import latest_verdicts  # an error of a definition must not end the UI
 
         return latest_verdicts(self._instance, self._specs(), [name])[name]
-
-    def _under_way(self, run: dg.DagsterRun) -> Mapping[str, Any]:
-        stats = self._instance.get_run_step_stats(run.run_id)
-        steps = [step.step_key.replace("__", "/") for step in stats if step.start_time and not step.end_time]
-        shown = newest_progress(run.tags)
-        if shown is None or shown.step not in steps:
-            text = ", ".join(steps) or run.status.value.lower()
-            return {"id": run.run_id, "active": True, "text": text, "share": None}
-        return {"id": run.run_id, "active": True, "text": f"{shown.step}: {shown.text}", "share": shown.percent / 100}
 
     def _is_refused(self, run: dg.DagsterRun) -> bool:
         """Tell whether blocking checks alone have failed the run."""

@@ -137,7 +137,7 @@ def make_pack(
         return False
 
     def stale() -> list[dg.AssetKey]:
-        found = _stale_now(work, "pack_line", scope, work.look())
+        found = stale_assets(work, "pack_line", scope, work.look())
         again = platforms or _is_one_off(workspace.store, character.name)
         return [*found, PACK] if again and PACK not in found else found
 
@@ -199,9 +199,9 @@ def _brought_up_to_date(work: Work, job: str, scope: Scope[Any], glance: Look) -
     Waits for no other update if `glance` shows none.
     """
     try:
-        if _stale_now(work, job, scope, glance):
+        if stale_assets(work, job, scope, glance):
             return _make_stale(
-                work, job, scope.place, scope.partition, lambda: _stale_now(work, job, scope, work.look())
+                work, job, scope.place, scope.partition, lambda: stale_assets(work, job, scope, work.look())
             )
         return _materialize(work, job, [], scope.partition)
     except (OSError, *BAD_INPUT) as error:  # changed or removed meanwhile, or a damaged artifact
@@ -228,7 +228,7 @@ def _make_stale(
         return _materialize(work, job, look(), partition, values)
 
 
-def _stale_now(work: Work, job: str, scope: Scope[Any], look: Look) -> list[dg.AssetKey]:
+def stale_assets(work: Work, job: str, scope: Scope[Any], look: Look) -> list[dg.AssetKey]:
     """Return the scope's stale assets, in the job's order.
 
     Stale by the current settings, or with a check left undone by a killed run. Raises errors of loading the scope.

@@ -100,7 +100,7 @@ def update_command(context: click.Context, names: tuple[str, ...]) -> None:
     workspace = workspace_from_environment()
     check_folders(workspace)
     valid, problems = workspace.valid_characters()
-    _check_known(names, [character.name for character, _ in valid], problems, workspace.characters_folder)
+    check_known(names, [character.name for character, _ in valid], problems, workspace.characters_folder)
     wanted = [(character, profile) for character, profile in valid if not names or character.name in names]
     missing = {character.name: unready(character, profile) for character, profile in wanted}
     chosen = [(character, profile) for character, profile in wanted if not missing[character.name]]
@@ -127,7 +127,7 @@ def update_command(context: click.Context, names: tuple[str, ...]) -> None:
         context.exit(REFUSED)
 
 
-def _check_known(names: Sequence[str], valid: Sequence[str], problems: Sequence[str], folder: Path) -> None:
+def check_known(names: Sequence[str], valid: Sequence[str], problems: Sequence[str], folder: Path) -> None:
     """Raise ClickException for a name that is no valid character's."""
     from sticker_pipeline.core.character import character_names, unknown_character
 
@@ -180,7 +180,7 @@ def pack_command(stopping: Stopping | None, name: str, platforms: tuple[str, ...
     workspace = workspace_from_environment()
     check_folders(workspace)
     valid, problems = workspace.valid_characters()
-    _check_known([name], [character.name for character, _ in valid], problems, workspace.characters_folder)
+    check_known([name], [character.name for character, _ in valid], problems, workspace.characters_folder)
     character = next(one for one, _ in valid if one.name == name)
     if workspace.store.find(name, "released_lora") is None:
         tell(

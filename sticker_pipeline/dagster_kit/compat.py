@@ -328,13 +328,15 @@ def code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[list
 
 @contextmanager
 def webserver_context(instance: dg.DagsterInstance, workspace: Path, *, read_only: bool) -> Iterator[Any]:
-    """Open the workspace of a webserver: `webserver_app` and `check_specs` use it."""
+    """Open the workspace of a webserver: for `webserver_app`, `check_specs` and `asked`."""
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.version import __version__
 
     target = WorkspaceFileTarget([str(workspace)])
-    with WorkspaceProcessContext(instance, target, version=__version__, read_only=read_only) as context:
+    with WorkspaceProcessContext(
+        instance, target, version=__version__, read_only=read_only, code_server_log_level=CODE_SERVER_LOG_LEVEL
+    ) as context:
         yield context
 
 
@@ -343,6 +345,36 @@ def webserver_app(context: Any, poll_milliseconds: int) -> Any:
     from dagster_webserver.app import create_app_from_workspace_process_context
 
     return create_app_from_workspace_process_context(context, live_data_poll_rate=poll_milliseconds)
+
+
+def asked(context: Any, query: str, variables: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """Execute GraphQL in this process; return its data.
+
+    In the workspace of `webserver_context`, as a webserver does.
+    """
+    from dagster_graphql.cli import execute_query
+
+    return dict(execute_query(context, query, variables)["data"])
+
+
+def schemas(instance: dg.DagsterInstance) -> Sequence[object]:
+    """Return the schemas of the history and of this Dagster.
+
+    Empty for a history without one.
+    """
+    return instance.run_storage.alembic_version() or ()
+
+
+def seconds_since_queue_daemon(instance: dg.DagsterInstance, now: float) -> float | None:
+    """Return the seconds since the queue's daemon was seen.
+
+    0 for an instance without queue; None: never seen.
+    """
+    kind = "QUEUED_RUN_COORDINATOR"
+    if kind not in instance.get_required_daemon_types():
+        return 0.0
+    seen = instance.get_daemon_statuses([kind])[kind].last_heartbeat
+    return now - seen.timestamp if seen else None
 
 
 def check_specs(context: Any, partitions: str) -> list[dg.AssetCheckSpec]:

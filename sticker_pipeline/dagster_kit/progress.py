@@ -36,6 +36,19 @@ def newest_progress(tags: Mapping[str, str]) -> Shown | None:
     return Shown(found["step"], int(found["percent"]), found["text"]) if found else None
 
 
+def under_way(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, float | None]:
+    """Return an unfinished run's activity, and its share done.
+
+    0 to 1, or None for unknown.
+    """
+    stats = instance.get_run_step_stats(run.run_id)
+    steps = [step.step_key.replace("__", "/") for step in stats if step.start_time and not step.end_time]
+    shown = newest_progress(run.tags)
+    if shown is None or shown.step not in steps:
+        return ", ".join(steps) or run.status.value.lower(), None
+    return f"{shown.step}: {shown.text}", shown.percent / 100
+
+
 def step_progress(
     context: dg.AssetExecutionContext, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[Progress], None]:

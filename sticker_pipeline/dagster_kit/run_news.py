@@ -48,14 +48,26 @@ def _not_made(instance: dg.DagsterInstance, run: dg.DagsterRun, address: str) ->
     page = f"{address}/runs/{run.run_id}"
     if run.status == dg.DagsterRunStatus.CANCELED:
         return f"canceled: {what}"
-    failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
-    events = [record.event_log_entry.dagster_event for record in failures]
-    checks = [event for event in events if event and failed_by_checks(event.step_failure_data)]
+    events = step_failures(instance, run)
+    checks = [event for event in events if failed_by_checks(event.step_failure_data)]
     if checks and len(checks) == len(events):
         return f"refused by its checks: {what}. {page}"
-    reasons = [innermost_message(event) for event in events if event and event not in checks]
-    why = f": {shortened(reasons[0].splitlines()[0], MOST_LETTERS)}" if reasons else ""
-    return f"failed: {what}{why} {page}"
+    return f"failed: {what}{_why([event for event in events if event not in checks])} {page}"
+
+
+def why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """Return a colon and the first failed step's reason, or ""."""
+    return _why(step_failures(instance, run))
+
+
+def step_failures(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.DagsterEvent]:
+    """Return the events of the run's failed steps."""
+    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    return [event for record in records if (event := record.event_log_entry.dagster_event)]
+
+
+def _why(failures: Sequence[dg.DagsterEvent]) -> str:
+    return f": {shortened(innermost_message(failures[0]).splitlines()[0], MOST_LETTERS)}" if failures else ""
 
 
 def _what(run: dg.DagsterRun) -> str:

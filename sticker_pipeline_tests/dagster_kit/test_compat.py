@@ -169,7 +169,7 @@ USES = [
     (
         "dagster._core.workspace.context",
         "WorkspaceProcessContext",
-        ["instance", "workspace_load_target", "version", "read_only"],
+        ["instance", "workspace_load_target", "version", "read_only", "code_server_log_level"],
         "`sticker-pipeline ui` (ui.py)",
     ),
     (
@@ -178,6 +178,15 @@ USES = [
         ["workspace_process_context", "live_data_poll_rate"],
         "`sticker-pipeline ui` (ui.py)",
     ),
+    (
+        "dagster_graphql.cli",
+        "execute_query",
+        ["workspace_process_context", "query", "variables"],
+        "`sticker-pipeline request` (request.py)",
+    ),
+    ("dagster._core.storage.runs.base", "RunStorage.alembic_version", ["self"], "request.py"),
+    ("dagster._core.instance", "DagsterInstance.get_required_daemon_types", ["self"], "request.py"),
+    ("dagster._core.instance", "DagsterInstance.get_daemon_statuses", ["self", "daemon_types"], "request.py"),
     ("dagster_webserver.version", "__version__", None, "`sticker-pipeline ui` (ui.py)"),
 ]
 
@@ -507,3 +516,29 @@ def test_failures_of_steps(instance: dg.DagsterInstance) -> None:
 
 def test_run_ids_are_new() -> None:
     assert compat.new_run_id() != compat.new_run_id()
+
+
+def test_the_api_of_the_ui_answers_without_a_ui(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace.yaml"
+    workspace.write_text("load_from: []\n")
+    with compat.webserver_context(instance, workspace, read_only=False) as context:
+        found = compat.asked(context, "query ($name: String!) {version __type(name: $name) {name}}", {"name": "Run"})
+    expected = {"version": dg.__version__, "__type": {"name": "Run"}}
+    assert found == expected, changed("GraphQL cannot be executed in a process", "request.py")
+
+
+def test_a_history_has_a_schema(instance: dg.DagsterInstance) -> None:
+    found = compat.schemas(instance)
+    assert len(found) == 2 and len(set(found)) == 1, changed("a new history has an old schema", "request.py")
+
+
+def test_the_daemon_of_the_queue_is_seen(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    heartbeat = import_module("dagster._daemon.types").DaemonHeartbeat
+    assert compat.seconds_since_queue_daemon(instance, 100.0) is None
+    instance.add_daemon_heartbeat(heartbeat(40.0, "QUEUED_RUN_COORDINATOR", "id", errors=[]))
+    seen = compat.seconds_since_queue_daemon(instance, 100.0)
+    assert seen == 60.0, changed("a heartbeat of the queue's daemon is not found", "request.py")
+    (tmp_path / "plain").mkdir()
+    plain = {"run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"}}
+    with dg.DagsterInstance.local_temp(str(tmp_path / "plain"), overrides=plain) as without_queue:
+        assert compat.seconds_since_queue_daemon(without_queue, 100.0) == 0.0

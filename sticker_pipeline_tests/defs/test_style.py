@@ -151,8 +151,8 @@ def test_update_makes_what_is_out_of_date_of_the_styles_that_it_is_asked_for(
     styled: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Character lines are left aside: they have tests of their own."""
-    real = update._stale_now
-    monkeypatch.setattr(update, "_stale_now", lambda work, job, *at: real(work, job, *at) * (job == "style_line"))
+    real = update.stale_assets
+    monkeypatch.setattr(update, "stale_assets", lambda work, job, *at: real(work, job, *at) * (job == "style_line"))
     runs = styled.instance.get_runs_count()
     assert styled.update("pip") and styled.update("bram")
     assert styled.instance.get_runs_count() == runs
