@@ -184,10 +184,10 @@ def _traced_lora(store: ArtifactStore, path: Path, sha256: str) -> Loras:
     loras = lora_with(store, sha256)
     if not loras.found:
         weights = {weights_sha256(path)}
-        loras = _loras(store, "weights", lambda file: _states(file.path, weights))
+        loras = _loras(store, "weights", lambda file: _states(file.path(), weights))
     if not loras.found:
         stated = stated_weights(path)
-        loras = _loras(store, "metadata", lambda file: _states(file.path, stated))
+        loras = _loras(store, "metadata", lambda file: _states(file.path(), stated))
     return loras
 
 
@@ -336,9 +336,9 @@ def _published(store: ArtifactStore, character: str, number: int | None) -> tupl
 
 @dataclass(frozen=True)
 class _File:
-    """A LoRA file with its recorded hash; `lora` reads the rest."""
+    """A LoRA file with its recorded hash; `path` brings it, `lora` reads the rest."""
 
-    path: Path
+    path: Callable[[], Path]
     sha256: str
     lora: Callable[[], Lora]
 
@@ -361,11 +361,15 @@ def _files(store: ArtifactStore, searched: Searched) -> Iterator[_File]:
             known = hashes(folder, number)
             searched.count(character, number)
             path = release_folder(folder, number) / known.file
-            yield _File(path, known.sha256, partial(_released, store, character, number))
+            yield _File(partial(store.bring, path), known.sha256, partial(_released, store, character, number))
     for training, unreleased in _trainings(store, searched):
         searched.count(training.folder.parent.name, None)
         for name, epoch in unreleased.items():
-            yield _File(training.fetched([name]) / name, training.sha256(name), partial(_trained, training, epoch))
+            yield _File(partial(_fetched, training, name), training.sha256(name), partial(_trained, training, epoch))
+
+
+def _fetched(training: Artifact, name: str) -> Path:
+    return training.fetched([name]) / name
 
 
 def _released(store: ArtifactStore, character: str, number: int) -> Lora:

@@ -38,8 +38,8 @@ def doctor(mend: bool, gone: str | None) -> None:
         raise click.UsageError("--gone names the machine of the runs that --mend ends: give both.")
     workspace = workspace_from_environment()
     check_folders(workspace)
-    for label, path in (("characters", workspace.characters), ("artifacts", workspace.artifacts)):
-        tell(f"{label:12} {Path(path).absolute()}")
+    for label, place in (("characters", workspace.characters_folder), ("artifacts", workspace.store.address)):
+        tell(f"{label:12} {place}")
     with open_instance() as instance:  # makes the run history's tables, before two processes try at once
         tell(f"{'history':12} {instance.root_directory} ({counted(instance.get_runs_count(), 'run')})")
         problems = _mended(instance, workspace, gone) if mend else _left_behind(instance, workspace)

@@ -67,19 +67,17 @@ def send_pack(name: str, platform: str, yes: bool, api_url: str) -> None:
     from sticker_pipeline.packing.pack_record import read_pack
     from sticker_pipeline.packing.telegram import prepare
 
-    try:
-        with _sets_of(name, platform) as (folder, memories):
-            sets = (
-                sorted(path for path in folder.iterdir() if (path / "pack.json").is_file()) if folder.is_dir() else []
-            )
-            if not sets:
-                raise click.ClickException(f"{folder} has no set: sticker-pipeline pack {name} --platform {platform}")
+    with _sets_of(name, platform) as (folder, memories):
+        sets = sorted(path for path in folder.iterdir() if (path / "pack.json").is_file()) if folder.is_dir() else []
+        if not sets:
+            raise click.ClickException(f"{folder} has no set: sticker-pipeline pack {name} --platform {platform}")
+        try:
             api = BotApi(account(os.environ), url=api_url, say=tell)
             for path in sets:
                 record = read_pack(path)
                 _send(record, prepare(record, path, memories, api), api, yes)
-    except UserError as error:
-        raise click.ClickException(str(error)) from error
+        except UserError as error:
+            raise click.ClickException(str(error)) from error
     if not yes:
         tell("Nothing was sent. To send it: the same command with --yes")
 
@@ -100,17 +98,17 @@ def _send(record: "PackRecord", sending: "Sending", api: object, yes: bool) -> N
 
 @contextmanager
 def _sets_of(name: str, platform: str) -> Iterator[tuple[Path, Path]]:
-    """Yield the folder of the platform's sets, and that of earlier sendings."""
+    """Yield folders: the platform's sets; earlier sendings, saved at the end."""
     from sticker_pipeline.core.character import character_names
     from sticker_pipeline.defs.resources import workspace_from_environment
 
     workspace = workspace_from_environment()
     if name in character_names(workspace.characters_folder):
         store = workspace.store
-        made = store.find(name, "sticker_pack")
+        pack = store.find(name, "sticker_pack")
+        folder = pack.fetched() if pack else store.folder(name, "sticker_pack")
         with store.working(name, "sent-packs"):
-            place = made.fetched() if made else store.folder(name, "sticker_pack")
-            yield place / platform, store.work(name, "sent-packs")
+            yield folder / platform, store.work(name, "sent-packs")
         return
     folder = Path(name)
     if not folder.is_dir():

@@ -49,7 +49,7 @@ def _list_releases(name: str, folder: Path) -> None:
         record, mark = release.record, "*" if chosen == release else " "
         tell(
             f"{mark} {record.number:4}  {record.published:%Y-%m-%d %H:%M}  epoch {record.epoch:<3} "
-            f"{_similarity(record)}  {release.lora}"
+            f"{_similarity(record)}  {release.lora if release.lora.is_file() else 'not on this machine'}"
         )
     for event in events(folder):
         if event.action == "roll back":
@@ -68,7 +68,7 @@ def roll_back(name: str, number: int, reason: str) -> None:
 
     Later releases are kept, and not published again automatically; roll-back to their number brings them back.
     """
-    from sticker_pipeline.benchmark.releases import FOLDER, read, releases_folder, roll_back
+    from sticker_pipeline.benchmark.releases import FOLDER, read, releases_folder, roll_back, whole
     from sticker_pipeline.core.storage import StorageError
     from sticker_pipeline.defs.resources import workspace_from_environment
 
@@ -76,7 +76,7 @@ def roll_back(name: str, number: int, reason: str) -> None:
     store = workspace_from_environment().store
     try:
         store.change(name, FOLDER, lambda folder: roll_back(folder, number, reason, datetime.now(UTC)))
-        release = read(releases_folder(store, name), number)
+        release = whole(store, read(releases_folder(store, name), number))
     except (StorageError, OSError) as error:
         raise click.ClickException(str(error)) from error
     tell(f"Release {number} of {name} is the current one: {release.lora}")

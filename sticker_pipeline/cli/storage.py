@@ -1,5 +1,6 @@
 """Commands on the store: fetch an artifact, remove unused files, move all."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def get(artifact: str, folder: Path) -> None:
     Each file is verified by its hash.
     """
     from sticker_pipeline.core.files.space import SpaceError
-    from sticker_pipeline.core.storage import StorageError, artifact_of, link_or_copy, new_folder
+    from sticker_pipeline.core.storage import StorageError, artifact_of, new_folder
     from sticker_pipeline.core.texts import counted
     from sticker_pipeline.defs.resources import workspace_from_environment
 
@@ -27,9 +28,10 @@ def get(artifact: str, folder: Path) -> None:
     try:
         found = workspace_from_environment().store.read(scope, artifact_of(asset))
         found.fetched()
-        with new_folder(folder) as staging:
+        with new_folder(folder.absolute()) as staging:
             for name in found.files:
-                link_or_copy(found.file(name), staging / name)
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(found.file(name), staging / name)  # no link: people change what they got
     except (StorageError, SpaceError) as error:
         raise click.ClickException(str(error)) from error
     tell(f"{folder}: {counted(len(found.files), 'file')} of {found.uri}")

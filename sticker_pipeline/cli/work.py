@@ -61,7 +61,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the named command.
 
-        Raises ClickException for SpaceError, SettingsError, and errors of a full or read-only disk or of SQLite.
+        Raises ClickException for SpaceError, UserError, and errors of a full or read-only disk or of SQLite.
         """
         quiet()
         try:
@@ -69,11 +69,12 @@ class Commands(click.Group):
         except SpaceError as error:
             raise click.ClickException(str(error)) from error
         except Exception as error:
-            from sticker_pipeline.dagster_kit.instance import SettingsError, home
+            from sticker_pipeline.core.texts import UserError
+            from sticker_pipeline.dagster_kit.instance import home
 
             is_ours = not isinstance(error, OSError) or error.errno in FULL
             sentence = refusal(home(), error) if is_ours else None
-            if isinstance(error, SettingsError):
+            if isinstance(error, UserError):
                 sentence = str(error)
             if sentence is None:
                 raise

@@ -65,7 +65,11 @@ def copy_tree(source: ArtifactStore, target: ArtifactStore, scope: str, name: st
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    everything = sorted(folder.rglob("*"))
+    for path in everything:
+        if path.is_symlink() and path.is_dir():
+            raise StorageError(f"{path} is a link to a folder, which is not copied. Put that folder in its place.")
+    found = {path.relative_to(folder).as_posix(): path for path in everything if path.is_file()}
     return {name: path for name, path in found.items() if "/." not in f"/{name}"}
 
 

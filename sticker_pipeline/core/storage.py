@@ -75,7 +75,8 @@ def profile_scope(profile: str) -> str:
     return f"_profiles/{profile}"
 
 
-_SCOPE = re.compile(r"(_styles/|_profiles/)?[a-z0-9_][a-z0-9_.-]*")  # a scope's name
+SCOPE = re.compile(r"(_styles/|_profiles/)?[a-z0-9_][a-z0-9_.-]*")  # a scope's name
+_SHA256 = re.compile("[0-9a-f]{64}")
 _SCOPES = ("[a-z0-9]*", ALL, style_scope("*"), profile_scope("*"))  # as patterns
 Read = TypeVar("Read")
 
@@ -181,7 +182,7 @@ class ArtifactStore:
         return self._place(scope) / asset
 
     def _place(self, scope: str) -> Path:
-        if not _SCOPE.fullmatch(scope):
+        if not SCOPE.fullmatch(scope):
             raise StorageError(f"{shortened(scope)!r} is the name of no character, style or profile.")
         return self.root / scope
 
@@ -347,7 +348,7 @@ class ArtifactStore:
     def _named(self, folders: Iterable[Path]) -> list[tuple[str, str]]:
         """Return scope and name of `<root>/<scope>/<name>`, sorted, of valid scopes."""
         found = sorted({(path.parent.relative_to(self.root).as_posix(), path.name) for path in folders})
-        return [(scope, name) for scope, name in found if _SCOPE.fullmatch(scope)]
+        return [(scope, name) for scope, name in found if SCOPE.fullmatch(scope)]
 
     def damaged(self) -> list[str]:
         """Return a sentence, with the remedy, for each damaged manifest."""
@@ -512,15 +513,31 @@ def artifact_from(folder: Path, data: bytes) -> Artifact:
         manifest = json.loads(data.decode("utf-8"))
         values = {name: manifest[name] for name in types}
         wrong = [name for name, value in values.items() if not isinstance(value, types[name])]
-        wrong += [name for name, entry in values["files"].items() if not isinstance(entry["sha256"], str)]
+        check_files(values["files"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _damaged(folder / MANIFEST, folder, _said(error)) from error
+        raise _damaged(folder / MANIFEST, folder, said(error)) from error
     if wrong:
         raise _damaged(folder / MANIFEST, folder, f"{wrong[0]} is of a wrong type")
     return Artifact(folder=folder, uri=str(folder), **values)
 
 
-def _said(error: Exception) -> str:
+def check_files(files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ValueError for names and hashes that lead out of folders.
+
+    Raises KeyError, TypeError and AttributeError for what is no `files` of a manifest.
+    """
+    for name, entry in files.items():
+        path = Path(name)
+        if path.as_posix() != name or path.anchor or path.name in ("", "..") or ".." in path.parts or "\0" in name:
+            raise ValueError(f"{shortened(name)!r} is the name of no file in it")
+        if not _SHA256.fullmatch(entry["sha256"]):
+            raise ValueError(f"{shortened(name)!r} has no SHA-256")
+        if not isinstance(entry["bytes"], int):
+            raise TypeError
+
+
+def said(error: Exception) -> str:
+    """Return what is wrong in a manifest, in words."""
     if isinstance(error, KeyError):
         return f"it has no {error}"
     return str(error) if isinstance(error, ValueError) else "it is no manifest"
@@ -685,8 +702,14 @@ def discard(path: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link or copy `source` to `target`; neither may be written again."""
+    """Hard-link or copy `source` to `target`; neither may be written again.
+
+    A link is copied as the file that it leads to.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_symlink():
+        shutil.copyfile(source, target)
+        return
     try:
         os.link(source, target)
     except OSError:

@@ -19,7 +19,7 @@ from sticker_pipeline.core.files.places import Places
 from sticker_pipeline.core.files.space import FULL
 from sticker_pipeline.core.profile import Profile, ProfileError, character_profile
 from sticker_pipeline.core.storage import ArtifactStore
-from sticker_pipeline.core.stores import open_store
+from sticker_pipeline.core.stores import is_address, open_store
 from sticker_pipeline.core.texts import shortened
 from sticker_pipeline.dagster_kit.executors import chosen_executor
 from sticker_pipeline.dagster_kit.fixed import NO_VALUES, fixed
@@ -47,7 +47,8 @@ class Workspace(dg.ConfigurableResource):
     @property
     def places(self) -> Places:
         """Return the folders that `core/files/places.py` checks."""
-        return Places(self.characters_folder, self.store.root, Path(self.models).absolute(), home())
+        variable = "STICKER_SCRATCH" if is_address(self.artifacts) else "STICKER_ARTIFACTS"
+        return Places(self.characters_folder, self.store.root, Path(self.models).absolute(), home(), variable)
 
     @property
     def models_folder(self) -> Path:

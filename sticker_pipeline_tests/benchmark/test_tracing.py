@@ -30,7 +30,7 @@ from sticker_pipeline.benchmark.tracing import (
     traced,
     weights_sha256,
 )
-from sticker_pipeline.core.storage import file_sha256
+from sticker_pipeline.core.storage import ArtifactStore, file_sha256
 from sticker_pipeline.core.texts import UserError
 from sticker_pipeline.dataset.sources import SOURCES
 from sticker_pipeline.media.frames import pixel_sha256
@@ -193,6 +193,25 @@ def test_weights_are_found_behind_another_header(history: Retrained, tmp_path: P
     save_file(load_file(release.lora), path, {"note": "edited"})
     result = loras(history, path)
     assert (result.how, [one.number for one in result.found]) == ("weights", [2])
+
+
+def test_released_weights_are_brought_only_to_be_compared(
+    history: Retrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be in an object store."""
+    released = [one.lora for one in all_releases(releases_folder(history.store, NAME))]
+    brought: list[Path] = []
+
+    def bring(store: ArtifactStore, path: Path) -> Path:
+        brought.append(path)
+        return path
+
+    monkeypatch.setattr(ArtifactStore, "bring", bring)
+    assert loras(history, released[0]).how == "bytes"
+    assert brought == []
+    lora_file(tmp_path / "other.safetensors", 0.5)
+    assert loras(history, tmp_path / "other.safetensors").found == ()
+    assert set(brought) == set(released)
 
 
 def test_other_weights_are_found_by_their_metadata(history: Retrained, tmp_path: Path) -> None:

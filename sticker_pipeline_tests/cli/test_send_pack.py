@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageDraw
 
 from sticker_pipeline.cli import commands, work
+from sticker_pipeline.core.object_store import bucket
+from sticker_pipeline.core.stores import open_store
+from sticker_pipeline_tests.core.object_store.s3_server import s3_server
 from sticker_pipeline_tests.packing.bot_api import TOKEN, USER, Server, serving
 
 SET = "moth_static_by_Stickers_test_bot"
@@ -92,6 +96,30 @@ def test_a_folder_becomes_a_pack_and_is_sent_once(images: Path, server: Server) 
     assert now[0] == kept[0] and now[1].file.data != kept[1].file.data and len(now) == 2
     assert hashes(images).keys() == before.keys()
     assert hashes(images)["hello.png"] == before["hello.png"]
+
+
+def test_the_pack_of_a_character_in_an_object_store_is_sent_once_by_two_machines(
+    images: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pack(images).exit_code == 0
+    (tmp_path / "characters" / "moth").mkdir(parents=True)
+    (tmp_path / "characters" / "moth" / "character.yaml").touch()
+    with s3_server(tmp_path / "s3") as objects:
+        for name, value in objects.environment.items():
+            monkeypatch.setenv(name, value)
+        bucket._opened.cache_clear()
+        url = f"{objects.make_bucket('tests')}/artifacts"
+        monkeypatch.setenv("STICKER_ARTIFACTS", url)
+        here = open_store(url, tmp_path / "here")
+        with here.writing("moth", "sticker_pack") as staging:
+            shutil.copytree(images.with_name("moth-pack"), staging, dirs_exist_ok=True)
+            here.publish(staging, "moth", "sticker_pack", code_version="1", inputs={}, settings={})
+        for machine in ("a", "b"):
+            monkeypatch.setenv("STICKER_SCRATCH", str(tmp_path / machine))
+            sent = send(Path("moth"), server, "--yes")
+            assert sent.exit_code == 0, sent.output
+    assert len(server.sets[SET].stickers) == 2
+    assert server.methods().count("createNewStickerSet") == 1
 
 
 def test_picks_and_overrides_of_a_folder_are_read_and_not_written(images: Path, tmp_path: Path) -> None:

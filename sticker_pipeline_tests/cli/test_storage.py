@@ -1,17 +1,21 @@
 """Commands on the store: get, gc, move-artifacts, on a folder and on a bucket."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from sticker_pipeline.benchmark.releases import publish as publish_release
 from sticker_pipeline.cli.commands import main
 from sticker_pipeline.core.object_store import bucket
 from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.core.stores import open_store
 from sticker_pipeline_tests.core.object_store.s3_server import S3Server, s3_server
 from sticker_pipeline_tests.core.object_store.test_contract import publish
+from sticker_pipeline_tests.publishing.candidates import candidate
 
 Run = Callable[..., Result]
 
@@ -116,3 +120,68 @@ def test_gc_counts_and_a_folder_has_nothing_to_collect(
         "unused: 0 files, 0 bytes",
         "2 files of the last week: a run may be about to use them",
     ]
+
+
+def test_what_was_got_may_be_changed(run: Run, tmp_path: Path) -> None:
+    artifact = publish(ArtifactStore(tmp_path / "artifacts"), "one")
+    assert run("get", "luma/frames", "out").exit_code == 0
+    (tmp_path / "out" / "same").write_text("changed")
+    assert artifact.content("same") == b"the same in all versions"
+
+
+def test_get_fills_the_empty_folder_where_it_runs(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(ArtifactStore(tmp_path / "artifacts"), "one")
+    monkeypatch.setenv("STICKER_ARTIFACTS", str(tmp_path / "artifacts"))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    got = run("get", "luma/frames", ".")
+    assert got.exit_code == 0, got.output
+    assert (tmp_path / "empty" / "same").read_text() == "the same in all versions"
+
+
+def test_a_bucket_that_is_gone_is_one_sentence_in_all_commands(
+    run: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STICKER_CHARACTERS", str(tmp_path / "characters"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STICKER_ARTIFACTS", "s3://never-made/artifacts")
+    (tmp_path / "characters" / "luma").mkdir(parents=True)
+    for command in (
+        ["doctor"],
+        ["releases", "luma"],
+        ["roll-back", "luma", "1"],
+        ["gc"],
+        ["get", "luma/frames", "out"],
+    ):
+        said = run(*command)
+        assert said.exit_code == 1
+        assert "Error: s3://never-made/artifacts/" in said.output and "NoSuchBucket" in said.output, said.output
+
+
+def test_a_release_in_the_bucket_is_listed_and_rolled_back_to(
+    run: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STICKER_ARTIFACTS", url)
+    there = open_store(url, tmp_path / "other")
+    for content in (b"one", b"two"):
+        made = candidate(tmp_path / "made", content * 2**20)
+        there.change("luma", "releases", partial(publish_release, candidate=made, time=datetime.now(UTC)))
+    listed = run("releases", "luma")
+    assert listed.exit_code == 0 and listed.output.count("not on this machine") == 2, listed.output
+    back = run("roll-back", "luma", "1")
+    assert back.exit_code == 0, back.output
+    place = back.output.splitlines()[0].removeprefix("Release 1 of luma is the current one: ")
+    assert Path(place).read_bytes() == b"one" * 2**20
+    assert run("releases", "luma").output.count("not on this machine") == 1
+
+
+def test_scratch_among_the_characters_is_named(
+    run: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STICKER_CHARACTERS", str(tmp_path / "characters"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STICKER_ARTIFACTS", url)
+    monkeypatch.setenv("STICKER_SCRATCH", str(tmp_path / "characters" / "scratch"))
+    said = run("doctor")
+    assert said.exit_code == 1
+    assert said.output.startswith(f"Error: STICKER_SCRATCH={tmp_path}/characters/scratch: it is inside STICKER_CHAR")

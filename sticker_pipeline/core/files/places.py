@@ -21,12 +21,16 @@ _OTHER = "Choose another folder."
 
 @dataclass(frozen=True)
 class Places:
-    """A deployment's folders, one for each variable."""
+    """A deployment's folders, one for each variable.
+
+    artifacts: of `variable`; of local copies, if the artifacts are in an object store.
+    """
 
     characters: Path
     artifacts: Path
     models: Path
     home: Path
+    variable: str = "STICKER_ARTIFACTS"
 
 
 def check_places(places: Places) -> None:
@@ -51,18 +55,18 @@ def check_writable(variable: str, folder: Path) -> None:
 def _problems(places: Places) -> Iterator[str]:
     named = {
         "STICKER_CHARACTERS": places.characters,
-        "STICKER_ARTIFACTS": places.artifacts,
+        places.variable: places.artifacts,
         "STICKER_MODELS": places.models,
         "DAGSTER_HOME": places.home,
     }
     yield from filter(None, (_no_folder(variable, folder) for variable, folder in named.items()))
     for one, other in (
-        ("STICKER_ARTIFACTS", "STICKER_CHARACTERS"),
-        ("STICKER_ARTIFACTS", "STICKER_MODELS"),
+        (places.variable, "STICKER_CHARACTERS"),
+        (places.variable, "STICKER_MODELS"),
         ("DAGSTER_HOME", "STICKER_CHARACTERS"),
     ):
         yield from filter(None, [_overlap(one, named[one], other, named[other])])
-    for variable in ("STICKER_ARTIFACTS", "DAGSTER_HOME"):
+    for variable in (places.variable, "DAGSTER_HOME"):
         yield from filter(None, [unwritable(variable, named[variable])])
 
 

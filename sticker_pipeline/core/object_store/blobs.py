@@ -3,9 +3,9 @@
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from sticker_pipeline.core.object_store.bucket import Bucket, Meta
 from sticker_pipeline.core.storage import StorageError, atomic_file, file_sha256, link_or_copy
 
 BLOBS = "_blobs"
+CHANGES = "_changes"  # on this machine: a folder for each upload under way
 VERSIONS = "_versions"  # on this machine: a folder for each version of an artifact or tree
 REQUESTS = 16  # at a time
 DAY = 24 * 3600.0
@@ -99,6 +100,24 @@ def _fetch(bucket: Bucket, sha256: str, blob: Path) -> None:
             partial.unlink(missing_ok=True)
     bucket.delete([key])  # the next publication writes it again
     raise StorageError(f"{bucket.url}/{key} was damaged and is removed: materialize what it belongs to again.")
+
+
+@contextmanager
+def private_folder(scratch: Path) -> Iterator[Path]:
+    """Yield a new folder; remove it, and those of killed processes.
+
+    Those are a day old. Raises SpaceError for a full disk."""
+    for left in (scratch / CHANGES).glob("*"):
+        with suppress(OSError):
+            if left.stat().st_mtime < time.time() - DAY:
+                shutil.rmtree(left)
+    place = scratch / CHANGES / uuid.uuid4().hex
+    with writing(place):
+        place.mkdir(parents=True)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def tidy(scratch: Path, older: float) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sticker_pipeline.core.storage import StorageError
 
-SCHEMES = ("s3", "gs", "az")
+ADDRESS = re.compile(r"(s3|gs|az)://[A-Za-z0-9][\w.-]*(/\w[\w .=+~-]*)*/?")
 PAUSES = (1.0, 4.0, 16.0)  # seconds before a write is tried again, after obstore's own tries
 TRIES: Any = {
     "max_retries": 8,
@@ -163,15 +163,21 @@ def open_bucket(url: str) -> Bucket:
     Credentials and endpoint are those of the environment, as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL. Raises
     StorageError for an unknown scheme, and without obstore.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme not in SCHEMES or not rest.partition("/")[0]:
-        raise StorageError(f"{url} is no address of an object store: use {', '.join(f'{one}://' for one in SCHEMES)}.")
-    return _opened(url.rstrip("/"), os.getpid())
+    if not ADDRESS.fullmatch(url):
+        shown = url.rpartition("@")[2]  # without a password
+        raise StorageError(f"{shown} is no address of an object store. Use one as s3://bucket/folder, gs:// or az://.")
+    if _first_process() != os.getpid():
+        raise StorageError(f"{url} was opened before a fork of this process, and can be used only in the first one.")
+    return _opened(url.rstrip("/"))
 
 
 @cache
-def _opened(url: str, process: int) -> Bucket:
-    """Open `url` once in a process: connections do not survive a fork."""
+def _first_process() -> int:
+    return os.getpid()
+
+
+@cache
+def _opened(url: str) -> Bucket:
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url

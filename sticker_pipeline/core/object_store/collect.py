@@ -12,7 +12,7 @@ from sticker_pipeline.core.object_store.store import every_manifest
 from sticker_pipeline.core.storage import StorageError
 
 WEEK = 7 * DAY  # more than FRESH: a blob that a running publication relies on is younger
-BATCH = 1000  # keys of one deletion
+BATCH = 100  # keys of one deletion, asked for once more directly before it
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def collect(
     unused = [meta for meta in found if meta.key.rpartition("/")[2] not in used]
     old = [meta for meta in unused if meta.changed < before]
     for start in range(0, len(old) if remove else 0, BATCH):
-        bucket.delete([meta.key for meta in old[start : start + BATCH]])
+        bucket.delete(_still_old(bucket, old[start : start + BATCH], before))
         count(min(start + BATCH, len(old)))
     return Collected(
         used=len(found) - len(unused),
@@ -51,6 +51,13 @@ def collect(
     )
 
 
+def _still_old(bucket: Bucket, blobs: list[Meta], before: float) -> list[str]:
+    """Return the keys of blobs that no publication has written again meanwhile."""
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        found = pool.map(lambda meta: bucket.head(meta.key), blobs)
+    return [meta.key for meta in found if meta and meta.changed < before]
+
+
 def used_blobs(bucket: Bucket) -> set[str]:
     """Return the hex SHA-256 of all files that a manifest names."""
 
@@ -58,7 +65,7 @@ def used_blobs(bucket: Bucket) -> set[str]:
         found = bucket.get(meta.key)
         try:
             return {str(entry["sha256"]) for entry in json.loads(found[0])["files"].values()} if found else set()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StorageError(
                 f"{bucket.url}/{meta.key} is no manifest. Nothing was removed. Move it away, or materialize what it "
                 "belongs to again."

@@ -9,6 +9,7 @@ Only the last three change, each by one conditional write: readers see a whole v
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -22,27 +23,31 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sticker_pipeline.core.files.inside import read_bytes
-from sticker_pipeline.core.object_store.blobs import VERSIONS, download, keep, upload
-from sticker_pipeline.core.object_store.bucket import Bucket, Conflict, Meta, open_bucket
+from sticker_pipeline.core.object_store.blobs import BLOBS, VERSIONS, download, keep, private_folder, upload
+from sticker_pipeline.core.object_store.bucket import Bucket, BucketError, Conflict, Meta, open_bucket
 from sticker_pipeline.core.storage import (
-    ALL,
     MANIFEST,
+    SCOPE,
     Artifact,
     ArtifactStore,
     Save,
+    StorageError,
     Superseded,
     artifact_from,
     atomic_file,
+    check_files,
     file_sha256,
     link_or_copy,
+    said,
 )
 
 BIG = 2**20  # bytes: larger files of a tree are fetched by `bring`
-CHANGES = 5  # tries of a change that another machine came before
+CHANGES = 20  # tries of a change that another machine came before
 WORK_SECONDS = 15.0  # between two uploads of an unfinished training
-AFTER_BLOBS = "_blobs/~"  # a key after those of all blobs
+AFTER_BLOBS = f"{BLOBS}/g"  # after the hex digits of all blobs
 Files = dict[str, dict[str, Any]]  # name -> bytes, sha256
 Result = TypeVar("Result")
+_LOG = logging.getLogger(__name__)
 
 
 class ObjectStore(ArtifactStore):
@@ -63,8 +68,7 @@ class ObjectStore(ArtifactStore):
         return self._tag(self._key(scope, asset))
 
     def characters_with(self, asset: str) -> list[str]:
-        found = [key.split("/") for key in self._listing()]
-        return sorted(parts[0] for parts in found if parts[1:] == [asset, MANIFEST] and not parts[0].startswith("_"))
+        return sorted(scope for scope, found in self.artifacts() if found == asset and not scope.startswith("_"))
 
     def _find(self, scope: str, asset: str) -> Artifact | None:
         key = self._key(scope, asset)
@@ -112,12 +116,15 @@ class ObjectStore(ArtifactStore):
             staging.rename(folder)
 
     def artifacts(self) -> list[tuple[str, str]]:
-        found = [key.rsplit("/", 2) for key in self._listing() if key.endswith(f"/{MANIFEST}")]
-        return [(scope, asset) for scope, asset, _ in found]
+        return self._listed(rf"(?P<name>[a-z][^/]*)/{re.escape(MANIFEST)}")
 
     def works(self) -> list[tuple[str, str]]:
-        found = [key.removesuffix(".json").split("/.work/") for key in self._listing() if "/.work/" in key]
-        return [(scope, name) for scope, name in found]
+        return self._listed(r"\.work/(?P<name>[^/]+)\.json")
+
+    def _listed(self, pattern: str) -> list[tuple[str, str]]:
+        """Return scope and name of manifests; other objects are none of ours."""
+        whole = re.compile(rf"(?P<scope>{SCOPE.pattern})/{pattern}")
+        return [(found["scope"], found["name"]) for found in map(whole.fullmatch, self._listing()) if found]
 
     # --- trees: folders that are changed in place ---------------------------------------------------------------------
 
@@ -126,18 +133,19 @@ class ObjectStore(ArtifactStore):
         if found is None:
             return self.folder(scope, name)
         file, data = found
-        folder, files = file.with_suffix(""), _files(data)
+        folder, files = file.with_suffix(""), _files(data, self.uri(scope, name))
         self._bring(folder, files, [one for one, entry in files.items() if entry["bytes"] <= BIG])
         return folder
 
     def characters_with_tree(self, name: str) -> list[str]:
-        return sorted(key.split("/")[0] for key in self._listing() if key.split("/")[1:] == [f"{name}.json"])
+        found = self._listed(rf"(?P<name>{re.escape(name)})\.json")
+        return sorted(scope for scope, _ in found if not scope.startswith("_"))
 
     def bring(self, path: Path) -> Path:
         for folder in path.parents:
             manifest = folder.with_name(f"{folder.name}.json")
             if manifest.is_file():
-                self._bring(folder, _files(manifest.read_bytes()), [path.relative_to(folder).as_posix()])
+                self._bring(folder, _files(manifest.read_bytes(), str(folder)), [path.relative_to(folder).as_posix()])
                 return path
         return path
 
@@ -161,14 +169,12 @@ class ObjectStore(ArtifactStore):
         """Yield a private copy of the tree, its version, its files."""
         found = self.bucket.get(self._tree_key(scope, name))
         data, before = found or (b'{"files": {}}', "")
-        place = self.root / "_changes" / uuid.uuid4().hex
-        folder, files = place / scope / name, _files(data)
-        folder.mkdir(parents=True)
-        try:
+        files = _files(data, self.uri(scope, name))
+        with private_folder(self.root) as place:
+            folder = place / scope / name
+            folder.mkdir(parents=True)
             self._bring(folder, files, None, shutil.copyfile)
             yield folder, before, files
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
 
     def _put_files(self, key: str, folder: Path, files: Files, before: str) -> str:
         """Upload `files` of `folder`, then put their manifest over `before`. Raises Conflict."""
@@ -277,15 +283,29 @@ class _Work:
         """Bring the newest files here, and keep other processes from writing."""
         found = self.store.bucket.get(self.key)
         data, before = found or (b'{"files": {}}', "")
-        self.files = _files(data)
+        self.files = _files(data, f"{self.store.bucket.url}/{self.key}".removesuffix(".json"))
         if found:
             for name in _described(self.folder).keys() - self.files.keys():
                 (self.folder / name).unlink(missing_ok=True)
             for name, entry in self.files.items():
                 if (self.folder / name).is_file() and file_sha256(self.folder / name) != entry["sha256"]:
                     (self.folder / name).unlink()
-            self.store._bring(self.folder, self.files, None, shutil.copyfile)
+            self._bring()
         self.tag = self._put(self.files, before)
+
+    def _bring(self) -> None:
+        """Bring missing files.
+
+        Without one that is lost, the training goes on from another state.
+        """
+        for name in [name for name in self.files if not (self.folder / name).is_file()]:
+            try:
+                self.store._bring(self.folder, self.files, [name], shutil.copyfile)
+            except BucketError:
+                raise
+            except StorageError as error:
+                _LOG.warning("%s", error)
+                del self.files[name]
 
     def keep_now_and_then(self, at_once: bool = False) -> None:
         """Upload what is new; unless `at_once`, at most once in WORK_SECONDS."""
@@ -315,10 +335,8 @@ class _Work:
 
         Copies, since logs grow during an upload.
         """
-        place = self.store.root / "_changes" / uuid.uuid4().hex
         copies, files = dict[str, Path](), Files()
-        place.mkdir(parents=True)
-        try:
+        with private_folder(self.store.root) as place:
             for path in _visible_files(self.folder):
                 name = path.relative_to(self.folder).as_posix()
                 with suppress(FileNotFoundError):  # removed meanwhile: an older state
@@ -332,18 +350,31 @@ class _Work:
                     files[name], self.stamps[name] = _entry(copy), stamp
                     copies[str(files[name]["sha256"])] = copy
             yield copies, dict(sorted(files.items()))
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def every_manifest(bucket: Bucket) -> Iterator[Meta]:
-    """Yield all objects of the bucket but blobs."""
-    yield from bucket.listed(ALL)
+    """Yield all objects of the bucket but blobs.
+
+    Some names come before those of blobs, such as `007`.
+    """
+    for meta in bucket.listed(""):
+        if meta.key.startswith(f"{BLOBS}/"):
+            break
+        yield meta
+    else:
+        return
     yield from bucket.listed("", after=AFTER_BLOBS)
 
 
-def _files(data: bytes) -> Files:
-    files: Files = json.loads(data)["files"]
+def _files(data: bytes, uri: str) -> Files:
+    """Return a manifest's files. Raises StorageError for a damaged one."""
+    try:
+        files: Files = json.loads(data)["files"]
+        check_files(files)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StorageError(
+            f"{uri}.json is damaged: {said(error)}. Bring an earlier version of it back, or move it away."
+        ) from error
     return files
 
 

@@ -106,3 +106,31 @@ def test_an_artifact_between_its_two_renames_is_copied(tmp_path: Path) -> None:
     folder.rename(folder.with_name(".frames.old"))
     assert copied(source, target) == ["luma/frames"]
     assert text_of(target.read("luma", "frames")) == "one"
+
+
+def test_a_link_is_copied_as_its_file(tmp_path: Path) -> None:
+    source, target = ArtifactStore(tmp_path / "a"), ArtifactStore(tmp_path / "b")
+    path = publish(source, "one").folder / "same"
+    path.rename(tmp_path / "moved")
+    path.symlink_to(tmp_path / "moved")
+    assert copied(source, target) == ["luma/frames"]
+    same = target.read("luma", "frames").file("same")
+    assert not same.is_symlink() and same.read_text() == "the same in all versions"
+
+
+def test_a_release_behind_a_link_is_named_and_not_left_out(tmp_path: Path) -> None:
+    source, target = ArtifactStore(tmp_path / "a"), ArtifactStore(tmp_path / "b")
+    source.change("luma", "releases", release)
+    folder = source.tree("luma", "releases") / "0001"
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    with pytest.raises(StorageError, match=r"releases/0001 is a link to a folder, which is not copied\. Put"):
+        copied(source, target)
+    assert not target.tree("luma", "releases").exists()
+
+
+def test_a_store_is_copied_to_itself_without_harm(both: tuple[ArtifactStore, ArtifactStore]) -> None:
+    source, _ = both
+    fill(source)
+    assert copied(source, source) == []
+    assert text_of(source.read("luma", "frames")) == "one"

@@ -2,9 +2,11 @@
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
@@ -101,10 +103,108 @@ def test_a_bucket_that_is_gone_is_an_error_and_no_empty_store(reach: object, tmp
             look()
 
 
-@pytest.mark.parametrize("address", ["s3://", "ftp://a/b", "file:///etc", "s3:///x"])
+@pytest.mark.parametrize(
+    "address",
+    ["s3://", "ftp://a/b", "file:///etc", "s3:///x", "s3:/a/b", "S3://a", "s3://a//b", "s3://a/../b", "s3://a/b?c=d",
+     "s3://a/b%20c", "s3://a b/c", "s3://../a", "s3://name:secret@a/b"],
+)  # fmt: skip
 def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="no address of an object store: use s3://"):
+    with pytest.raises(StorageError, match=r"no address of an object store\. Use one as s3:") as raised:
         open_store(address, tmp_path)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_forked_process_is_refused_and_does_not_hang(url: str, tmp_path: Path) -> None:
+    publish(ObjectStore(url, tmp_path), "one")
+    child = os.fork()
+    if child == 0:
+        try:
+            ObjectStore(url, tmp_path)
+        except StorageError as error:
+            os._exit(7 if "before a fork" in str(error) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert text_of(ObjectStore(url, tmp_path).read("luma", "frames")) == "one"
+
+
+STRANGE = (
+    "artifact.json", "x/artifact.json", "a b/c/artifact.json", "UP/frames/artifact.json", "a/b/c/artifact.json",
+    "luma/.hidden/artifact.json", "x.json", "releases.json", "luma/.work/a/b.json", "luma/.work/plain",
+    "_blobs.json", "_blobs-like/x",
+)  # fmt: skip
+
+
+def test_other_objects_in_the_bucket_are_left_alone(url: str, tmp_path: Path) -> None:
+    here = ObjectStore(url, tmp_path)
+    publish(here, "one")
+    here.change("luma", "releases", lambda folder: (folder / "1").write_text("release"))
+    for key in STRANGE:
+        here.bucket.put(key, b'{"files": {}}')
+    publish(ObjectStore(f"{url}2", tmp_path / "2"), "one", scope="pip")  # the name continues this one's
+    assert (here.artifacts(), here.works(), here.damaged()) == ([("luma", "frames")], [], [])
+    assert (here.characters_with("frames"), here.characters_with_tree("releases")) == (["luma"], ["luma"])
+    assert collect.collect(here.bucket, remove=True).used == 4
+
+
+def test_names_before_those_of_blobs_are_listed(url: str, tmp_path: Path) -> None:
+    here = ObjectStore(url, tmp_path)
+    for scope in ("007", "luma", "_all"):
+        publish(here, scope, scope=scope)
+    assert here.artifacts() == [("007", "frames"), ("_all", "frames"), ("luma", "frames")]
+    assert here.characters_with("frames") == ["007", "luma"]
+    assert collect.collect(here.bucket, remove=False).used == 7
+
+
+SOME = hashlib.sha256(b"some").hexdigest()
+DAMAGED_FILES = {
+    "outside": ({"../../../../../outside": {"bytes": 4, "sha256": SOME}}, "is the name of no file in it"),
+    "absolute": ({"/outside": {"bytes": 4, "sha256": SOME}}, "is the name of no file in it"),
+    "folder": ({"a/": {"bytes": 4, "sha256": SOME}}, "is the name of no file in it"),
+    "itself": ({".": {"bytes": 4, "sha256": SOME}}, "is the name of no file in it"),
+    "empty": ({"": {"bytes": 4, "sha256": SOME}}, "is the name of no file in it"),
+    "null byte": ({"a\0b": {"bytes": 4, "sha256": SOME}}, "is the name of no file in it"),
+    "hash outside": ({"a": {"bytes": 4, "sha256": "../../../outside"}}, "'a' has no SHA-256"),
+    "no hash": ({"a": {"bytes": 4, "sha256": ""}}, "'a' has no SHA-256"),
+    "number as hash": ({"a": {"bytes": 4, "sha256": 1}}, "it is no manifest"),
+    "text as bytes": ({"a": {"bytes": "4", "sha256": SOME}}, "it is no manifest"),
+    "no bytes": ({"a": {"sha256": SOME}}, "it has no 'bytes'"),
+    "no entry": ({"a": None}, "it is no manifest"),
+    "none": (None, "it is no manifest"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED_FILES)
+def test_a_manifest_never_leads_out_of_the_scratch(url: str, tmp_path: Path, case: str) -> None:
+    files, why = DAMAGED_FILES[case]
+    here = ObjectStore(url, tmp_path / "around" / "scratch")
+    manifest = {"asset": "frames", "code_version": "1", "data_version": "1", "inputs": {}, "settings": {}}
+    here.bucket.put(f"_blobs/{SOME}", b"some")
+    here.bucket.put("luma/frames/artifact.json", json.dumps({**manifest, "files": files}).encode())
+    here.bucket.put("luma/releases.json", json.dumps({"files": files}).encode())
+    here.bucket.put("luma/.work/lora.json", json.dumps({"files": files}).encode())
+    with pytest.raises(StorageError, match="'frames' of 'luma'") as raised:
+        here.read("luma", "frames").fetched()
+    assert why in str(raised.value)
+    for look in (
+        lambda: here.tree("luma", "releases"),
+        lambda: here.change("luma", "releases", lambda folder: None),
+        lambda: here.working("luma", "lora").__enter__(),
+    ):
+        with pytest.raises(StorageError, match=r"\.json is damaged: .* Bring an earlier version of it back") as raised:
+            look()
+        assert why in str(raised.value)
+    assert [path.name for path in (tmp_path / "around").iterdir()] == ["scratch"]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"some"]
+
+
+def test_a_link_is_published_as_its_file(url: str, tmp_path: Path) -> None:
+    here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+    (tmp_path / "elsewhere").write_text("elsewhere")
+    with here.writing("luma", "frames") as staging:
+        (staging / "link").symlink_to(tmp_path / "elsewhere")
+        here.publish(staging, "luma", "frames", code_version="1", inputs={}, settings={})
+    assert not [path for path in (here.root / "_blobs").rglob("*") if path.is_symlink()]
+    assert there.read("luma", "frames").content("link") == b"elsewhere"
 
 
 def test_wrong_keys_are_named_without_the_secret(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -263,6 +363,37 @@ def test_states_that_the_other_machine_removed_are_removed_here(url: str, tmp_pa
         assert sorted(path.name for path in here.work("luma", "lora").iterdir()) == ["step_2"]
 
 
+def test_a_training_writes_into_no_blob(url: str, tmp_path: Path) -> None:
+    here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+    with here.working("luma", "lora"):
+        work_file(here).write_text("step 7")
+    with there.working("luma", "lora"):
+        work_file(there).write_text("step 8")
+    blob = blobs.local_blob(there.root, hashlib.sha256(b"step 7").hexdigest())
+    assert blob.read_text() == "step 7"
+
+
+def test_a_training_goes_on_without_a_lost_state(url: str, tmp_path: Path) -> None:
+    here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
+    with here.working("luma", "lora"):
+        work_file(here, "step_1").write_text("1")
+        work_file(here, "step_2").write_text("2")
+    here.bucket.delete([f"_blobs/{hashlib.sha256(b'2').hexdigest()}"])
+    with there.working("luma", "lora"):
+        assert [path.name for path in there.work("luma", "lora").iterdir()] == ["step_1"]
+
+
+def test_what_killed_processes_left_goes_after_a_day(url: str, tmp_path: Path) -> None:
+    here = ObjectStore(url, tmp_path)
+    for name, age in (("old", blobs.DAY + 60), ("young", 60)):
+        left = here.root / blobs.CHANGES / name
+        left.mkdir(parents=True)
+        changed = datetime.now(UTC).timestamp() - age
+        os.utime(left, (changed, changed))
+    here.change("luma", "releases", lambda folder: (folder / "1").write_text("release"))
+    assert [path.name for path in (here.root / blobs.CHANGES).iterdir()] == ["young"]
+
+
 def test_saving_now_and_then_uploads_once_in_a_while(url: str, tmp_path: Path) -> None:
     here, now = ObjectStore(url, tmp_path / "a"), [100.0]
     with mock.patch.object(store.time, "monotonic", lambda: now[0]), here.working("luma", "lora") as save:
@@ -297,6 +428,23 @@ def test_unused_blobs_go_after_a_week_and_used_ones_stay(url: str, tmp_path: Pat
     there = ObjectStore(url, tmp_path / "b")
     assert text_of(there.read("luma", "frames")) == "new"
     assert (there.tree("luma", "releases") / "1").read_text() == "release"
+
+
+def test_a_blob_that_is_written_again_meanwhile_stays(url: str, tmp_path: Path) -> None:
+    """A publication came between the listing and the removal."""
+    here = ObjectStore(url, tmp_path / "a")
+    publish(here, "old")
+    publish(here, "new", "v2")
+    before, head = keys(url), bucket.Bucket.head
+    later = datetime.now(UTC).timestamp() + WEEK + 1
+
+    def again(self: bucket.Bucket, key: str) -> bucket.Meta | None:
+        found = head(self, key)
+        return found and replace(found, changed=later)
+
+    with mock.patch.object(collect.time, "time", lambda: later), mock.patch.object(bucket.Bucket, "head", again):
+        collect.collect(here.bucket, remove=True)
+    assert keys(url) == before
 
 
 def test_nothing_is_removed_beside_a_damaged_manifest(url: str, tmp_path: Path) -> None:
