@@ -16,7 +16,7 @@ from sticker_pipeline.core.character import (
     unknown_character,
 )
 from sticker_pipeline.core.files.places import Places
-from sticker_pipeline.core.files.space import FULL
+from sticker_pipeline.core.files.space import FULL, SpaceError
 from sticker_pipeline.core.profile import Profile, ProfileError, character_profile
 from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.core.stores import is_address, open_store
@@ -46,7 +46,10 @@ class Workspace(dg.ConfigurableResource):
 
     @property
     def places(self) -> Places:
-        """Return the folders that `core/files/places.py` checks."""
+        """Return the folders that `core/files/places.py` checks. Raises SpaceError for an address."""
+        for name, value in (("STICKER_CHARACTERS", self.characters), ("STICKER_MODELS", self.models)):
+            if is_address(value):
+                raise SpaceError(f"{name}={value}: only a folder that this machine mounts. Artifacts may be elsewhere.")
         variable = "STICKER_SCRATCH" if is_address(self.artifacts) else "STICKER_ARTIFACTS"
         return Places(self.characters_folder, self.store.root, Path(self.models).absolute(), home(), variable)
 

@@ -105,6 +105,16 @@ def test_a_wrong_place_is_one_sentence(run: Run, tmp_path: Path, source: str, ta
     assert moved.exit_code == 1 and why in moved.output
 
 
+@pytest.mark.parametrize("name", ["STICKER_CHARACTERS", "STICKER_MODELS"])
+def test_characters_and_models_are_in_folders(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "s3://stickers/x")
+    told = run("doctor")
+    assert told.exit_code == 1
+    assert told.output == (
+        f"Error: {name}=s3://stickers/x: only a folder that this machine mounts. Artifacts may be elsewhere.\n"
+    )
+
+
 def test_gc_counts_and_a_folder_has_nothing_to_collect(
     run: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
