@@ -265,12 +265,14 @@ def test_a_character_that_was_not_named_cannot_fail_the_command(characters: Path
     assert "blaklist" not in result.output
 
 
-def test_a_url_for_artifacts_is_refused_with_words(characters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STICKER_ARTIFACTS", "s3://bucket/stickers")
+def test_an_unknown_address_of_artifacts_is_refused_with_words(
+    characters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STICKER_ARTIFACTS", "ftp://bucket/stickers")
     for command in ("update", "doctor"):
         result = run(command)
         assert result.exit_code == 1
-        assert "STICKER_ARTIFACTS=s3://bucket/stickers: only folders on this machine" in result.output
+        assert "ftp://bucket/stickers is no address of an object store." in result.output
 
 
 def test_a_name_that_is_no_valid_character_is_named(characters: Path) -> None:
@@ -496,9 +498,11 @@ def test_the_report_is_opened(characters: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(webbrowser, "open", opened.append)
     result = run("report")
     assert result.exit_code == 1 and "There is no report yet" in result.output and not opened
-    page = characters.parent / "artifacts" / "_all" / "report" / "report.html"
-    page.parent.mkdir(parents=True)
-    page.write_text("<!doctype html>")
+    store = ArtifactStore(characters.parent / "artifacts")
+    with store.writing(ALL, "report") as staging:
+        (staging / "report.html").write_text("<!doctype html>")
+        store.publish(staging, ALL, "report", code_version="1", inputs={}, settings={})
+    page = store.folder(ALL, "report") / "report.html"
     assert run("report").output == f"{page}\n"
     assert opened == [page.as_uri()]
 

@@ -135,9 +135,9 @@ class World:
         """Return an artifact, as a store does."""
         return self.artifacts.get((place, asset))
 
-    def folder(self, place: str, asset: str) -> Path:
+    def uri(self, place: str, asset: str) -> str:
         """Return where an artifact lies, as a store does."""
-        return Path(place) / asset
+        return f"{place}/{asset}"
 
     def afresh(self) -> "World":
         """Return the store as it is now."""
