@@ -15,12 +15,11 @@ from sticker_pipeline.benchmark.releases import FOLDER, releases_folder, roll_ba
 from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.core.texts import shortened
 from sticker_pipeline.dagster_kit.compat import failed_by_checks
-from sticker_pipeline.dagster_kit.dead_runs import UNDER_WAY
+from sticker_pipeline.dagster_kit.dead_runs import PARTITION, UNDER_WAY
 from sticker_pipeline.dagster_kit.progress import under_way
 from sticker_pipeline.desk.edits import EditError
 from sticker_pipeline.publishing.report import Check
 
-PARTITION = "dagster/partition"  # Dagster's tag
 LOG = "output.log"
 COMMAND = [sys.executable, "-P"]
 SHOW_RELEASE = ("-c", "import sys\nfrom sticker_pipeline.cli.guarded import work\nwork('release', *sys.argv[1:])")

@@ -22,6 +22,7 @@ from sticker_pipeline.core.process.output import CONSOLE, tell
 from sticker_pipeline.core.process.stopping import Stopping
 from sticker_pipeline.core.texts import counted, listed, shortened
 from sticker_pipeline.dagster_kit import compat
+from sticker_pipeline.dagster_kit.dead_runs import PARTITION
 from sticker_pipeline.dagster_kit.instance import home, open_instance
 from sticker_pipeline.dagster_kit.progress import under_way
 from sticker_pipeline.dagster_kit.run_news import step_failures, why_failed
@@ -31,8 +32,7 @@ from sticker_pipeline.defs.partitions import CHARACTERS
 from sticker_pipeline.defs.resources import Workspace, workspace_from_environment
 from sticker_pipeline.defs.scopes import of_character
 
-PARTITION = "dagster/partition"  # Dagster's tags
-WILL_RETRY, RETRY = "dagster/will_retry", "dagster/auto_retry_run_id"
+WILL_RETRY, RETRY = "dagster/will_retry", "dagster/auto_retry_run_id"  # Dagster's tags
 TO_FOLLOW = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 TITLES = {MADE: "done", REFUSED: "not released", FAILED: "failed"}
 POLL_SECONDS = 5.0

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -42,10 +43,12 @@ def get(artifact: str, folder: Path) -> None:
 def gc(remove: bool) -> None:
     """Count, or remove, unused files in the object store.
 
-    Files of the last week stay."""
+    Files of the last week stay.
+    """
     from sticker_pipeline.core.files.space import in_words
     from sticker_pipeline.core.object_store.collect import collect
     from sticker_pipeline.core.object_store.store import ObjectStore
+    from sticker_pipeline.core.progress import counter, throttled
     from sticker_pipeline.core.storage import StorageError
     from sticker_pipeline.core.texts import counted
     from sticker_pipeline.defs.resources import workspace_from_environment
@@ -54,7 +57,8 @@ def gc(remove: bool) -> None:
         store = workspace_from_environment().store
         if not isinstance(store, ObjectStore):
             raise click.ClickException(f"{store.root} is a folder: it has no unused files. gc is for object stores.")
-        found = collect(store.bucket, remove=remove)
+        count = counter(throttled(lambda progress: tell(progress.text), 5.0, time.monotonic))
+        found = collect(store.bucket, remove=remove, count=partial(count, "removed"))
     except StorageError as error:
         raise click.ClickException(str(error)) from error
     verb = "removed" if remove else "can be removed: sticker-pipeline gc --remove"
@@ -76,12 +80,12 @@ def move_artifacts(source: str, target: str) -> None:
     from sticker_pipeline.core.files.space import SpaceError
     from sticker_pipeline.core.progress import counter, throttled
     from sticker_pipeline.core.storage import StorageError
-    from sticker_pipeline.core.stores import open_store
+    from sticker_pipeline.core.stores import is_address, open_store
     from sticker_pipeline.core.texts import counted
     from sticker_pipeline.defs.resources import workspace_from_environment
 
     scratch = workspace_from_environment().scratch
-    if "://" not in source and not Path(source).is_dir():
+    if not is_address(source) and not Path(source).is_dir():
         raise click.ClickException(f"{source} is no folder.")
     copied, problems = 0, []
     try:

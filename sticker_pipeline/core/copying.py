@@ -5,7 +5,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from sticker_pipeline.core.storage import MANIFEST, ArtifactStore, StorageError, file_sha256, link_or_copy
+from sticker_pipeline.core.storage import (
+    MANIFEST,
+    ArtifactStore,
+    StorageError,
+    file_sha256,
+    link_or_copy,
+    visible_files,
+)
 
 RELEASES = "releases"
 
@@ -50,7 +57,7 @@ def copy_tree(source: ArtifactStore, target: ArtifactStore, scope: str, name: st
     """Copy a tree's files, such as all releases."""
 
     def add(files: dict[str, Path], folder: Path) -> bool:
-        present = _files(folder)
+        present = visible_files(folder)
         for one, path in files.items():
             if one in present and file_sha256(present[one]) != file_sha256(path):
                 raise _another(target, scope, name)
@@ -61,16 +68,7 @@ def copy_tree(source: ArtifactStore, target: ArtifactStore, scope: str, name: st
             shutil.copyfile(files[one], folder / one)
         return bool(files.keys() - present.keys())
 
-    return source.change(scope, name, lambda folder: target.change(scope, name, partial(add, _files(folder))))
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    everything = sorted(folder.rglob("*"))
-    for path in everything:
-        if path.is_symlink() and path.is_dir():
-            raise StorageError(f"{path} is a link to a folder, which is not copied. Put that folder in its place.")
-    found = {path.relative_to(folder).as_posix(): path for path in everything if path.is_file()}
-    return {name: path for name, path in found.items() if "/." not in f"/{name}"}
+    return source.change(scope, name, lambda folder: target.change(scope, name, partial(add, visible_files(folder))))
 
 
 def _another(target: ArtifactStore, scope: str, name: str) -> StorageError:

@@ -716,6 +716,19 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def visible_files(folder: Path) -> dict[str, Path]:
+    """Return posix name -> path of a folder's files, without hidden ones.
+
+    Raises StorageError for a link to a folder.
+    """
+    everything = sorted(folder.rglob("*"))
+    for path in everything:
+        if path.is_symlink() and path.is_dir():
+            raise StorageError(f"{path} is a link to a folder, which is not copied. Put that folder in its place.")
+    found = {path.relative_to(folder).as_posix(): path for path in everything if path.is_file()}
+    return {name: path for name, path in found.items() if "/." not in f"/{name}"}
+
+
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

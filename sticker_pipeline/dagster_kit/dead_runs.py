@@ -19,6 +19,7 @@ from sticker_pipeline.dagster_kit.progress import PROGRESS_TAG
 
 UPDATE_TAG = "sticker/update"  # marks runs of the command `update`
 HOST_TAG = "sticker/host"  # the machine of a run
+PARTITION = "dagster/partition"  # Dagster's tag: the character, style or profile of a run
 PROCESS_TAG = "sticker/process"  # process number and start time, set by the run
 NAMING = {DagsterEventType.ENGINE_EVENT, DagsterEventType.STEP_WORKER_STARTED}  # may contain a process number
 UNDER_WAY = [
@@ -122,7 +123,7 @@ def described(run: DagsterRun) -> str:
     what = run.job_name
     if len(assets) == 1 or what.startswith("__"):  # Dagster's implicit job for an asset selection
         what = ", ".join(assets) or "assets"
-    partition = run.tags.get("dagster/partition")
+    partition = run.tags.get(PARTITION)
     return f"run {run.run_id[:8]} ({what} of {partition})" if partition else f"run {run.run_id[:8]} ({what})"
 
 

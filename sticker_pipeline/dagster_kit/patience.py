@@ -12,7 +12,7 @@ import dagster as dg
 
 from sticker_pipeline.core.files.claims import now_and_then
 from sticker_pipeline.dagster_kit.compat import ConcurrencyContext, places, pools, replace_claims, was_interrupted
-from sticker_pipeline.dagster_kit.dead_runs import end_dead_runs, other_machine, process_tags
+from sticker_pipeline.dagster_kit.dead_runs import PARTITION, end_dead_runs, other_machine, process_tags
 from sticker_pipeline.dagster_kit.pools import GPU
 from sticker_pipeline.dagster_kit.progress import newest_progress
 
@@ -104,7 +104,7 @@ def _holder(instance: dg.DagsterInstance, run_id: str, step: str, since: datetim
     run, name = instance.get_run_by_id(run_id), f"run {run_id[:8]}, {step}"
     if run is None:
         return f"{name}, which was deleted"
-    if partition := run.tags.get("dagster/partition"):
+    if partition := run.tags.get(PARTITION):
         name += f" of {partition}"
     if not_here := other_machine(run):
         name += f" on {not_here}"

@@ -8,6 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from sticker_pipeline.core.texts import listed, shortened
 from sticker_pipeline.dagster_kit.compat import failed_by_checks
+from sticker_pipeline.dagster_kit.dead_runs import PARTITION
 from sticker_pipeline.dagster_kit.loggers import innermost_message
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -39,7 +40,7 @@ def _made(runs: Sequence[dg.DagsterRun]) -> list[str]:
     made: dict[str, list[str]] = {}
     for run in runs:
         if run.is_success:
-            made.setdefault(_what(run), []).append(run.tags.get("dagster/partition", ""))
+            made.setdefault(_what(run), []).append(run.tags.get(PARTITION, ""))
     return [f"made: {what}{_of(names)}" for what, names in made.items()]
 
 

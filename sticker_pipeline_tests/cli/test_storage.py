@@ -10,7 +10,6 @@ from click.testing import CliRunner, Result
 
 from sticker_pipeline.benchmark.releases import publish as publish_release
 from sticker_pipeline.cli.commands import main
-from sticker_pipeline.core.object_store import bucket
 from sticker_pipeline.core.storage import ArtifactStore
 from sticker_pipeline.core.stores import open_store
 from sticker_pipeline_tests.core.object_store.s3_server import S3Server, s3_server
@@ -38,7 +37,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def url(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    bucket._opened.cache_clear()
     return f"{server.make_bucket('tests')}/{tmp_path.name}"
 
 

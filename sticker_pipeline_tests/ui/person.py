@@ -116,7 +116,7 @@ class Person:
         return str(answer.json()["data"]["runOrError"]["status"])
 
     def shown_end(self) -> str:
-        """How the run ends, by the title of its page, which is open."""
+        """Return the run's end, as the title of its open page says."""
         self.page.wait_for_function(ENDED)
         return str(self.page.title()).rpartition("[")[2].rstrip("]")
 

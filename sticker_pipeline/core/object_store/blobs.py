@@ -29,7 +29,8 @@ def blob_key(sha256: str) -> str:
 def upload(bucket: Bucket, files: Mapping[str, Path]) -> None:
     """Write the blobs that the bucket lacks.
 
-    files: hex SHA-256 -> file. Blobs older than FRESH are written again."""
+    files: hex SHA-256 -> file. Blobs older than FRESH are written again.
+    """
 
     def one(sha256: str) -> None:
         key, path = blob_key(sha256), files[sha256]
@@ -106,7 +107,8 @@ def _fetch(bucket: Bucket, sha256: str, blob: Path) -> None:
 def private_folder(scratch: Path) -> Iterator[Path]:
     """Yield a new folder; remove it, and those of killed processes.
 
-    Those are a day old. Raises SpaceError for a full disk."""
+    Those are a day old. Raises SpaceError for a full disk.
+    """
     for left in (scratch / CHANGES).glob("*"):
         with suppress(OSError):
             if left.stat().st_mtime < time.time() - DAY:
@@ -123,7 +125,8 @@ def private_folder(scratch: Path) -> Iterator[Path]:
 def tidy(scratch: Path, older: float) -> None:
     """Remove local copies of versions unused for `older` seconds.
 
-    Blobs that no other version has go, too."""
+    Blobs that no other version has go, too.
+    """
     before = time.time() - older
     for version in (scratch / VERSIONS).glob("*"):
         with suppress(OSError):

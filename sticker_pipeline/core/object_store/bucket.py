@@ -168,7 +168,7 @@ def open_bucket(url: str) -> Bucket:
         raise StorageError(f"{shown} is no address of an object store. Use one as s3://bucket/folder, gs:// or az://.")
     if _first_process() != os.getpid():
         raise StorageError(f"{url} was opened before a fork of this process, and can be used only in the first one.")
-    return _opened(url.rstrip("/"))
+    return _opened(url.rstrip("/"), tuple(item for item in sorted(os.environ.items()) if item[0].startswith("AWS_")))
 
 
 @cache
@@ -177,7 +177,8 @@ def _first_process() -> int:
 
 
 @cache
-def _opened(url: str) -> Bucket:
+def _opened(url: str, environment: tuple[tuple[str, str], ...]) -> Bucket:
+    """Open `url` once for each environment: connections are kept."""
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url

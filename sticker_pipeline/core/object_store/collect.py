@@ -27,7 +27,7 @@ class Collected:
 
 
 def collect(
-    bucket: Bucket, *, remove: bool, older: float = WEEK, count: Callable[[int], None] = lambda done: None
+    bucket: Bucket, *, remove: bool, older: float = WEEK, count: Callable[[int, int], None] = lambda done, all: None
 ) -> Collected:
     """Count blobs that no manifest names; `remove` those of `older` seconds.
 
@@ -41,7 +41,7 @@ def collect(
     old = [meta for meta in unused if meta.changed < before]
     for start in range(0, len(old) if remove else 0, BATCH):
         bucket.delete(_still_old(bucket, old[start : start + BATCH], before))
-        count(min(start + BATCH, len(old)))
+        count(min(start + BATCH, len(old)), len(old))
     return Collected(
         used=len(found) - len(unused),
         used_bytes=sum(meta.size for meta in found) - sum(meta.size for meta in unused),

@@ -39,6 +39,7 @@ from sticker_pipeline.core.storage import (
     file_sha256,
     link_or_copy,
     said,
+    visible_files,
 )
 
 BIG = 2**20  # bytes: larger files of a tree are fetched by `bring`
@@ -90,13 +91,10 @@ class ObjectStore(ArtifactStore):
     def _put(self, staging: Path, scope: str, asset: str, before: str) -> bool:
         data = (staging / MANIFEST).read_bytes()
         blobs = {str(entry["sha256"]): staging / name for name, entry in json.loads(data)["files"].items()}
-        upload(self.bucket, blobs)
         try:
-            tag = self._put_over(self._key(scope, asset), data, before)
+            tag = self._put_files(self._key(scope, asset), blobs, data, before)
         except Conflict:
             return False
-        for sha256, path in blobs.items():
-            keep(self.root, sha256, path)
         self._adopt(staging, self._local(self._key(scope, asset), tag).parent)
         return True
 
@@ -133,7 +131,7 @@ class ObjectStore(ArtifactStore):
         if found is None:
             return self.folder(scope, name)
         file, data = found
-        folder, files = file.with_suffix(""), _files(data, self.uri(scope, name))
+        folder, files = file.with_suffix(""), files_of(data, self.uri(scope, name))
         self._bring(folder, files, [one for one, entry in files.items() if entry["bytes"] <= BIG])
         return folder
 
@@ -145,7 +143,7 @@ class ObjectStore(ArtifactStore):
         for folder in path.parents:
             manifest = folder.with_name(f"{folder.name}.json")
             if manifest.is_file():
-                self._bring(folder, _files(manifest.read_bytes(), str(folder)), [path.relative_to(folder).as_posix()])
+                self._bring(folder, files_of(manifest.read_bytes(), str(folder)), [path.relative_to(folder).as_posix()])
                 return path
         return path
 
@@ -157,8 +155,9 @@ class ObjectStore(ArtifactStore):
                 now = _described(folder)
                 if now == files:
                     return result
+                blobs = {str(entry["sha256"]): folder / one for one, entry in now.items()}
                 try:
-                    self._put_files(key, folder, now, before)
+                    self._put_files(key, blobs, _tree_data(now), before)
                 except Conflict:
                     continue
                 return result
@@ -169,18 +168,20 @@ class ObjectStore(ArtifactStore):
         """Yield a private copy of the tree, its version, its files."""
         found = self.bucket.get(self._tree_key(scope, name))
         data, before = found or (b'{"files": {}}', "")
-        files = _files(data, self.uri(scope, name))
+        files = files_of(data, self.uri(scope, name))
         with private_folder(self.root) as place:
             folder = place / scope / name
             folder.mkdir(parents=True)
             self._bring(folder, files, None, shutil.copyfile)
             yield folder, before, files
 
-    def _put_files(self, key: str, folder: Path, files: Files, before: str) -> str:
-        """Upload `files` of `folder`, then put their manifest over `before`. Raises Conflict."""
-        blobs = {str(entry["sha256"]): folder / name for name, entry in files.items()}
+    def _put_files(self, key: str, blobs: Mapping[str, Path], data: bytes, before: str) -> str:
+        """Upload `blobs`, then put their manifest `data` over version `before`.
+
+        Returns the new version. Raises Conflict.
+        """
         upload(self.bucket, blobs)
-        tag = self._put_over(key, _tree_data(files), before)
+        tag = self._put_over(key, data, before)
         for sha256, path in blobs.items():
             keep(self.root, sha256, path)
         return tag
@@ -283,7 +284,7 @@ class _Work:
         """Bring the newest files here, and keep other processes from writing."""
         found = self.store.bucket.get(self.key)
         data, before = found or (b'{"files": {}}', "")
-        self.files = _files(data, f"{self.store.bucket.url}/{self.key}".removesuffix(".json"))
+        self.files = files_of(data, f"{self.store.bucket.url}/{self.key}".removesuffix(".json"))
         if found:
             for name in _described(self.folder).keys() - self.files.keys():
                 (self.folder / name).unlink(missing_ok=True)
@@ -326,7 +327,7 @@ class _Work:
             return self.store.bucket.put_if(self.key, _tree_data(files, owner=self.owner), before)
         except Conflict as error:
             raise Superseded(
-                f"{self.store.bucket.url}/{self.key}: another run goes on with this training. This one ends."
+                f"{self.store.bucket.url}/{self.key}: another run goes on with this work. This one ends."
             ) from error
 
     @contextmanager
@@ -337,8 +338,7 @@ class _Work:
         """
         copies, files = dict[str, Path](), Files()
         with private_folder(self.store.root) as place:
-            for path in _visible_files(self.folder):
-                name = path.relative_to(self.folder).as_posix()
+            for name, path in visible_files(self.folder).items():
                 with suppress(FileNotFoundError):  # removed meanwhile: an older state
                     about = path.stat()
                     stamp = about.st_size, about.st_mtime_ns
@@ -366,7 +366,7 @@ def every_manifest(bucket: Bucket) -> Iterator[Meta]:
     yield from bucket.listed("", after=AFTER_BLOBS)
 
 
-def _files(data: bytes, uri: str) -> Files:
+def files_of(data: bytes, uri: str) -> Files:
     """Return a manifest's files. Raises StorageError for a damaged one."""
     try:
         files: Files = json.loads(data)["files"]
@@ -384,13 +384,8 @@ def _tree_data(files: Files, **more: str) -> bytes:
 
 def _described(folder: Path) -> Files:
     """Return bytes and SHA-256 of the folder's files, without hidden ones."""
-    return {path.relative_to(folder).as_posix(): _entry(path) for path in _visible_files(folder)}
+    return {name: _entry(path) for name, path in visible_files(folder).items()}
 
 
 def _entry(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def _visible_files(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in found if not f"/{path.relative_to(folder).as_posix()}".count("/."))

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,18 +11,10 @@ import pytest
 
 from sticker_pipeline.core.storage import BEGUN, Artifact, ArtifactStore, StorageError, Superseded
 from sticker_pipeline.core.stores import open_store
-from sticker_pipeline_tests.core.object_store.s3_server import S3Server, s3_server
+from sticker_pipeline_tests.core.object_store.s3_server import S3Server
 
 WRITERS = 16
 Open = Callable[[str], ArtifactStore]  # a store as the machine of this name sees it
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        yield server
 
 
 @pytest.fixture(params=["folder", "object store"])

@@ -1,6 +1,5 @@
 """Artifacts move between stores with their data versions, again after an interruption, and over nothing else."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,16 +7,8 @@ import pytest
 from sticker_pipeline.core.copying import copies
 from sticker_pipeline.core.storage import ArtifactStore, StorageError
 from sticker_pipeline.core.stores import open_store
-from sticker_pipeline_tests.core.object_store.s3_server import S3Server, s3_server
+from sticker_pipeline_tests.core.object_store.s3_server import S3Server
 from sticker_pipeline_tests.core.object_store.test_contract import publish, text_of
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        yield server
 
 
 @pytest.fixture(params=["folder to bucket", "bucket to folder", "folder to folder"])

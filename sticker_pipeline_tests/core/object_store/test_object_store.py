@@ -1,11 +1,11 @@
-"""What only an object store meets: lost answers, gone buckets, wiped copies, two machines at one training."""
+"""Faults of an object store: lost answers, missing buckets, wiped copies, two machines at one training."""
 
 import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,14 +20,8 @@ from sticker_pipeline.core.object_store.collect import WEEK
 from sticker_pipeline.core.object_store.store import ObjectStore
 from sticker_pipeline.core.storage import ArtifactStore, StorageError, Superseded
 from sticker_pipeline.core.stores import open_store
-from sticker_pipeline_tests.core.object_store.s3_server import S3Server, faulty_proxy, s3_server
+from sticker_pipeline_tests.core.object_store.s3_server import S3Server, faulty_proxy
 from sticker_pipeline_tests.core.object_store.test_contract import publish, text_of
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -37,7 +31,6 @@ def reach(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[S3Serv
     def to(server: S3Server) -> None:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
-        bucket._opened.cache_clear()
 
     to(server)
     return to
@@ -209,7 +202,6 @@ def test_a_link_is_published_as_its_file(url: str, tmp_path: Path) -> None:
 
 def test_wrong_keys_are_named_without_the_secret(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
-    bucket._opened.cache_clear()
     with pytest.raises(BucketError, match="rights of the credentials") as raised:
         ObjectStore(url, tmp_path).find("luma", "frames")
     assert "another-secret" not in str(raised.value)
@@ -338,7 +330,7 @@ def test_a_training_that_was_taken_over_ends_and_saves_nothing(url: str, tmp_pat
     """Its node was given up by the scheduler, and its process lives on."""
     here, there = ObjectStore(url, tmp_path / "a"), ObjectStore(url, tmp_path / "b")
     with (
-        pytest.raises(Superseded, match="another run goes on with this training"),
+        pytest.raises(Superseded, match="another run goes on with this work"),
         here.working("luma", "lora") as save,
     ):
         with there.working("luma", "lora") as save_there:
